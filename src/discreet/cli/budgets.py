@@ -1,0 +1,130 @@
+"""``discreet budget`` and ``discreet ledger``: what may be spent, what was, and whether the record holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from discreet.cli.output import Json, say, say_json, screen, table
+
+if TYPE_CHECKING:
+    from discreet.governance.ledger import AccountState
+
+budget = typer.Typer(no_args_is_help=True)
+ledger = typer.Typer(no_args_is_help=True)
+
+LedgerFile = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
+PURPOSE = "train-recommender"
+DEFAULT_LEDGER = Path("ledger.db")
+
+
+@budget.command("open")
+def open_(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set, or the file of an imported one.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="All that may ever be spent, in nats.")],
+    delta: Annotated[
+        float | None, typer.Option("--delta", help="At which epsilons are read. From a file: min(1e-5, people^-1.1).")
+    ] = None,
+    purpose: Annotated[str, typer.Option("--purpose", help="What the budget is for.")] = PURPOSE,
+    person_epsilon: Annotated[
+        float | None, typer.Option("--person-epsilon", help="Cap of each person, over all purposes of the data set.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last moment of the budget (ISO 8601, UTC).")] = None,
+    ledger: LedgerFile = DEFAULT_LEDGER,
+) -> None:
+    """Open a budget, once. It is never reset, and what is spent is never given back."""
+    from discreet.governance.ledger import Account, Ledger
+
+    name, agreed = _name_and_delta(dataset, delta)
+    with Ledger(ledger) as book:
+        state = book.open_budget(
+            Account(name, purpose), epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until
+        )
+    say(f"open: {state.account}, epsilon {state.epsilon:g} at delta {state.delta:.3g}, in {ledger}")
+
+
+@budget.command()
+def show(ledger: LedgerFile = DEFAULT_LEDGER, as_json: Json = False) -> None:
+    """Show each budget and what is left of it."""
+    from discreet.governance.ledger import Ledger
+
+    with Ledger(ledger, create=False) as book:
+        states = book.accounts()
+    if as_json:
+        say_json([state.to_dict() for state in states])
+    else:
+        show_budgets(states)
+
+
+@ledger.command()
+def verify(
+    ledger: LedgerFile = DEFAULT_LEDGER,
+    head: Annotated[
+        str | None, typer.Option("--head", help="SEQ:HASH that was kept elsewhere; notices a restored old copy.")
+    ] = None,
+    artefacts: Annotated[Path | None, typer.Option("--artefacts", help="Folder of the published models.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay the journal, compare it with the tables, and name the first row that does not fit. Exit code 3 if any."""
+    from discreet.governance.ledger import Ledger
+
+    with Ledger(ledger, create=False) as book:
+        found = book.verify(expected_head=_head(head), artefacts=artefacts)
+    kept = f"{found.head.seq}:{found.head.hash}"
+    if as_json:
+        problems = [{"row": problem.row, "what": problem.what} for problem in found.problems]
+        say_json({"ok": found.ok, "rows": found.rows, "head": kept, "problems": problems})
+    elif found.ok:
+        say(f"{found.rows:,} journal rows replayed: everything fits. Keep this head elsewhere: {kept}")
+    if not found.ok and as_json:
+        raise typer.Exit(3)
+    found.require()
+
+
+def show_budgets(states: list[AccountState]) -> None:
+    """Print a table of budgets. Percentages are of units of mu^2, which add up; epsilons do not."""
+    shown = table("Budgets", "account", "epsilon", "delta", "spent", "left", "used", "releases", "until")
+    for state in states:
+        from discreet.privacy.accounting import epsilon_of
+
+        shown.add_row(
+            str(state.account),
+            f"{state.epsilon:g}",
+            f"{state.delta:.3g}",
+            f"{state.epsilon_spent:.3f}",
+            f"{epsilon_of(state.left, state.delta):.3f}",
+            f"{state.spent / state.cap:.0%}",
+            str(state.releases),
+            state.until or "no end",
+        )
+    screen.print(shown)
+
+
+def _name_and_delta(dataset: str, delta: float | None) -> tuple[str, float]:
+    from discreet.errors import SettingError
+    from discreet.privacy.accounting import check_delta, default_delta
+
+    if not Path(dataset).is_file():
+        if delta is None:
+            raise SettingError(f"{dataset} is a name, not a file: give --delta, below one over the number of people")
+        return dataset, delta
+    from discreet.data.intake import read_interactions
+
+    data = read_interactions(Path(dataset))
+    if delta is not None:
+        check_delta(delta, data.people)
+    return data.name, delta or default_delta(data.people)
+
+
+def _head(text: str | None):  # type: ignore[no-untyped-def]
+    from discreet.errors import SettingError
+    from discreet.governance.journal import Head
+
+    if text is None:
+        return None
+    seq, _, digest = text.partition(":")
+    if not seq.isdecimal() or len(digest) != 64:
+        raise SettingError("a head is SEQ:HASH, as `discreet ledger verify` prints it")
+    return Head(int(seq), digest)

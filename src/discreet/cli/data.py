@@ -1,0 +1,97 @@
+"""``discreet data``: from a file of choices to a checked data set with a purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from discreet.cli.output import Json, say, say_json, screen, table
+
+if TYPE_CHECKING:
+    from discreet.data.interactions import Interactions
+
+app = typer.Typer(no_args_is_help=True)
+
+Source = Annotated[Path, typer.Argument(help="A CSV, TSV or Parquet file, one row an interaction.")]
+User = Annotated[str, typer.Option("--user", help="Name of the column of people.")]
+Item = Annotated[str, typer.Option("--item", help="Name of the column of items.")]
+Items = Annotated[Path | None, typer.Option("--items", help="File with item_id[, title]: the public catalogue.")]
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="Name of a public data set.")] = "movielens-100k",
+    source: Annotated[Path | None, typer.Option("--from", help="Read this file instead of downloading.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep it in.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Obtain a public data set, check it, and keep it in the cache."""
+    from discreet.data.datasets import TERMS, fetch
+
+    path = fetch(dataset, source=source, cache=cache, progress=None if as_json else say)
+    if as_json:
+        say_json({"dataset": dataset, "path": str(path)})
+    else:
+        say(f"{dataset}: {path}")
+        if source is None:
+            say(TERMS, style="dim")
+
+
+@app.command()
+def check(
+    source: Source,
+    user: User = "user_id",
+    item: Item = "item_id",
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """Read a file as an import would, and say what is in it. Changes nothing."""
+    from discreet.data.intake import read_interactions
+
+    _show(read_interactions(source, user=user, item=item, catalogue=items), as_json)
+
+
+@app.command("import")
+def import_(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the checked data (.parquet).")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the data set and of its budgets.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option("--purpose", help="What the data may be used for; may be repeated.")
+    ] = None,
+    user: User = "user_id",
+    item: Item = "item_id",
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """Check a file and write it as a data set: only what models use is kept, with its name and its purposes."""
+    from discreet.data.intake import read_interactions
+    from discreet.data.store import write_interactions
+
+    chosen: dict[str, Any] = {"purposes": purpose} if purpose else {}
+    data = read_interactions(source, name=name, user=user, item=item, catalogue=items, **chosen)
+    write_interactions(data, out)
+    _show(data, as_json)
+    if not as_json:
+        say(f"written to {out}")
+
+
+def _show(data: Interactions, as_json: bool) -> None:
+    facts = {"name": data.name, "purposes": sorted(data.purposes)} | data.describe()
+    if as_json:
+        say_json(facts)
+        return
+    shown = table(f"{data.name}: fit for import", "", "")
+    for key, value in facts.items():
+        shown.add_row(key.replace("_", " "), _cell(value))
+    screen.print(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,179 @@
+"""``discreet demo``: the whole way on real people's ratings, in a minute."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from discreet.cli.budgets import show_budgets
+from discreet.cli.models import show_slate, tradeoff_table
+from discreet.cli.output import progress, say, screen
+
+if TYPE_CHECKING:
+    from discreet.data.interactions import Interactions
+    from discreet.data.splitting import Split
+    from discreet.evaluation.tradeoff import Row
+    from discreet.governance.ledger import Ledger
+    from discreet.models.trained import Trained
+
+BUDGET, PRICE, TOO_MUCH = 2.0, 1.0, 1.9
+EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, math.inf)
+HELD_OUT, SEEDS = 140, 3
+EXAMPLE = (50, 181, 172, 174, 210, 176)
+"""Star Wars, Return of the Jedi, The Empire Strikes Back, two of Indiana Jones, Aliens: nobody's history."""
+
+MADE = ("movielens-100k.parquet", "ledger.db", "ledger.db-wal", "ledger.db-shm", "model.npz", "model-card.json")
+MADE_TOO = ("model-card.md", "tradeoff.svg", "tradeoff.json")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to leave everything in.")] = Path("discreet-demo"),
+    source: Annotated[
+        Path | None, typer.Option("--from", help="ml-100k.zip or another file, instead of downloading.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep downloads in.")] = None,
+) -> None:
+    """Fetch, check, open a budget, train, be refused, measure, recommend: the whole way, in a minute."""
+    from discreet.data.splitting import hold_out_people
+    from discreet.governance.ledger import Account, Ledger
+    from discreet.privacy.accounting import default_delta
+    from discreet.training.fitting import PURPOSE
+
+    _prepare(out)
+    data = _imported(out, source, cache)
+    split = hold_out_people(data.opened_for(PURPOSE), min(HELD_OUT, data.people // 5), seed=0)
+    account = Account(data.name, PURPOSE)
+    with Ledger(out / "ledger.db") as book:
+        _step(f"3. A budget: epsilon {BUDGET:g} for {account}, never reset")
+        book.open_budget(account, epsilon=BUDGET, delta=default_delta(len(split.train)))
+        trained = _trained(split, book, out)
+        _refused(split, book)
+        quality = _measured(trained, split)
+        rows = _curve(data, out)
+        _cards(trained, quality, out)
+        _last_screen(rows, trained, book, out)
+
+
+def _prepare(out: Path) -> None:
+    from discreet.errors import SettingError
+
+    known = {*MADE, *MADE_TOO}
+    if out.exists() and (not out.is_dir() or any(path.name not in known for path in out.iterdir())):
+        raise SettingError(f"{out} holds something that is not this demo's; name another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in known:
+        (out / name).unlink(missing_ok=True)
+
+
+def _imported(out: Path, source: Path | None, cache: Path | None) -> Interactions:
+    from discreet.data.datasets import TERMS, fetch
+    from discreet.data.intake import read_interactions
+    from discreet.data.store import write_interactions
+
+    _step("1. Real people's ratings: MovieLens-100K")
+    data = read_interactions(fetch("movielens-100k", source=source, cache=cache, progress=say))
+    say(TERMS, "dim")
+    _step("2. Checked and imported")
+    write_interactions(data, out / "movielens-100k.parquet")
+    say(f"{data.people:,} people, {data.items:,} items, {data.count:,} interactions; may be used for:")
+    say(f"  {', '.join(sorted(data.purposes))}")
+    return data
+
+
+def _trained(split: Split, book: Ledger, out: Path) -> Trained:
+    from discreet.training.fitting import fit
+
+    _step(f"4. Train on {len(split.train):,} of them for epsilon {PRICE:g}; the others are kept for measuring")
+    with progress() as bars:
+        bar = bars.add_task("training", total=None)
+        trained = fit(
+            split.train,
+            epsilon=PRICE,
+            ledger=book,
+            out=out / "model.npz",
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    say(f"{trained.model.name} model, published as {out / 'model.npz'}")
+    return trained
+
+
+def _refused(split: Split, book: Ledger) -> None:
+    from discreet.errors import BudgetExceeded, PrivacyError
+    from discreet.training.fitting import fit
+
+    _step(f"5. Once more, for epsilon {TOO_MUCH:g}: more than is left")
+    try:
+        fit(split.train, epsilon=TOO_MUCH, ledger=book)
+    except BudgetExceeded as refusal:
+        say(f"refused: {refusal}", "yellow")
+    else:
+        raise PrivacyError("the ledger let an overspend pass; do not use this installation")
+
+
+def _measured(trained: Trained, split: Split) -> dict[str, float]:
+    from discreet.evaluation.ranking import measure
+
+    _step(f"6. Measure on the {split.fold_in.shape[0]} people who were held out")
+    found = measure(trained.scores, split)
+    say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    return found
+
+
+def _curve(data: Interactions, out: Path) -> list[Row]:
+    from discreet.evaluation.charts import draw_tradeoff
+    from discreet.evaluation.tradeoff import PURPOSE, steps, tradeoff
+    from discreet.files import write_bytes
+
+    histories = data.opened_for(PURPOSE)
+    held_out = min(HELD_OUT, data.people // 5)
+    with progress() as bars:
+        bar = bars.add_task("measuring", total=steps(EPSILONS, ("popularity", "auto"), SEEDS) + SEEDS)
+
+        def tell(what: str) -> None:
+            bars.update(bar, advance=1, description=what)
+
+        rows = tradeoff(
+            histories,
+            epsilons=EPSILONS,
+            kinds=("popularity", "auto"),
+            seeds=SEEDS,
+            held_out=held_out,
+            progress=tell,
+        )
+        ceiling = tradeoff(
+            histories, epsilons=(math.inf,), kinds=("gram",), seeds=SEEDS, held_out=held_out, progress=tell
+        )
+    draw_tradeoff([*rows, *ceiling], out / "tradeoff.svg")
+    document = json.dumps([row.to_dict() for row in [*rows, *ceiling]], indent=2)
+    write_bytes(out / "tradeoff.json", document.encode())
+    return [*rows, *ceiling]
+
+
+def _cards(trained: Trained, quality: dict[str, float], out: Path) -> None:
+    from discreet.files import write_bytes
+    from discreet.models.card import card, card_markdown
+
+    document = card(trained, quality=quality)
+    write_bytes(out / "model-card.json", json.dumps(document, indent=2).encode())
+    write_bytes(out / "model-card.md", card_markdown(document).encode())
+
+
+def _last_screen(rows: list[Row], trained: Trained, book: Ledger, out: Path) -> None:
+    screen.rule("discreet", style="green")
+    screen.print(tradeoff_table(rows, "recall@20", "Privacy and quality: Recall@20 on held-out people, 3 splits"))
+    say("gram without noise is EASE, the ceiling. ± is the standard error. Figures are exact, not private.\n", "dim")
+    say(str(trained.guarantee) + "\n", "bold")
+    show_budgets(book.accounts())
+    found = book.verify(artefacts=out)
+    found.require()
+    say(f"ledger: {found.rows} journal rows replayed, everything fits\n")
+    show_slate(trained.recommend(EXAMPLE, 10), "For someone who watched Star Wars, Indiana Jones and Aliens")
+    say(f"Left in {out}/: {', '.join(sorted(path.name for path in out.iterdir() if path.suffix != '.db-shm'))}")
+
+
+def _step(text: str) -> None:
+    say(f"\n{text}", "bold green")

@@ -1,0 +1,231 @@
+"""``discreet train``, ``evaluate``, ``tradeoff``, ``recommend`` and ``card``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
+from discreet.cli.output import Json, progress, say, say_json, screen, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from discreet.data.interactions import Histories
+    from discreet.evaluation.tradeoff import Row
+    from discreet.models.recipe import Kind
+    from discreet.models.slate import Slate
+
+Data = Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")]
+ModelFile = Annotated[Path, typer.Argument(help="A model file.")]
+KindOption = Annotated[str, typer.Option("--model", help="auto, popularity, subspace, gram or als.")]
+ProtocolOption = Annotated[str, typer.Option("--protocol", help="strong or leave-one-out.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="How many splits.")]
+
+
+def train(
+    data: Data,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Price of this run in nats; inf adds no noise.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to publish the model (.npz); must not exist.")],
+    ledger: LedgerFile = DEFAULT_LEDGER,
+    model: KindOption = "auto",
+    purpose: Annotated[str, typer.Option("--purpose", help="What the data is opened for.")] = PURPOSE,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model, bill it, publish it once, and print what it promises."""
+    from discreet.data.intake import read_interactions
+    from discreet.governance.ledger import Ledger
+    from discreet.models.card import card
+    from discreet.training.fitting import fit
+
+    interactions = read_interactions(data)
+    book = None if math.isinf(epsilon) else Ledger(ledger, create=False)
+    with progress() as bars:
+        bar = bars.add_task("training", total=None)
+        trained = fit(
+            interactions,
+            epsilon=epsilon,
+            ledger=book,
+            kind=cast("Kind", model),
+            purpose=purpose,
+            release=release,
+            out=out,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    if book:
+        book.close()
+    if as_json:
+        say_json(card(trained))
+        return
+    say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
+    say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
+
+
+def evaluate(
+    data: Data,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Budget to measure at, in nats.")] = 1.0,
+    model: KindOption = "auto",
+    protocol: ProtocolOption = "strong",
+    seeds: Seeds = 3,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Measure this model instead, on people it has not seen.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure lists on held-out people. The figures are exact, not private: for whoever may see the data."""
+    histories = _opened(data)
+    if file is None:
+        _show_rows(_rows(histories, [epsilon], [model], seeds, protocol), as_json)
+        return
+    from discreet.data.splitting import hold_out_people
+    from discreet.evaluation.ranking import measure
+    from discreet.models.trained import Trained
+
+    trained = Trained.load(file)
+    split = hold_out_people(histories, len(histories) - 1, seed=0)
+    found = measure(trained.scores, split, "strong")
+    if as_json:
+        say_json({"model": str(file), "quality": found})
+    else:
+        shown = table(f"{trained!r} on people of {histories.dataset}", "metric", "mean")
+        for name, value in found.items():
+            shown.add_row(name, f"{value:.4f}")
+        screen.print(shown)
+
+
+def tradeoff(
+    data: Data,
+    epsilon: Annotated[list[float] | None, typer.Option("--epsilon", help="May be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="May be repeated.")] = None,
+    protocol: ProtocolOption = "strong",
+    seeds: Seeds = 3,
+    out: Annotated[Path | None, typer.Option("--out", help="Draw the curve here (.svg or .png).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
+    rows = _rows(
+        _opened(data), epsilon or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf], model or ["popularity", "auto"], seeds, protocol
+    )
+    _show_rows(rows, as_json)
+    if out:
+        from discreet.evaluation.charts import draw_tradeoff
+
+        draw_tradeoff(rows, out, metric=next(iter(rows[0].quality)))
+        if not as_json:
+            say(f"chart: {out}")
+
+
+def recommend(
+    file: ModelFile,
+    history: Annotated[
+        str, typer.Option("--history", help="Item ids, separated by commas; - reads them from standard input.")
+    ] = "",
+    n: Annotated[int, typer.Option("--n", help="Length of the list.")] = 10,
+    on_device: Annotated[
+        bool, typer.Option("--on-device", help="Make the list from the compact model, as a device would.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a list for a history. The history is used for this and forgotten."""
+    from discreet.inference.on_device import OnDevice
+    from discreet.inference.plain import Plain
+    from discreet.models.trained import Trained
+
+    items = [part.strip() for part in (sys.stdin.read() if history == "-" else history).split(",") if part.strip()]
+    trained = Trained.load(file)
+    slate: Slate
+    if on_device:
+        device = OnDevice(trained, n)
+        request, kept = device.ask(items)
+        slate = device.read(device.answer(request), kept)
+    else:
+        plain = Plain(trained, n)
+        sent, _ = plain.ask(items)
+        slate = plain.read(plain.answer(sent), None)
+    if as_json:
+        say_json({"items": slate.to_dicts(), "unknown": slate.unknown, "private": trained.guarantee.private})
+    else:
+        show_slate(slate, f"For a history of {len(items)}")
+        if slate.unknown:
+            say(f"{slate.unknown} of the history's items are not in the catalogue and were left out of account")
+        say(trained.guarantee.sentence, "dim" if trained.guarantee.private else "bold red")
+
+
+def card(file: ModelFile, as_json: Json = False) -> None:
+    """Print a model's card: what it is, what it promises, what it does not."""
+    from discreet.models.card import card, card_markdown
+    from discreet.models.trained import Trained
+
+    document = card(Trained.load(file))
+    if as_json:
+        say_json(document)
+    else:
+        say(card_markdown(document))
+
+
+def show_slate(slate: Slate, title: str) -> None:
+    """Print a list."""
+    shown = table(title, "rank", "item", "title")
+    shown.columns[2].justify = "left"
+    for row in slate.to_dicts():
+        shown.add_row(str(row["rank"]), str(row["item_id"]), row["title"])
+    screen.print(shown)
+
+
+def tradeoff_table(rows: Sequence[Row], metric: str, title: str) -> Any:
+    """Return a table of one metric: a line a kind of model, a column an epsilon."""
+    epsilons = list(dict.fromkeys(row.epsilon for row in rows))
+    shown = table(title, metric, *[f"eps {value:g}" if math.isfinite(value) else "not private" for value in epsilons])
+    for kind in dict.fromkeys(row.kind for row in rows):
+        found = {row.epsilon: row.quality[metric] for row in rows if row.kind == kind}
+        cells = [f"{found[value].mean:.3f} ±{found[value].error:.3f}" if value in found else "" for value in epsilons]
+        shown.add_row("the recipe's choice" if kind == "auto" else kind, *cells)
+    odds = {row.epsilon: row.odds for row in rows}
+    shown.add_section()
+    shown.add_row("right of 100 when guessing", *[f"{math.ceil(100 * odds[value] - 1e-9)}" for value in epsilons])
+    return shown
+
+
+def _opened(data: Path) -> Histories:
+    from discreet.data.intake import read_interactions
+    from discreet.evaluation.tradeoff import PURPOSE as MEASURE
+
+    return read_interactions(data).opened_for(MEASURE)
+
+
+def _rows(
+    histories: Histories, epsilons: Sequence[float], kinds: Sequence[str], seeds: int, protocol: str
+) -> list[Row]:
+    from discreet.errors import SettingError
+    from discreet.evaluation.ranking import METRICS
+    from discreet.evaluation.tradeoff import steps, tradeoff
+
+    if protocol not in METRICS:
+        raise SettingError(f"unknown protocol {protocol!r}: choose {' or '.join(METRICS)}")
+    chosen = cast("Sequence[Kind]", kinds)
+    with progress() as bars:
+        bar = bars.add_task("measuring", total=steps(epsilons, chosen, seeds))
+        return tradeoff(
+            histories,
+            epsilons=epsilons,
+            kinds=chosen,
+            seeds=seeds,
+            protocol=protocol,
+            progress=lambda what: bars.update(bar, advance=1, description=what),
+        )
+
+
+def _show_rows(rows: Sequence[Row], as_json: bool) -> None:
+    if as_json:
+        say_json({"rows": [row.to_dict() for row in rows], "figures_are_private": False})
+        return
+    for metric in rows[0].quality:
+        screen.print(tradeoff_table(rows, metric, f"{metric}, mean over {rows[0].quality[metric].seeds} splits"))
+    say("± is the standard error of the mean. The figures are exact: for whoever may see the data.", "dim")

@@ -1,0 +1,1 @@
+"""Collection: what is held, for which purposes, and the one shape in which it reaches training."""

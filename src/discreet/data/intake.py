@@ -1,0 +1,214 @@
+"""Reading people's interactions, and refusing what is not clear.
+
+Every row that says who chose what counts once; how much they liked it is not kept, because no model here uses
+it. Columns that are not needed are not read. What was dropped on the way is counted and can be seen
+(:meth:`Interactions.describe`); what cannot be used is refused in one line that names the file, the column and
+the row, and never a person or a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.data import columns
+from discreet.data.interactions import Catalogue, Intake, Interactions, checked_name
+from discreet.data.store import Passport, passport_of
+from discreet.data.tables import Frame, ParquetTable, Table, table_of
+from discreet.errors import DataError, PurposeNotAllowed, SettingError
+
+TRAINING = "train-recommender"
+_WEIGHTS = ("weight", "rating")
+
+
+def read_interactions(
+    source: str | Path | Frame,
+    *,
+    name: str | None = None,
+    user: str = "user_id",
+    item: str = "item_id",
+    purposes: Iterable[str] | None = None,
+    catalogue: Catalogue | str | Path | None = None,
+) -> Interactions:
+    """Read and check who chose what.
+
+    A row counts when its ``weight`` (or ``rating``) is above zero, or when there is no such column. A column
+    ``timestamp`` (numbers, or dates) is used to find each person's latest item. Other columns are not read.
+
+    Args:
+        source: a .csv, .tsv, .txt or .parquet file, or a frame (polars, pandas, Arrow, mapping of columns).
+        name: name of the data set and of its budget; by default the file's name, or "interactions".
+        user: the column that says who.
+        item: the column that says what.
+        purposes: what the data was collected for; by default ``train-recommender``.
+        catalogue: the public list of items, or a file with ``item_id`` and perhaps ``title``. Without it, the
+            items in the data are the catalogue, and the guarantee treats that list as public.
+
+    A file made by :func:`~discreet.data.store.write_interactions` brings its own name, purposes and catalogue. Its
+    purposes can be narrowed here, never widened.
+
+    Raises:
+        DataError: the source cannot be used; one line says where and what to do.
+        SettingError: a name is empty, too long, holds "/" or control characters, or contradicts the file's own.
+        PurposeNotAllowed: the file does not carry one of ``purposes``.
+    """
+    table = table_of(source)
+    passport = passport_of(table) if isinstance(table, ParquetTable) else None
+    declared = read_catalogue(catalogue) if isinstance(catalogue, str | Path) else catalogue
+    if passport is None:
+        passport = _issued(source, name, purposes, declared)
+    else:
+        passport = _narrowed(passport, name, purposes, declared)
+    events = _events(table, user, item)
+    return _assembled(events, passport, table.label)
+
+
+def read_catalogue(path: str | Path) -> Catalogue:
+    """Read a public list of items from a file with the columns ``item_id`` and, if there is one, ``title``.
+
+    Raises:
+        DataError: the file cannot be used, or names an item twice.
+    """
+    table = table_of(path)
+    _require(table, "item_id")
+    titled = "title" in table.names
+    frame = table.columns(["item_id", "title"] if titled else ["item_id"])
+    if frame.is_empty():
+        raise DataError(f"{table.label}: holds no rows")
+    frame = frame.with_columns(_ids(frame["item_id"], table)).sort("item_id")
+    if frame["item_id"].is_duplicated().any():
+        raise DataError(f"{table.label}: column 'item_id' names an item twice; keep one row an item")
+    titles = tuple(columns.titles(frame["title"], table.label).to_list()) if titled else None
+    return Catalogue(tuple(frame["item_id"].to_list()), titles)
+
+
+def _issued(source: object, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None) -> Passport:
+    if name is None:
+        name = Path(source).stem if isinstance(source, str | Path) else "interactions"
+    allowed = _purposes(TRAINING if purposes is None else purposes)
+    return Passport(checked_name(name), allowed, declared, declared is not None)
+
+
+def _narrowed(
+    passport: Passport, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None
+) -> Passport:
+    if name not in (None, passport.name):
+        raise SettingError(f"name: the file is the data set {passport.name!r} and cannot be read as another")
+    if declared not in (None, passport.catalogue):
+        raise SettingError("catalogue: the file carries its own catalogue, which is another one")
+    wanted = _purposes(passport.purposes if purposes is None else purposes)
+    if not wanted <= passport.purposes:
+        extra, allowed = ", ".join(sorted(wanted - passport.purposes)), ", ".join(sorted(passport.purposes))
+        raise PurposeNotAllowed(f"{passport.name} may not be used for {extra}; it was collected for: {allowed}")
+    return Passport(passport.name, wanted, passport.catalogue, passport.declared, passport.intake)
+
+
+def _purposes(purposes: Iterable[str]) -> frozenset[str]:
+    one = [purposes] if isinstance(purposes, str) else purposes
+    checked = frozenset(checked_name(purpose, "purposes") for purpose in one)
+    if not checked:
+        raise SettingError("purposes: name at least one; data without a purpose cannot be used")
+    return checked
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Checked rows, aligned: ids of people and items, seconds or None; and what was dropped to get them."""
+
+    people: pl.Series
+    items: pl.Series
+    times: pl.Series | None
+    intake: Intake
+
+
+def _events(table: Table, user: str, item: str) -> _Events:
+    if user == item:
+        raise SettingError("user and item name the same column")
+    for argument, column in (("user", user), ("item", item)):
+        _require(table, column, f" (if it has another name, say {argument}=, on the command line --{argument})")
+    weight, time = _spare(table, _WEIGHTS, user, item), _spare(table, ("timestamp",), user, item)
+    wanted = [name for name in (user, item, weight, time) if name is not None]
+    frame = table.columns(wanted)
+    if frame.is_empty():
+        raise DataError(f"{table.label}: holds no rows")
+    people, items = _ids(frame[user], table), _ids(frame[item], table)
+    counts = columns.positive(frame[weight], table.label) if weight else pl.repeat(True, len(frame), eager=True)
+    if not counts.any():
+        raise DataError(f"{table.label}: column {weight!r}: every row has weight 0, so nothing is left")
+    times = columns.seconds(frame[time], table.label).filter(counts) if time else None
+    unread = tuple(name for name in table.names if name not in wanted)
+    intake = Intake(zero_weight_rows_dropped=len(frame) - int(counts.sum()), columns_not_read=unread)
+    return _Events(people.filter(counts), items.filter(counts), times, intake)
+
+
+def _require(table: Table, column: str, hint: str = "") -> None:
+    if column not in table.names:
+        raise DataError(f"{table.label}: no column {column!r}{hint}; {table.listing()}")
+
+
+def _spare(table: Table, names: tuple[str, ...], *taken: str) -> str | None:
+    """The first of ``names`` that is a column and does not serve as an id already."""
+    return next((name for name in names if name in table.names and name not in taken), None)
+
+
+def _ids(column: pl.Series, table: Table) -> pl.Series:
+    check = columns.ids_from_text if table.from_text else columns.ids
+    return check(column, table.label)
+
+
+def _assembled(events: _Events, passport: Passport, label: str) -> Interactions:
+    people = events.people.unique().sort()
+    catalogue = passport.catalogue or Catalogue(tuple(events.items.unique().sort().to_list()))
+    rows = _positions(events.people, people)
+    cols = _positions(events.items, pl.Series(catalogue.ids), label)
+    times = None if events.times is None else events.times.to_numpy()
+    latest = _latest_of_each_pair(rows * len(catalogue) + cols, times)
+    matrix = _matrix(rows[latest], cols[latest], (len(people), len(catalogue)))
+    return Interactions(
+        passport.name,
+        catalogue,
+        passport.purposes,
+        passport.declared,
+        passport.intake or _with_duplicates(events.intake, len(rows) - len(latest)),
+        matrix,
+        tuple(people.to_list()),
+        None if times is None else times[latest],
+    )
+
+
+def _positions(ids: pl.Series, known: pl.Series, label: str = "") -> NDArray[np.int64]:
+    """Where each id stands in ``known``. A number and its decimal string are one id, as in a catalogue."""
+    if ids.dtype != known.dtype:
+        ids, known = ids.cast(pl.String), known.cast(pl.String)
+    places = pl.DataFrame({"id": known, "place": pl.int_range(len(known), eager=True)})
+    found = pl.DataFrame({"id": ids}).join(places, on="id", how="left", maintain_order="left")["place"]
+    if found.null_count():
+        raise DataError(f"{label}: {found.null_count()} rows name items that are not in the catalogue; add them to it")
+    return np.array(found.to_numpy(), dtype=np.int64)
+
+
+def _latest_of_each_pair(pairs: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[np.int64]:
+    """One row number a distinct pair, pairs ascending: the latest, when there are times."""
+    order = np.lexsort((pairs,) if times is None else (times, pairs))
+    latest: NDArray[np.int64] = order[np.append(np.diff(pairs[order]) != 0, True)]
+    return latest
+
+
+def _matrix(
+    rows: NDArray[np.int64], cols: NDArray[np.int64], shape: tuple[int, int]
+) -> csr_array[np.int8, tuple[int, int]]:
+    """Rows and columns are already ascending and distinct, so this is CSR but for the row pointers."""
+    starts = np.searchsorted(rows, np.arange(shape[0] + 1)).astype(np.int32)
+    matrix = csr_array((np.ones(len(cols), np.int8), cols.astype(np.int32), starts), shape=shape)
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def _with_duplicates(intake: Intake, collapsed: int) -> Intake:
+    return Intake(collapsed, intake.zero_weight_rows_dropped, intake.columns_not_read)

@@ -1,0 +1,286 @@
+"""What is known about people's choices, in the one shape that leaves this room.
+
+An :class:`Interactions` is a checked data set. It shows counts; the histories inside it are reached only by
+saying what for (:meth:`Interactions.opened_for`), and come out as :class:`Histories`, which carry that purpose.
+The :class:`Catalogue` is the public side: the items there are, whoever chose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.errors import DataError, PurposeNotAllowed, SettingError
+
+if TYPE_CHECKING:
+    Rows: TypeAlias = csr_array[np.int8, tuple[int, int]]  # scipy's array is generic in its stubs
+
+Ids: TypeAlias = tuple[str, ...] | tuple[int, ...]
+
+_LONGEST_NAME = 200  # characters; a data set's name and a purpose together name an account
+
+
+def checked_name(name: str, what: str = "name") -> str:
+    """Return ``name`` if it can be half of an account's name; raise SettingError otherwise."""
+    if not name or len(name) > _LONGEST_NAME or "/" in name or not name.isprintable():
+        raise SettingError(f"{what}: must have 1 to {_LONGEST_NAME} printable characters and no '/'")
+    return name
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items there are: public, and the order of every model's columns.
+
+    Attributes:
+        ids: the caller's own ids, all strings or all integers, ascending, unique, at least one.
+        titles: one title an item, or None. An empty title means that the item has none.
+
+    Raises:
+        DataError: the ids are mixed, unsorted, repeated or absent, or titles and ids differ in number.
+    """
+
+    ids: Ids
+    titles: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse ids that could not be the columns of a matrix."""
+        if not self.ids:
+            raise DataError("the catalogue holds no items")
+        if not _of_one_kind(self.ids):
+            raise DataError("the catalogue's ids must be all strings or all whole numbers")
+        if not _ascending(self.ids):
+            raise DataError("the catalogue's ids must be ascending and unique")
+        if self.titles is not None and len(self.titles) != len(self.ids):
+            raise DataError(f"the catalogue has {len(self.ids)} ids but {len(self.titles)} titles")
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        """The number of items, not the items: a catalogue may be long."""
+        return f"Catalogue({len(self)} items{', with titles' if self.titles else ''})"
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {str(item): place for place, item in enumerate(self.ids)}
+
+    def positions(self, history: Iterable[str | int]) -> tuple[NDArray[np.int64], int]:
+        """Find a history's items in the catalogue.
+
+        A whole number and its decimal string are the same id, so a history typed on a command line works.
+
+        Returns:
+            The positions, int64, ascending and unique, and how many distinct items are not in the catalogue.
+
+        Raises:
+            SettingError: the history is one string, or holds something other than strings and whole numbers.
+        """
+        if isinstance(history, str | bytes):
+            raise SettingError("a history is a list of item ids, not one string")
+        wanted = {_id_text(item) for item in history}
+        known = [self._places[text] for text in wanted if text in self._places]
+        return np.sort(np.array(known, dtype=np.int64)), len(wanted) - len(known)
+
+    def title(self, position: int) -> str:
+        """The title of the item at ``position``, or its id as a string when it has none."""
+        return (self.titles[position] if self.titles else "") or str(self.ids[position])
+
+    def to_dict(self) -> dict[str, list[str] | list[int] | None]:
+        """The catalogue as plain lists, for JSON."""
+        return {"ids": [*self.ids], "titles": None if self.titles is None else [*self.titles]}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> Catalogue:
+        """Read back what :meth:`to_dict` wrote.
+
+        Raises:
+            DataError: ``stored`` has another shape.
+        """
+        if not isinstance(stored, Mapping) or set(stored) != {"ids", "titles"}:
+            raise DataError("a stored catalogue must have exactly 'ids' and 'titles'")
+        return cls(_stored_ids(stored["ids"]), _stored_titles(stored["titles"]))
+
+
+def _of_one_kind(ids: Iterable[object]) -> bool:
+    return {type(item) for item in ids} in ({int}, {str})
+
+
+def _ascending(ids: Ids) -> bool:
+    same = cast("tuple[str, ...]", ids)  # of one kind: what can be compared as strings can be as integers
+    return all(a < b for a, b in pairwise(same))
+
+
+def _id_text(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, bool) or not isinstance(item, Integral):
+        raise SettingError(f"ids in a history must be strings or whole numbers, not {type(item).__name__}")
+    return str(int(item))
+
+
+def _stored_ids(stored: object) -> Ids:
+    ids = stored if isinstance(stored, list) else []
+    if all(isinstance(item, str) for item in ids):
+        return tuple(str(item) for item in ids)
+    if _of_one_kind(ids):
+        return tuple(int(item) for item in ids)
+    raise DataError("a stored catalogue's ids must be all strings or all whole numbers")
+
+
+def _stored_titles(stored: object) -> tuple[str, ...] | None:
+    if stored is None:
+        return None
+    if isinstance(stored, list) and all(isinstance(title, str) for title in stored):
+        return tuple(stored)
+    raise DataError("a stored catalogue's titles must be strings, or null")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Histories:
+    """People's histories, opened for one purpose. Personal data: nothing here may be printed or logged.
+
+    Attributes:
+        matrix: int8 ones, CSR [people, items], indices sorted, no duplicates.
+        people_ids: external ids of the rows, ascending as read.
+        last: int32 [people], position of each person's latest item (of several at once, the highest); None
+            when the data has no timestamps.
+        catalogue: the items, in column order.
+        dataset: name of the data set: half of the account that pays.
+        purpose: what the histories were opened for: the other half.
+        catalogue_is_declared: as in :class:`Interactions`.
+    """
+
+    matrix: Rows
+    people_ids: tuple[str | int, ...]
+    last: NDArray[np.int32] | None
+    catalogue: Catalogue
+    dataset: str
+    purpose: str
+    catalogue_is_declared: bool = False
+
+    def __len__(self) -> int:
+        """How many people there are."""
+        return self.matrix.shape[0]
+
+    def __repr__(self) -> str:
+        """Counts only: this text ends up in logs."""
+        counts = f"{len(self)} people, {len(self.catalogue)} items"
+        return f"Histories({self.dataset!r} for {self.purpose!r}, {counts})"
+
+    def blocks(self, people_per_block: int) -> Iterator[Rows]:
+        """Yield consecutive rows, ``people_per_block`` at a time (the last block may be smaller).
+
+        Raises:
+            SettingError: ``people_per_block`` is below 1.
+        """
+        if people_per_block < 1:
+            raise SettingError(f"people_per_block must be at least 1, not {people_per_block}")
+        return (self.matrix[at : at + people_per_block] for at in range(0, len(self), people_per_block))
+
+    def take(self, rows: NDArray[np.int64]) -> Histories:
+        """The same data for some people only: ``rows`` are positions, in the order wanted."""
+        people = tuple(self.people_ids[row] for row in rows.tolist())
+        last = None if self.last is None else self.last[rows]
+        return replace(self, matrix=self.matrix[rows], people_ids=people, last=last)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What reading the data dropped: public counts, kept with the data."""
+
+    duplicates_collapsed: int = 0
+    zero_weight_rows_dropped: int = 0
+    columns_not_read: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Interactions:
+    """A checked data set: who chose what, at most once each, and what that may be used for.
+
+    Made by :func:`discreet.data.intake.read_interactions`. Shows counts; see :meth:`opened_for`.
+
+    Attributes:
+        name: name of the data set, and of its account in the ledger.
+        catalogue: the items, in column order.
+        purposes: what the data was collected for.
+        catalogue_is_declared: False when the catalogue was read off the data, in which case the guarantee has
+            to say that the list of items is treated as public.
+        intake: what reading dropped.
+    """
+
+    name: str
+    catalogue: Catalogue
+    purposes: frozenset[str]
+    catalogue_is_declared: bool
+    intake: Intake
+    _matrix: Rows
+    _people_ids: tuple[str | int, ...]
+    _times: NDArray[np.float64] | None = None  # seconds, aligned with _matrix.indices
+
+    @property
+    def people(self) -> int:
+        """How many people have at least one interaction."""
+        return self._matrix.shape[0]
+
+    @property
+    def items(self) -> int:
+        """How many items the catalogue has."""
+        return len(self.catalogue)
+
+    @property
+    def count(self) -> int:
+        """How many interactions there are: distinct pairs of a person and an item."""
+        return int(self._matrix.nnz)
+
+    def __repr__(self) -> str:
+        """The name and counts only: this text ends up in logs."""
+        counts = f"{self.people} people, {self.items} items, {self.count} interactions"
+        return f"Interactions({self.name!r}, {counts})"
+
+    def opened_for(self, purpose: str) -> Histories:
+        """Hand out the histories, for one of the purposes they were collected for.
+
+        Raises:
+            PurposeNotAllowed: ``purpose`` is not among :attr:`purposes`.
+        """
+        if purpose not in self.purposes:
+            allowed = ", ".join(sorted(self.purposes))
+            raise PurposeNotAllowed(f"{self.name} may not be used for {purpose!r}; it was collected for: {allowed}")
+        return Histories(
+            self._matrix,
+            self._people_ids,
+            self._last(),
+            self.catalogue,
+            self.name,
+            purpose,
+            self.catalogue_is_declared,
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Counts for a person who checks the import, ready for JSON."""
+        return {
+            "people": self.people,
+            "items": self.items,
+            "interactions": self.count,
+            "density": self.count / (self.people * self.items),
+            "duplicates_collapsed": self.intake.duplicates_collapsed,
+            "zero_weight_rows_dropped": self.intake.zero_weight_rows_dropped,
+            "columns_not_read": list(self.intake.columns_not_read),
+        }
+
+    def _last(self) -> NDArray[np.int32] | None:
+        if self._times is None:
+            return None
+        rows = np.repeat(np.arange(self.people), np.diff(self._matrix.indptr))
+        by_time = np.lexsort((self._matrix.indices, self._times, rows))
+        ends = by_time[self._matrix.indptr[1:] - 1]  # each person's latest, since nobody here has an empty row
+        return self._matrix.indices[ends].astype(np.int32)

@@ -1,0 +1,239 @@
+"""Where a table comes from: a text file, a Parquet file, or a data frame in memory.
+
+The three look alike from outside: a label for messages, the names of the columns, and a way to fetch some
+columns and no others. What polars or the operating system raise ends here, as a DataError.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from discreet.errors import DataError
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+class Frame(Protocol):
+    """A data frame: polars, pandas, an Arrow table, or a mapping of names to columns."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The column called ``name``, as anything that polars makes a series of."""
+        ...
+
+
+class Table(Protocol):
+    """A source of columns. ``from_text`` says that every column is text whose type is still to be found."""
+
+    label: str
+    names: tuple[str, ...]
+    from_text: bool
+
+    def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
+        """Fetch the ``wanted`` columns, all of which are among ``names``. Raises DataError."""
+        ...
+
+    def listing(self) -> str:
+        """Say which columns there are, without repeating anything that may be data."""
+        ...
+
+
+def table_of(source: str | Path | Frame) -> Table:
+    """Look at ``source``: a path, or a data frame.
+
+    Raises:
+        DataError: there is no such file, it is empty or of an unknown kind, or ``source`` is no table at all.
+    """
+    if not isinstance(source, str | Path):
+        return FrameTable(source)
+    path = Path(source)
+    if path.suffix == ".parquet":
+        return ParquetTable(path)
+    if path.suffix in {".csv", ".tsv", ".txt"}:
+        return TextTable(path)
+    raise DataError(f"{path}: files must end in .csv, .tsv, .txt or .parquet")
+
+
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Turn the operating system's refusals into one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{label}: there is no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{label}: is a folder; name a file") from None
+    except OSError as error:
+        raise DataError(f"{label}: cannot be read: {error.strerror}") from None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Column names for a message."""
+    return "the columns there are: " + (", ".join(map(repr, names)) or "none")
+
+
+class TextTable:
+    """A CSV or TSV file with a header, UTF-8. Every column is fetched as text."""
+
+    from_text = True
+
+    def __init__(self, path: Path) -> None:
+        """Read the header. Raises DataError if there is none, or it is not UTF-8."""
+        self.label = str(path)
+        self._path = path
+        header = self._header()
+        self._separator = _SEPARATORS.get(path.suffix) or ("\t" if "\t" in header else ",")
+        try:
+            self.names = tuple(self._parsed(header.encode()).columns)
+        except pl.exceptions.PolarsError:
+            raise DataError(f"{self.label}: header: has a quote that is not closed") from None
+
+    def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
+        """Fetch columns. All are parsed, because polars overlooks overlong rows when asked for some only."""
+        repeated = [name for name in wanted if f"{name}_duplicated_0" in self.names]
+        if repeated:
+            raise DataError(f"{self.label}: column {repeated[0]!r} is there twice; keep one")
+        with readable(self.label), self._parsing():
+            return self._parsed(self._path).select(wanted)
+
+    def listing(self) -> str:
+        """List the columns, unless the first row may be somebody's data instead of a header."""
+        with readable(self.label), self._parsing():
+            rows = self._parsed(self._path)
+        again = rows.select((pl.nth(at) == name).any() for at, name in enumerate(rows.columns)).row(0)
+        if any(again) or not all(re.fullmatch(r"[^\W\d][\w .:()-]*", name) for name in rows.columns):
+            return "its first row does not look like a header; add one"
+        return listed(rows.columns)
+
+    def _header(self) -> str:
+        with readable(self.label), self._path.open("rb") as file:
+            line = file.readline()
+        if not line.strip():
+            raise DataError(f"{self.label}: is empty")
+        try:
+            return line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise DataError(f"{self.label}: header: {_NOT_UTF8}") from None
+
+    def _parsed(self, source: Path | bytes) -> pl.DataFrame:
+        return pl.read_csv(source, separator=self._separator, infer_schema=False, glob=False)
+
+    @contextmanager
+    def _parsing(self) -> Iterator[None]:
+        try:
+            yield
+        except pl.exceptions.PolarsError:
+            raise DataError(f"{self.label}: {self._complaint()}") from None
+
+    def _complaint(self) -> str:
+        content = self._path.read_bytes()
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            row = content.count(b"\n", 0, error.start)
+            return f"row {row}: {_NOT_UTF8}"
+        lines = content.splitlines(keepends=True)
+        row = bisect_left(range(len(lines)), True, key=lambda row: self._fails(b"".join(lines[: row + 1])))
+        return f"row {row}: has more fields than the header, or a quote that is not closed"
+
+    def _fails(self, content: bytes) -> bool:
+        try:
+            self._parsed(content)
+        except pl.exceptions.PolarsError:
+            return True
+        return False
+
+
+_NOT_UTF8 = "is not UTF-8; convert the file first, for example: iconv -f LATIN1 -t UTF-8 OLD > NEW"
+
+
+class ParquetTable:
+    """A Parquet file. Columns that are not wanted are not read."""
+
+    from_text = False
+
+    def __init__(self, path: Path) -> None:
+        """Read the footer. Raises DataError if the file is missing, empty or damaged."""
+        self.label = str(path)
+        self._path = path
+        with readable(self.label), self._parsing(), path.open("rb") as file:  # a path would be taken as a pattern
+            if not path.stat().st_size:
+                raise DataError(f"{self.label}: is empty")
+            self.names = tuple(pl.read_parquet_schema(file))
+
+    def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
+        """Fetch columns."""
+        with readable(self.label), self._parsing():
+            return pl.read_parquet(self._path, columns=list(wanted), glob=False)
+
+    def listing(self) -> str:
+        """List the columns."""
+        return listed(self.names)
+
+    def metadata(self, key: str) -> str | None:
+        """The text that was stored in the file's footer under ``key``, or None."""
+        with readable(self.label), self._parsing(), self._path.open("rb") as file:
+            return pl.read_parquet_metadata(file).get(key)
+
+    @contextmanager
+    def _parsing(self) -> Iterator[None]:
+        try:
+            yield
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # its reader panics at some damage
+            raise DataError(f"{self.label}: is damaged or not a Parquet file; write it again") from None
+
+
+class FrameTable:
+    """A data frame in memory. Columns that are not wanted are not touched."""
+
+    from_text = False
+    label = "the data frame"
+
+    def __init__(self, frame: Frame) -> None:
+        """Look at the columns' names. Raises DataError if there are no named columns."""
+        self._frame = frame
+        self.names = tuple(name for name in _names(frame) if isinstance(name, str))
+
+    def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
+        """Fetch columns. One at a time, so that a column nobody wants cannot be in the way."""
+        fetched = [self._column(name) for name in wanted]
+        if len({len(column) for column in fetched}) > 1:
+            raise DataError(f"{self.label}: columns {', '.join(wanted)} differ in length")
+        return pl.DataFrame(fetched)
+
+    def listing(self) -> str:
+        """List the columns."""
+        return listed(self.names)
+
+    def _column(self, name: str) -> pl.Series:
+        try:
+            return _series(name, self._frame[name])
+        except ImportError:
+            raise DataError(f"{self.label}: column {name!r} cannot be read without pyarrow; install it") from None
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            raise DataError(f"{self.label}: column {name!r} holds values of mixed or unknown types") from None
+
+
+def _series(name: str, values: Any) -> pl.Series:
+    try:
+        return pl.Series(name, values)
+    except TypeError:  # a list that mixes whole and broken numbers, or else no column at all
+        return pl.Series(name, values, dtype=pl.Float64)
+
+
+def _names(frame: object) -> Iterable[object]:
+    if isinstance(frame, Mapping):
+        return frame.keys()
+    if isinstance(frame, pl.LazyFrame):
+        raise DataError("give a path or a data frame that is there, not a LazyFrame; collect() it first")
+    for attribute in ("column_names", "columns"):  # Arrow; polars and pandas
+        if hasattr(frame, attribute):
+            names: Iterable[object] = getattr(frame, attribute)
+            return names
+    raise DataError(f"give a path or a data frame with named columns, not {type(frame).__name__}")

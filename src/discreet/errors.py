@@ -1,0 +1,105 @@
+"""Everything this package raises on purpose.
+
+DiscreetError                 exit code 1
+├── SettingError              an argument or option is out of its range; also a ValueError
+├── DataError                 the input cannot be used; names the file, column or row
+│   └── DatasetUnavailable    a named data set could not be obtained; says what to do
+├── FileNotWritten            a file could not be written; what stood in its place still does
+├── ArtefactError             a model file is damaged, of another kind, or was made unsafely
+├── LedgerError               the ledger cannot do what was asked
+│   ├── AccountMissing        no budget was opened for this data set and purpose
+│   ├── ReleaseConflict       the release id is taken by another release
+│   └── LedgerCorrupted       exit code 3: the journal and the tables disagree; names the first row
+└── PrivacyError              exit code 3: a promise would be broken, so nothing was done
+    ├── BudgetExceeded        exit code 4: more was asked than is left
+    ├── BoundExceeded         a contribution is longer than the plan allows
+    └── PurposeNotAllowed     the data was not collected for this purpose
+
+A message is one line: what was asked, what stands against it, what to do. It names accounts, columns, rows and
+settings; it never holds a person's identifier or anything from a history, because errors are outputs.
+"""
+
+from __future__ import annotations
+
+
+class DiscreetError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class SettingError(DiscreetError, ValueError):
+    """An argument or option is out of its range."""
+
+
+class DataError(DiscreetError):
+    """The input cannot be used. The message names the file and the column or row."""
+
+
+class DatasetUnavailable(DataError):
+    """A named data set could not be obtained. The message says what to do."""
+
+
+class FileNotWritten(DiscreetError):
+    """A file could not be written. What stood in its place still does."""
+
+
+class ArtefactError(DiscreetError):
+    """A model file is damaged, is of another kind or version, or was made with unsafe noise."""
+
+
+class LedgerError(DiscreetError):
+    """The ledger cannot do what was asked; nothing was changed."""
+
+
+class AccountMissing(LedgerError):
+    """No budget was opened for this data set and purpose."""
+
+
+class ReleaseConflict(LedgerError):
+    """The release id already names a release with other terms, or one that has ended."""
+
+
+class LedgerCorrupted(LedgerError):
+    """The journal, its hash chain and the tables disagree.
+
+    Attributes:
+        row: sequence number of the first journal row that does not fit, or None if no single row is to blame.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class PrivacyError(DiscreetError):
+    """A privacy promise would be broken, so nothing was done."""
+
+    exit_code = 3
+
+
+class BudgetExceeded(PrivacyError):
+    """More was asked than the account has left; nothing was charged.
+
+    Attributes:
+        account: the account, as ``dataset/purpose``.
+        asked: what was asked, in integer ledger units of mu^2.
+        left: what is left, in the same units.
+        until: when the budget period ends (ISO 8601, UTC), or None if the budget has no end.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, account: str, asked: int, left: int, until: str | None) -> None:
+        super().__init__(message)
+        self.account, self.asked, self.left, self.until = account, asked, left, until
+
+
+class BoundExceeded(PrivacyError):
+    """A contribution is longer than the plan's bound; the whole sum was refused."""
+
+
+class PurposeNotAllowed(PrivacyError):
+    """The data was not collected for this purpose."""

@@ -1,0 +1,111 @@
+"""How good lists are, on people who were held out, over the whole catalogue.
+
+*Strong generalisation* (Liang, Krishnan, Hoffman, Jebara 2018): people who took no part in training fold most of their
+history in; what they held back is to be found. *Leave one out*: each person's last item is held back.
+
+Recall@k divides by min(k, held); NDCG has binary gains. Metrics on sampled negatives are not offered: they reorder
+models (Krichene and Rendle 2020).
+
+The figures are exact means over held-out people: they are *not* covered by a guarantee. They are for whoever may see
+the data, and need data that was collected for measuring quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.data.splitting import Split
+
+Score = Callable[[csr_array], NDArray[np.float32]]
+"""float32 [people, items] for histories [people, items]."""
+
+Protocol = Literal["strong", "leave-one-out"]
+METRICS: dict[Protocol, tuple[str, ...]] = {
+    "strong": ("recall@20", "recall@50", "ndcg@100"),
+    "leave-one-out": ("hr@10", "ndcg@10"),
+}
+BLOCK = 500
+DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: of the seeds' means.
+        error: standard error of the mean; 0 with one seed, which tells nothing of it.
+        seeds: how many.
+    """
+
+    mean: float
+    error: float
+    seeds: int
+
+    @classmethod
+    def over(cls, values: list[float]) -> Estimate:
+        """Sum up one value a seed."""
+        spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+        return cls(float(np.mean(values)), spread, len(values))
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return Student's interval for the mean; infinite with one seed."""
+        from scipy.stats import t
+
+        if self.seeds < 2:
+            return -np.inf, np.inf
+        reach = float(t.ppf((1 + confidence) / 2, self.seeds - 1)) * self.error
+        return self.mean - reach, self.mean + reach
+
+
+def measure(score: Score, split: Split, protocol: Protocol = "strong") -> dict[str, float]:
+    """Return each metric's mean over the held-out people of ``split``."""
+    sums = dict.fromkeys(METRICS[protocol], 0.0)
+    people = split.fold_in.shape[0]
+    for start in range(0, people, BLOCK):
+        known, held = split.fold_in[start : start + BLOCK], split.held[start : start + BLOCK]
+        for name, values in _block(score(known), known, held, protocol).items():
+            sums[name] += float(values.sum())
+    return {name: total / people for name, total in sums.items()}
+
+
+def _block(
+    scores: NDArray[np.float32], known: csr_array, held: csr_array, protocol: Protocol
+) -> dict[str, NDArray[np.float64]]:
+    ranked = scores.astype(np.float64)
+    ranked[known.nonzero()] = -np.inf  # an item that was folded in is no discovery
+    hits = np.take_along_axis(held.toarray() > 0, _top(ranked, DEPTH), axis=1)
+    sizes = np.diff(held.indptr).astype(np.int64)
+    if protocol == "strong":
+        return {
+            "recall@20": recall(hits[:, :20], sizes),
+            "recall@50": recall(hits[:, :50], sizes),
+            "ndcg@100": ndcg(hits, sizes),
+        }
+    return {"hr@10": recall(hits[:, :10], sizes), "ndcg@10": ndcg(hits[:, :10], sizes)}
+
+
+def recall(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the hits of each row [people, k] over the most that there could be, min(k, size)."""
+    found: NDArray[np.float64] = hits.sum(axis=1) / np.minimum(hits.shape[1], sizes)
+    return found
+
+
+def ndcg(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the discounted gain of each row of hits [people, k] over the best that ``sizes`` hits could have."""
+    discount = 1.0 / np.log2(np.arange(hits.shape[1]) + 2.0)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(sizes, hits.shape[1])]
+    gain: NDArray[np.float64] = (hits * discount).sum(axis=1) / ideal
+    return gain
+
+
+def _top(ranked: NDArray[np.float64], depth: int) -> NDArray[np.int64]:
+    """Return the positions of the best ``depth`` of each row, best first, ties in catalogue order."""
+    depth = min(depth, ranked.shape[1])
+    return np.argsort(-ranked, axis=1, kind="stable")[:, :depth]

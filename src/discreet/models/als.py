@@ -1,0 +1,239 @@
+"""DPALS, the published anchor: alternating least squares on private sums.
+
+Chien, Jain, Krichene, Rendle, Song, Thakurta, Zhang: Private Alternating Least Squares (ICML 2021). People solve for
+their own factor u from the released item factors V, scale it to length 1, and add, for each item j that they know,
+``w u`` (and, with ``item_curvature``, ``w u u'``), where w = 1/sqrt(k); and once ``u u'`` for the items that they do
+not know. The server solves a small ridge regression per item. Round 0 releases counts, which choose the items.
+
+A row has length ``sqrt(1 + curvature^2 + item_curvature^2)`` before it is scaled to the bound: the parts that are
+packed as upper triangles count sqrt(2) times off the diagonal. Proof: ``als.md``.
+
+It is here to be beaten: at equal budgets ``subspace`` needs fewer and smaller rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.compiled import compiled
+from discreet.models.base import State, after_round, beginning, round_number
+from discreet.models.popularity import behind, count_rows, most_popular, positions_of
+from discreet.privacy.clipping import Summed, add_rows
+from discreet.privacy.disclosure import Disclosed
+from discreet.randomness import public_generator
+
+INWARD = 1.0 - 1e-12
+"""As in ``gram``: rounding toward zero then never reaches over the bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Als:
+    """Settings, all public.
+
+    Attributes:
+        items: size of the catalogue.
+        kept: how many items, the most popular by noisy count, have a factor; the rest rank by count.
+        embedding_size: length of a factor.
+        sweeps: alternations; each is a round.
+        unobserved: weight of what a person does not know.
+        reg: ridge of a person's factor, per item known.
+        item_reg: ridge of an item's factor, absolute.
+        noise_reg: ridge of an item's factor, in standard deviations of the noise.
+        curvature: weight in the row of the shared ``u u'``.
+        item_curvature: weight in the row of each item's own ``u u'``; 0 leaves them out.
+        seed: of the first item factors, which are public and random.
+    """
+
+    items: int
+    kept: int
+    embedding_size: int = 16
+    sweeps: int = 4
+    unobserved: float = 0.1
+    reg: float = 0.01
+    item_reg: float = 1.0
+    noise_reg: float = 0.5
+    curvature: float = 0.32
+    item_curvature: float = 0.0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of model."""
+        return "als"
+
+    @property
+    def rounds(self) -> int:
+        """Counts, then the sweeps."""
+        return 1 + self.sweeps
+
+    def start(self) -> State:
+        """Nothing is known."""
+        return beginning()
+
+    def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
+        """Return the counts, or the statistics of one sweep.
+
+        Their layout: ``[kept, d]``, then the shared triangle ``[d (d + 1) / 2]``, then, with ``item_curvature``, a
+        triangle for each kept item.
+        """
+        if round_number(state) == 0:
+            return add_rows(count_rows(histories, bound), bound)
+        kept, d = state["factors"].shape
+        triangle = d * (d + 1) // 2
+        per_item = np.zeros((kept, triangle if self.item_curvature else 0), np.int64)
+        right, shared = np.zeros((kept, d), np.int64), np.zeros(triangle, np.int64)
+        squared_norms = np.zeros(histories.shape[0], np.int64)
+        scale = bound * INWARD / np.sqrt(1.0 + self.curvature**2 + self.item_curvature**2)
+        weights = (scale, scale * self.curvature, scale * self.item_curvature)
+        people = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
+        _add_people(
+            *people, *self._person_system(state["factors"]), self.reg, weights, right, shared, per_item, squared_norms
+        )
+        return Summed(np.concatenate([right.ravel(), shared, per_item.ravel()]), squared_norms)
+
+    def step(self, state: State, released: Disclosed) -> State:
+        """Choose the items; then solve for the items' factors."""
+        if round_number(state) == 0:
+            kept = most_popular(released.values, self.kept)
+            shape = (len(kept), self.embedding_size)
+            factors = 0.3 / np.sqrt(shape[1]) * public_generator(self.seed).standard_normal(shape)
+            return after_round(state, counts=released.values.astype(np.float32), kept=kept, factors=factors)
+        kept, d = state["factors"].shape
+        scale = np.sqrt(1.0 + self.curvature**2 + self.item_curvature**2)
+        right, shared, per_item = np.split(released.values * scale, [kept * d, kept * d + d * (d + 1) // 2])
+        sigma = released.sigma * scale
+        common = self.unobserved * _positive(_unpacked(shared[None] / self.curvature, d))
+        # people weigh 1/sqrt(k) where they know an item; 0.1 is that weight for a history of 100
+        common = 0.1 * common + (self.item_reg + self.noise_reg * sigma) * np.eye(d)
+        if self.item_curvature:
+            common = common + _positive(_unpacked(per_item.reshape(kept, -1) / self.item_curvature, d))
+        factors = np.linalg.solve(common, right.reshape(kept, d, 1))[..., 0]
+        return after_round(state, factors=factors)
+
+    def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
+        """Solve for each person's factor; items that were not kept come last."""
+        factors = state["factors"].astype(np.float64)
+        people = np.zeros((histories.shape[0], factors.shape[1]))
+        known = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
+        _solve_people(*known, *self._person_system(factors), self.reg * SCORING_REG, people)
+        return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
+
+    def _person_system(self, factors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return V and the part of a person's system that is the same for all."""
+        return factors, self.unobserved * factors.T @ factors
+
+
+SCORING_REG = 5.0
+"""A list is made with a stronger ridge than a sweep: what is folded in is one history, not a sum over many."""
+
+
+def _unpacked(triangles: NDArray[np.float64], d: int) -> NDArray[np.float64]:
+    """Return [n, d, d] from packed upper triangles [n, d (d + 1) / 2] whose off-diagonal counts sqrt(2) times."""
+    rows, columns = np.triu_indices(d)
+    full = np.zeros((len(triangles), d, d))
+    full[:, rows, columns] = full[:, columns, rows] = triangles / np.where(rows == columns, 1.0, np.sqrt(2))
+    return full
+
+
+def _positive(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Project symmetric matrices [n, d, d] on the positive semi-definite ones: noise may have pushed them out."""
+    values, vectors = np.linalg.eigh(matrices)
+    projected = (vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return np.asarray(projected, np.float64)
+
+
+@compiled
+def _solve_person(
+    known: NDArray[np.int64], factors: NDArray[np.float64], common: NDArray[np.float64], reg: float
+) -> NDArray[np.float64]:
+    """Return the ridge solution u [d] for a person who knows the items ``known`` (Rendle et al. 2021, iALS++ eq. 2)."""
+    d = factors.shape[1]
+    system = common.copy()
+    right = np.zeros(d)
+    for j in known:
+        for p in range(d):
+            right[p] += factors[j, p]
+            for q in range(d):
+                system[p, q] += factors[j, p] * factors[j, q]
+    for p in range(d):
+        system[p, p] += reg * (known.size + 0.1 * factors.shape[0])
+    return np.linalg.solve(system, right).astype(np.float64)
+
+
+@compiled
+def _known(indices: NDArray[np.int32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    found = np.empty(indices.size, np.int64)
+    k = 0
+    for item in indices:
+        if positions[item] >= 0:
+            found[k] = positions[item]
+            k += 1
+    return found[:k]
+
+
+@compiled
+def _solve_people(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    factors: NDArray[np.float64],
+    common: NDArray[np.float64],
+    reg: float,
+    people: NDArray[np.float64],
+) -> None:
+    for i in range(indptr.size - 1):
+        known = _known(indices[indptr[i] : indptr[i + 1]], positions)
+        if known.size:
+            people[i] = _solve_person(known, factors, common, reg)
+
+
+@compiled
+def _add_people(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    factors: NDArray[np.float64],
+    common: NDArray[np.float64],
+    reg: float,
+    weights: tuple[float, float, float],
+    right: NDArray[np.int64],
+    shared: NDArray[np.int64],
+    per_item: NDArray[np.int64],
+    squared_norms: NDArray[np.int64],
+) -> None:
+    """Add each person's statistics, rounded toward zero, and their exact squared length."""
+    d = factors.shape[1]
+    for i in range(indptr.size - 1):
+        known = _known(indices[indptr[i] : indptr[i + 1]], positions)
+        if known.size == 0:
+            continue
+        u = _solve_person(known, factors, common, reg)
+        size = np.sqrt((u * u).sum())
+        if not 0.0 < size < np.inf:
+            continue
+        u /= size
+        w = 1.0 / np.sqrt(known.size)
+        square = np.int64(0)
+        for p in range(d):
+            q = np.int64(weights[0] * w * u[p])
+            square += known.size * q * q
+            for j in known:
+                right[j, p] += q
+        cell = 0
+        for p in range(d):
+            for r in range(p, d):
+                product = u[p] * u[r] * (1.0 if p == r else np.sqrt(2.0))
+                q = np.int64(weights[1] * product)
+                shared[cell] += q
+                square += q * q
+                if per_item.shape[1]:
+                    q = np.int64(weights[2] * w * product)
+                    square += known.size * q * q
+                    for j in known:
+                        per_item[j, cell] += q
+                cell += 1
+        squared_norms[i] = square

@@ -1,0 +1,88 @@
+"""The model card: what a model is, what it promises, what it does not, as JSON values and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from discreet.models.trained import Trained
+
+
+def card(trained: Trained, *, quality: dict[str, float] | None = None) -> dict[str, Any]:
+    """Return the card as JSON values.
+
+    Args:
+        trained: the model.
+        quality: measured figures, if the card is for eyes that may see them: they are exact, not private.
+    """
+    return {
+        "release": trained.release,
+        "dataset": trained.dataset,
+        "purpose": trained.purpose,
+        "people": trained.people,
+        "items": len(trained.catalogue),
+        "model": {"kind": trained.model.name, "settings": asdict(trained.model)},
+        "main_parameters": (
+            "The items in a person's own history, and patterns of items that many people share, learnt with noise. "
+            "Nothing else about a person is used."
+        ),
+        "guarantee": trained.guarantee.to_dict(),
+        "plan": trained.plan.to_dict(),
+        "unsafe_noise": trained.unsafe_noise,
+        "audit": None,
+        "quality": quality,
+        "quality_is_private": False,
+    }
+
+
+def card_markdown(document: dict[str, Any]) -> str:
+    """Return the card as a page."""
+    promise = document["guarantee"]
+    lines = [
+        f"# Model {document['release'] or '(not billed)'}",
+        "",
+        f"> {promise['sentence']}",
+        "",
+        f"{document['model']['kind']} on {document['dataset']}, for {document['purpose']}: "
+        f"{document['people']:,} people, {document['items']:,} items.",
+        "",
+        "## What is promised",
+        "",
+        *_promise(promise),
+        "",
+        "## What is not",
+        "",
+        *[f"- {line}" for line in promise["not_protected"]],
+        "",
+        "## What decides a list",
+        "",
+        document["main_parameters"],
+        "",
+        "## Measured attacks",
+        "",
+        "None yet: this release was not audited.",
+        *_quality(document["quality"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _promise(promise: dict[str, Any]) -> list[str]:
+    if not promise["private"]:
+        return ["Nothing."]
+    return [
+        "| | |",
+        "|---|---|",
+        f"| epsilon, delta | {promise['epsilon']:.4g}, {promise['delta']:.3g} |",
+        f"| mu (Gaussian differential privacy) | {promise['mu']:.4f} |",
+        f"| unit | one person's whole history; {promise['adjacency']} |",
+        f"| trust | {promise['trust_model']} |",
+        f"| ledger units of mu^2 | {promise['units']:,} |",
+    ]
+
+
+def _quality(quality: dict[str, float] | None) -> list[str]:
+    if not quality:
+        return []
+    rows = [f"| {name} | {value:.4f} |" for name, value in quality.items()]
+    note = "Exact means over people who were held out: for whoever may see the data, not covered by the promise."
+    return ["", "## Quality", "", note, "", "| metric | value |", "|---|---|", *rows]

@@ -1,0 +1,96 @@
+"""How many people know each item: the floor that every other model has to beat, and the fallback of small budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.models.base import State, after_round, beginning
+from discreet.privacy.clipping import Summed, add_rows
+from discreet.privacy.disclosure import Disclosed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Popularity:
+    """Counts of histories scaled to length 1, so that everybody weighs the same. One round.
+
+    Attributes:
+        items: size of the catalogue.
+    """
+
+    items: int
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of model."""
+        return "popularity"
+
+    @property
+    def rounds(self) -> int:
+        """One."""
+        return 1
+
+    def start(self) -> State:
+        """Nothing is known."""
+        return beginning()
+
+    def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
+        """Return the sum of ``count_rows``, whatever the state."""
+        del state  # counts are asked for before anything is known
+        return add_rows(count_rows(histories, bound), bound)
+
+    def step(self, state: State, released: Disclosed) -> State:
+        """Keep the counts."""
+        return after_round(state, counts=released.values.astype(np.float32))
+
+    def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
+        """Return the counts for each person."""
+        return np.tile(state["counts"], (histories.shape[0], 1))
+
+
+def count_rows(histories: csr_array, bound: int) -> csr_array:
+    """Return each history as an integer row of length at most ``bound``, the same number on each of its k items.
+
+    The number is floor(bound / sqrt(k)) = isqrt(bound^2 // k), so that k times its square is at most bound^2.
+    """
+    sizes = np.diff(histories.indptr)
+    per_size = {int(k): isqrt(bound * bound // int(k)) for k in np.unique(sizes) if k}
+    steps = np.array([per_size.get(k, 0) for k in range(int(sizes.max(initial=0)) + 1)], np.int64)
+    return csr_array((np.repeat(steps[sizes], sizes), histories.indices, histories.indptr), shape=histories.shape)
+
+
+def most_popular(counts: NDArray[np.float64], kept: int) -> NDArray[np.int64]:
+    """Return the positions of the ``kept`` largest counts, in catalogue order."""
+    return np.sort(np.argsort(-counts, kind="stable")[:kept])
+
+
+def positions_of(kept: NDArray[np.int64], items: int) -> NDArray[np.int64]:
+    """Return where each item of the catalogue stands among the kept ones, -1 where it does not."""
+    positions = np.full(items, -1, np.int64)
+    positions[kept] = np.arange(len(kept))
+    return positions
+
+
+def behind(
+    among_kept: NDArray[np.float32], kept: NDArray[np.int64], counts: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Spread the scores of the kept items over the catalogue; all others follow behind, in the order of ``counts``.
+
+    Args:
+        among_kept: float32 [people, kept].
+        kept: positions of the kept items.
+        counts: float32 [items].
+
+    Returns:
+        float32 [people, items].
+    """
+    lowest = among_kept.min(axis=1, initial=0.0)[:, None]
+    reach = 1.0 + np.abs(among_kept).max(axis=1, initial=0.0)[:, None]
+    place = (counts - counts.max()) / (float(np.ptp(counts)) + 1e-12)  # in [-1, 0]
+    scores: NDArray[np.float32] = (lowest + reach * (place[None] - 1e-3)).astype(np.float32)
+    scores[:, kept] = among_kept
+    return scores

@@ -1,0 +1,84 @@
+"""Which model, which settings and which plan: from public numbers alone.
+
+The recipe reads how many people there are, how many items, and the budget. It never looks at a history, so choosing
+costs nothing. What matters is ``strength = people * mu``: a sum over n people stands out of noise in proportion to it.
+
+==========  ====================================================================================================
+choice      rule
+==========  ====================================================================================================
+model       below a strength of ``LEAST_STRENGTH`` popularity, else ``subspace``
+kept        a share of the strength, at least 300 items: the noise edge of a pass grows with its square root
+rank        16, 32, 64 as the strength passes 2,500 and 20,000; the first pass has twice the rank
+budget      a tenth for the counts, more if the strength is below 1,000; the rest equally among the passes
+==========  ====================================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from discreet.errors import SettingError
+from discreet.models.als import Als
+from discreet.models.base import Model
+from discreet.models.gram import Gram
+from discreet.models.popularity import Popularity
+from discreet.models.subspace import Subspace
+from discreet.privacy.accounting import mu_of
+from discreet.privacy.plan import Plan
+
+Kind = Literal["auto", "popularity", "subspace", "gram", "als"]
+
+LEAST_STRENGTH = 200.0
+KEPT_SHARE = 0.25
+LEAST_KEPT = 300
+GRAM_KEPT = 1_200
+"""Largest Gram matrix with noise: its rows are dense."""
+EASE_RIDGE = 400.0
+"""Of EASE without noise, on plain counts."""
+
+
+def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Kind = "auto") -> tuple[Model, Plan]:
+    """Return the model and the plan for a budget.
+
+    Args:
+        people: how many take part; public.
+        items: size of the catalogue; public.
+        units: the budget in ledger units of mu^2; None for a run without noise.
+        delta: at which the promise is read as an epsilon.
+        kind: ``auto`` follows the rule; a name insists.
+
+    Raises:
+        SettingError: if the kind is unknown, or there are no people, no items or too small a budget.
+    """
+    if people < 1 or items < 1:
+        raise SettingError("a recommender needs at least one person and one item")
+    strength = people * mu_of(units) if units is not None else float("inf")
+    model, shares = _chosen(kind, items, strength)
+    if units is None:
+        return model, Plan.without_noise(model.rounds, delta=delta)
+    return model, Plan.sharing(units, shares, delta=delta)
+
+
+def _chosen(kind: Kind, items: int, strength: float) -> tuple[Model, tuple[float, ...]]:
+    counts = min(0.4, max(0.1, 100 / strength))
+    kept = int(min(items, max(LEAST_KEPT, KEPT_SHARE * min(strength, 1e12))))
+    if kind == "popularity" or (kind == "auto" and strength < LEAST_STRENGTH):
+        return Popularity(items=items), (1.0,)
+    if kind in {"auto", "subspace"}:
+        rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
+        return Subspace(items=items, kept=kept, ranks=(2 * rank, rank)), (counts, *[(1 - counts) / 2] * 2)
+    if kind == "gram":
+        if strength == float("inf"):
+            return Gram(items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
+        return Gram(items=items, kept=min(kept, GRAM_KEPT)), (0.1, 0.9)
+    if kind == "als":
+        return _als(items, kept, strength)
+    raise SettingError(f"unknown model {kind!r}: choose auto, popularity, subspace, gram or als")
+
+
+def _als(items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:
+    if strength < 2_500:
+        model = Als(items=items, kept=min(items, 1_000), embedding_size=8, sweeps=2, noise_reg=2.0)
+    else:
+        model = Als(items=items, kept=min(items, max(1_000, kept)), embedding_size=16, sweeps=4, noise_reg=0.5)
+    return model, (0.1, *[0.9 / model.sweeps] * model.sweeps)

@@ -1,0 +1,293 @@
+"""Private subspace iteration on popularity-deflated, normalised histories.
+
+With y a person's history scaled to length 1:
+
+1. Round 0 releases the counts ``c = sum y``. The ``kept`` items with the largest noisy counts stay. An integer vector
+   ``v``, near a multiple of their counts, is the direction that everybody shares and that is known from now on.
+2. Each later round t has an orthonormal basis Q [kept, rank_t] with Q'v = 0, public. A person removes v from y and
+   rescales (z), projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum
+   R_t is released; the left singular vectors of R_t make the next basis.
+3. The last R is decoded with singular-value shrinkage for the noise that is known to be in it.
+
+Why it is good at small budgets: v holds about a fifth of each person's length and is learnt already, so removing it
+before scaling gives the whole budget to what is personal; scaling u *after* the projection wins back the factor that
+is lost to the many directions of no interest; and noise falls on kept x rank numbers rather than on a Gram matrix.
+
+Integers: z u' is dense, because v is. But ``(y - c v) u'`` is, for one person, the same vector ``t`` on each item that
+they know, minus ``v a'`` on all kept items. With t, a and v integer, the row is integer, its squared length is
+``k |t|^2 - 2 (sum of v over known items) t.a + |v|^2 |a|^2`` exactly, and the sum over people is as cheap as a sparse
+one. Proof: ``subspace.md``.
+
+Sources: subspace iteration with noise: Hardt and Price 2014. Optimal shrinkage: Gavish and Donoho 2017, Frobenius loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.compiled import compiled
+from discreet.models.base import State, after_round, beginning, round_number
+from discreet.models.popularity import behind, count_rows, most_popular, positions_of
+from discreet.privacy.clipping import Summed, add_rows
+from discreet.privacy.disclosure import Disclosed
+from discreet.randomness import public_generator
+
+DIRECTION_LENGTH = 64.0
+"""Length of the integer deflation vector, at least; see ``deflation``."""
+
+ATTEMPTS = 5
+"""How often a row is rescaled and rounded again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subspace:
+    """Settings, all public.
+
+    Attributes:
+        items: size of the catalogue.
+        kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
+        ranks: rank of the basis in each pass; the last is the rank of the model.
+        shrinkage: ridge of the decode, in noise edges.
+        popularity: weight of the shared direction in the scores.
+        floor: least share of a history's squared length that counts as personal.
+        seed: of the first basis, which is public and random.
+    """
+
+    items: int
+    kept: int
+    ranks: tuple[int, ...]
+    shrinkage: float = 0.3
+    popularity: float = 1.0
+    floor: float = 0.05
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the kind of model."""
+        return "subspace"
+
+    @property
+    def rounds(self) -> int:
+        """One for the counts, one for each pass."""
+        return 1 + len(self.ranks)
+
+    def start(self) -> State:
+        """Nothing is known."""
+        return beginning()
+
+    def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
+        """Return the sum of the rows without making them, in O(interactions x rank)."""
+        if round_number(state) == 0:
+            return add_rows(count_rows(histories, bound), bound)
+        personal, shared, squared_norms = self._coefficients(histories, state, bound)
+        total = np.zeros(state["basis"].shape, np.int64)
+        positions = positions_of(state["kept"], self.items)
+        _scatter(histories.indptr, histories.indices, positions, personal, total)
+        total -= np.outer(state["direction"], shared.sum(axis=0))
+        return Summed(total.ravel(), squared_norms)
+
+    def step(self, state: State, released: Disclosed) -> State:
+        """Choose items and first basis from the counts; later the next basis; at last gains for the decode."""
+        number = round_number(state)
+        if number == 0:
+            return self._first_basis(state, released)
+        kept, rank = state["basis"].shape
+        noisy = released.values.reshape(kept, rank)
+        left, strengths = principal(noisy - _onto(state["direction"], noisy))
+        if number < len(self.ranks):
+            return after_round(state, basis=left[:, : self.ranks[number]])
+        shrunk = shrink(strengths, released.sigma, kept, rank)
+        alive = shrunk > 0
+        gains = shrunk[alive] / (shrunk[alive] + self.shrinkage * released.sigma * np.sqrt(kept))
+        return after_round(state, basis=left[:, alive].astype(np.float32), gains=gains.astype(np.float32))
+
+    def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
+        """Project on the basis with its gains, add the shared direction; items that were not kept come last."""
+        kept = histories[:, state["kept"]].astype(np.float32)
+        direction = state["popular"]
+        pull = kept @ direction
+        pull[np.diff(kept.indptr) == 0] = 1.0  # nothing known about the person: what everybody likes
+        among_kept = (kept @ (state["basis"] * state["gains"])) @ state["basis"].T
+        among_kept += self.popularity * np.outer(pull, direction)
+        return behind(among_kept, state["kept"], state["counts"])
+
+    def _first_basis(self, state: State, released: Disclosed) -> State:
+        counts = released.values
+        kept = most_popular(counts, self.kept)
+        popular = np.maximum(counts[kept], max(released.sigma, 1.0))  # below one deviation a count says nothing
+        direction = deflation(popular)
+        random = public_generator(self.seed).standard_normal((len(kept), min(self.ranks[0], len(kept))))
+        return after_round(
+            state,
+            counts=counts.astype(np.float32),
+            kept=kept,
+            direction=direction,
+            popular=(popular / np.linalg.norm(popular)).astype(np.float32),
+            basis=principal(random - _onto(direction, random))[0],
+        )
+
+    def _coefficients(
+        self, histories: csr_array, state: State, bound: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        people, rank = histories.shape[0], state["basis"].shape[1]
+        personal, shared = np.zeros((people, rank), np.int64), np.zeros((people, rank), np.int64)
+        squared_norms = np.zeros(people, np.int64)
+        arguments = (
+            positions_of(state["kept"], self.items),
+            state["basis"],
+            state["direction"],
+            bound,
+            self.floor,
+        )
+        _shorten(histories.indptr, histories.indices, *arguments, personal, shared, squared_norms)
+        return personal, shared, squared_norms
+
+
+def deflation(counts: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return an integer vector [kept] that points nearly where ``counts`` (all above 0) do.
+
+    It is long enough to point well (rounding turns it by about sqrt(kept / 12) / length) and no longer, because people
+    can only subtract whole multiples of it.
+    """
+    length = max(DIRECTION_LENGTH, 2.0 * np.sqrt(len(counts)))
+    direction: NDArray[np.int64] = np.rint(counts * (length / np.linalg.norm(counts))).astype(np.int64)
+    if not direction.any():
+        direction[np.argmax(counts)] = 1
+    return direction
+
+
+def principal(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return left singular vectors [rows, rank] and values [rank] of a tall matrix, largest first, without null ones.
+
+    Through the eigenvectors of ``matrix.T @ matrix`` [rank, rank]: an SVD of the tall matrix costs twenty times more.
+    """
+    squared, right = np.linalg.eigh(matrix.T @ matrix)
+    order = np.flatnonzero(squared > 1e-12 * max(squared.max(initial=0.0), 1e-300))[::-1]
+    strengths = np.sqrt(squared[order])
+    return (matrix @ right[:, order]) / strengths, strengths
+
+
+def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int) -> NDArray[np.float64]:
+    """Return singular values with the noise taken out, 0 where nothing stands out of it.
+
+    Source: Gavish and Donoho 2017, eq. 7 (Frobenius loss).
+
+    Args:
+        strengths: singular values of signal plus noise.
+        sigma: known standard deviation of the noise on each entry.
+        rows: of the matrix.
+        columns: of the matrix, at most as many as rows.
+    """
+    if sigma == 0:
+        return strengths
+    edge, beta = sigma * np.sqrt(rows), columns / rows
+    relative = np.maximum(strengths / edge, 1 + np.sqrt(beta))
+    shrunk: NDArray[np.float64] = edge * np.sqrt(np.maximum((relative**2 - beta - 1) ** 2 - 4 * beta, 0)) / relative
+    return shrunk
+
+
+def _onto(direction: NDArray[np.int64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.outer(direction, direction @ matrix) / (direction @ direction)
+
+
+@compiled
+def _shorten(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    basis: NDArray[np.float64],
+    direction: NDArray[np.int64],
+    bound: int,
+    floor: float,
+    personal: NDArray[np.int64],
+    shared: NDArray[np.int64],
+    squared_norms: NDArray[np.int64],
+) -> None:
+    """Fill in t, a and the exact squared length of each person's row; never longer than the bound."""
+    length2 = (direction * direction).sum()
+    projection = np.empty(basis.shape[1])
+    for i in range(indptr.size - 1):
+        known, overlap = _project(indices[indptr[i] : indptr[i + 1]], positions, basis, direction, projection)
+        size = np.sqrt((projection * projection).sum())
+        if known == 0 or size == 0.0:
+            continue
+        own = max(1.0 - float(overlap) ** 2 / (float(known) * float(length2)), 0.0)
+        wanted = bound * np.sqrt(own / max(own, floor))
+        scale = bound / (np.sqrt(float(known) * max(own, floor)) * size)
+        squared_norms[i] = _round(projection, known, overlap, length2, scale, wanted, bound, personal[i], shared[i])
+
+
+@compiled
+def _project(
+    history: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    basis: NDArray[np.float64],
+    direction: NDArray[np.int64],
+    projection: NDArray[np.float64],
+) -> tuple[np.int64, np.int64]:
+    """Set ``projection`` to the sum of the basis over the known items; return their number and their sum of v."""
+    known, overlap = np.int64(0), np.int64(0)
+    projection[:] = 0.0
+    for item in history:
+        j = positions[item]
+        if j >= 0:
+            known += 1
+            overlap += direction[j]
+            for r in range(projection.size):
+                projection[r] += basis[j, r]
+    return known, overlap
+
+
+@compiled
+def _round(
+    projection: NDArray[np.float64],
+    known: np.int64,
+    overlap: np.int64,
+    length2: np.int64,
+    scale: float,
+    wanted: float,
+    bound: int,
+    personal: NDArray[np.int64],
+    shared: NDArray[np.int64],
+) -> np.int64:
+    """Set t and a to the integers whose row is the longest found within the bound; return its squared length.
+
+    Where rounding left a row longer or shorter than wanted, it is rescaled and rounded again, each time a little
+    shorter. If none keeps the bound, t and a stay zero: a row is dropped rather than trusted.
+    """
+    best = np.int64(0)
+    for attempt in range(ATTEMPTS):
+        square = np.int64(0)
+        for r in range(projection.size):
+            t = np.int64(np.rint(scale * projection[r]))
+            a = (2 * overlap * t + length2) // (2 * length2)  # the integer nearest to overlap t / |v|^2
+            square += known * t * t - 2 * overlap * t * a + length2 * a * a
+        if best < square <= bound * bound:
+            best = square
+            for r in range(projection.size):
+                personal[r] = np.int64(np.rint(scale * projection[r]))
+                shared[r] = (2 * overlap * personal[r] + length2) // (2 * length2)
+        if square == 0:
+            break
+        scale *= (1.0 - 0.002 * attempt) * wanted / np.sqrt(float(square))
+    return best
+
+
+@compiled
+def _scatter(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    personal: NDArray[np.int64],
+    total: NDArray[np.int64],
+) -> None:
+    for i in range(indptr.size - 1):
+        for entry in range(indptr[i], indptr[i + 1]):
+            j = positions[indices[entry]]
+            if j >= 0:
+                for r in range(personal.shape[1]):
+                    total[j, r] += personal[i, r]

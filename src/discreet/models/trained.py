@@ -1,0 +1,201 @@
+"""A trained model: parameters, the plan they were paid with, the promise. The one thing inference is given.
+
+The file is a NumPy archive without pickles: the named arrays, and a canonical JSON header that holds everything else
+and the sha256 of each array. It is the same bytes for the same model, so its sha256 names it in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rfc8785
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.data.interactions import Catalogue
+from discreet.errors import ArtefactError, DiscreetError
+from discreet.models.als import Als
+from discreet.models.base import Model, State
+from discreet.models.gram import Gram
+from discreet.models.popularity import Popularity
+from discreet.models.slate import Slate, best
+from discreet.models.subspace import Subspace
+from discreet.privacy.guarantee import Guarantee
+from discreet.privacy.plan import Plan
+
+FORMAT = 1
+KINDS: dict[str, type[Popularity | Subspace | Gram | Als]] = {
+    "popularity": Popularity,
+    "subspace": Subspace,
+    "gram": Gram,
+    "als": Als,
+}
+"""The models that a file may name. Nothing is ever imported by a name that a file holds."""
+
+HEADER, SEAL = "header", "seal"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model that can recommend, and its promise.
+
+    Attributes:
+        model: settings.
+        state: released parameters.
+        plan: what ran and what it cost.
+        guarantee: what it promises.
+        catalogue: what the columns mean.
+        dataset: what it was learnt from.
+        purpose: what for.
+        people: how many took part; public.
+        release: id of the release in the ledger, or None if it was not billed.
+    """
+
+    model: Model
+    state: State
+    plan: Plan
+    guarantee: Guarantee
+    catalogue: Catalogue
+    dataset: str
+    purpose: str
+    people: int
+    release: str | None = None
+
+    def __repr__(self) -> str:
+        promise = f"epsilon={self.guarantee.epsilon:.3g}" if self.guarantee.private else "not private"
+        return f"Trained({self.model.name}, {promise}, {len(self.catalogue)} items, learnt from {self.dataset!r})"
+
+    @property
+    def unsafe_noise(self) -> bool:
+        """Whether the noise came from a test seed; such a model must not be served."""
+        return not self.guarantee.secure
+
+    def recommend(self, history: Iterable[str | int], n: int = 10, *, exclude_seen: bool = True) -> Slate:
+        """Return a list for someone with this history, who need not have been in the data.
+
+        The history is used here and forgotten. Items that the catalogue does not know are left out of account and
+        counted; an empty history gets what everybody likes.
+
+        Args:
+            history: item ids.
+            n: how many to list, at least 1; fewer come back if there are not as many.
+            exclude_seen: leave out the history's own items.
+
+        Raises:
+            SettingError: if ``n`` is below 1 or the history holds something other than ids.
+        """
+        known, unknown = self.catalogue.positions(history)
+        row = csr_array((np.ones(len(known), np.int8), known, [0, len(known)]), shape=(1, len(self.catalogue)))
+        exclude = known if exclude_seen else known[:0]
+        return best(self.scores(row)[0], self.catalogue, n, exclude=exclude, unknown=unknown)
+
+    def scores(self, histories: csr_array) -> NDArray[np.float32]:
+        """Return float32 [people, items] for histories [people, items]."""
+        return self.model.scores(histories, self.state)
+
+    def billed_as(self, release: str) -> Trained:
+        """Return the same model under its ledger id."""
+        return replace(self, release=release)
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content; the same bytes for the same model."""
+        arrays = {f"state.{name}": np.ascontiguousarray(array) for name, array in self.state.items()}
+        header = rfc8785.dumps(self._header() | {"arrays": {name: _digest(array) for name, array in arrays.items()}})
+        parts = {HEADER: np.frombuffer(header, np.uint8), SEAL: _seal(header)} | arrays
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **parts)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Trained:
+        """Read what ``to_bytes`` wrote.
+
+        Raises:
+            ArtefactError: if it is damaged, or something else.
+        """
+        header, arrays = _unpacked(content)
+        try:
+            return cls(
+                model=KINDS[header["model"]](**_settings(header["settings"])),
+                state={name.removeprefix("state."): array for name, array in arrays.items()},
+                plan=Plan.from_dict(header["plan"]),
+                guarantee=Guarantee.from_dict(header["guarantee"]),
+                catalogue=Catalogue.from_dict(header["catalogue"]),
+                dataset=str(header["dataset"]),
+                purpose=str(header["purpose"]),
+                people=int(header["people"]),
+                release=header["release"],
+            )
+        except (KeyError, TypeError, ValueError, DiscreetError) as error:
+            raise ArtefactError(f"the model file cannot be read by this version of discreet: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trained:
+        """Read a model file.
+
+        Raises:
+            ArtefactError: if it is missing, damaged, or something else.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ArtefactError(f"cannot read the model {path}: {error.strerror}") from None
+        try:
+            return cls.from_bytes(content)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": self.model.name,
+            "settings": asdict(self.model),
+            "plan": self.plan.to_dict(),
+            "guarantee": self.guarantee.to_dict(),
+            "unsafe_noise": self.unsafe_noise,
+            "catalogue": self.catalogue.to_dict(),
+            "dataset": self.dataset,
+            "purpose": self.purpose,
+            "people": self.people,
+            "release": self.release,
+        }
+
+
+def _settings(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments; JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
+def _digest(array: NDArray[Any]) -> str:
+    kind = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(kind + array.tobytes()).hexdigest()
+
+
+def _seal(header: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            parts = {name: archive[name] for name in archive.files}
+        header, seal = parts.pop(HEADER).tobytes(), parts.pop(SEAL)
+        document = json.loads(header)
+        intact = bool(np.array_equal(seal, _seal(header)))
+        intact = intact and document["arrays"] == {name: _digest(array) for name, array in parts.items()}
+        version = document["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"not a model file, or damaged ({type(error).__name__}); restore or retrain it") from None
+    if not intact:
+        raise ArtefactError("the model file was changed after it was written; restore or retrain it")
+    if version != FORMAT:
+        raise ArtefactError(f"the model file has format {version}, this version of discreet reads {FORMAT}")
+    return document, parts

@@ -1,0 +1,76 @@
+"""What one person can add to a sum: the exact integer length of each row, and the bound it must keep.
+
+Sensitivity comes from here and from nowhere else. A model rounds and shortens its rows as it likes; nothing that it
+says about them is believed. Proof: ``clipping.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.errors import BoundExceeded
+
+MAX_BOUND = 1 << 28
+"""Largest bound S, in grid units (mu = 65,536): S^2 then stays far within int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """A block of people, added up.
+
+    Attributes:
+        total: int64 [dims], the sum of the people's rows.
+        squared_norms: int64 [people], ``sum(q * q)`` of each person's row, exact.
+    """
+
+    total: NDArray[np.int64]
+    squared_norms: NDArray[np.int64]
+
+
+def add_rows(rows: csr_array, bound: int) -> Summed:
+    """Add up the rows of a block, with their exact lengths.
+
+    Args:
+        rows: int64 [people, dims], no duplicate entries in a row.
+        bound: S, in grid units.
+
+    Raises:
+        TypeError: if the rows are not int64.
+        BoundExceeded: if an entry or a row is longer than the bound. Checked on each entry first, then with a float
+            that cannot overflow, then exactly, so that no wrap-around of int64 can hide a long row.
+    """
+    if rows.dtype != np.int64:
+        raise TypeError(f"contributions are int64, got {rows.dtype}")
+    entries = rows.data
+    if entries.size and (entries.max() > bound or entries.min() < -bound):
+        raise BoundExceeded(_refusal(bound))
+    people = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    rough = np.bincount(people, weights=entries.astype(np.float64) ** 2, minlength=rows.shape[0])
+    if rough.size and rough.max() > 2.0 * bound**2:
+        raise BoundExceeded(_refusal(bound))
+    squares = np.zeros(rows.shape[0], np.int64)
+    np.add.at(squares, people, entries * entries)
+    total = np.zeros(rows.shape[1], np.int64)
+    np.add.at(total, rows.indices, entries)
+    summed = Summed(total, squares)
+    check_bound(summed, bound)
+    return summed
+
+
+def check_bound(summed: Summed, bound: int) -> None:
+    """Refuse the block unless ``sum(q * q) <= bound * bound`` for each person, in integers.
+
+    Raises:
+        BoundExceeded: for the whole block. The message does not say whose row it was.
+    """
+    norms = summed.squared_norms
+    if norms.size and (int(norms.max()) > bound * bound or int(norms.min()) < 0):
+        raise BoundExceeded(_refusal(bound))
+
+
+def _refusal(bound: int) -> str:
+    return f"a contribution is longer than the bound of {bound} grid units; nothing was released: mend the model"

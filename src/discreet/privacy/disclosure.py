@@ -1,0 +1,120 @@
+"""The only door: every number about people leaves through ``disclose``.
+
+Order, which is part of the guarantee:
+
+1. the price of the round is booked; a refusal ends here, before anything about people was computed;
+2. people's integer rows are made, block by block, their exact lengths held against the plan's bound, and added;
+3. noise is drawn under a fresh key and added, integer to integer;
+4. what comes out is public: all that follows is post-processing and costs nothing.
+
+Proof: ``disclosure.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.errors import PrivacyError
+from discreet.privacy.clipping import Summed, add_rows, check_bound
+from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION, add_noise
+from discreet.privacy.plan import Plan
+from discreet.randomness import NoiseSource
+
+Spend = Callable[[int], None]
+"""Books units of mu^2, or raises and books nothing."""
+
+Add = Callable[[Iterable[NDArray[np.int64]]], NDArray[np.int64]]
+"""Adds int64 vectors up: in the clear, or so that only the sum is seen."""
+
+HEADROOM = 1 << 62
+
+
+@dataclass(frozen=True, eq=False)
+class Disclosed:
+    """What came through the door. Public.
+
+    Attributes:
+        total: int64 [dims], in grid units, noise included.
+        bound: S, the length in grid units of a whole contribution; divide by it, once.
+        deviation: standard deviation of the noise on each coordinate, in grid units; 0 where none was added.
+        secure: False if the noise came from a test seed.
+    """
+
+    total: NDArray[np.int64]
+    bound: int
+    deviation: float
+    secure: bool
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The sum in whole contributions, float64 [dims]."""
+        return self.total / self.bound
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise on ``values``."""
+        return self.deviation / self.bound
+
+
+def add_up(vectors: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Add int64 vectors up in the clear, one at a time."""
+    iterator = iter(vectors)
+    total = next(iterator).copy()
+    for vector in iterator:
+        total += vector
+    return total
+
+
+def disclose(
+    contributions: Iterable[csr_array | Summed],
+    plan: Plan,
+    number: int,
+    *,
+    spend: Spend,
+    add: Add = add_up,
+    source: NoiseSource | None = None,
+) -> Disclosed:
+    """Return the noisy sum of round ``number`` of ``plan``.
+
+    Args:
+        contributions: blocks of people, each person in exactly one of them, as int64 rows [people, dims] or as what a
+            fused kernel made of them. Must be lazy: nothing about people may be computed before the price is booked.
+        plan: what runs and what is priced.
+        number: the round, from 0.
+        spend: books the price or raises. Not called for a plan without noise.
+        add: who adds up.
+        source: noise for a test; by default a fresh, secret one.
+
+    Returns:
+        The sum over all people, with noise ``round(2^12 N(0, 1))`` on each coordinate.
+
+    Raises:
+        BudgetExceeded: by ``spend``; nothing was computed.
+        BoundExceeded: a row is longer than the bound; the price stays booked, nothing is released.
+        PrivacyError: there are more people than the sum has room for, or none at all.
+    """
+    if plan.private:
+        spend(plan.price(number))
+    total = add(_within_bounds(contributions, plan.bounds[number]))
+    if not plan.private:
+        return Disclosed(total, plan.bounds[number], 0.0, secure=True)
+    source = source or NoiseSource()
+    return Disclosed(add_noise(total, source), plan.bounds[number], STANDARD_DEVIATION, source.secure)
+
+
+def _within_bounds(blocks: Iterable[csr_array | Summed], bound: int) -> Iterator[NDArray[np.int64]]:
+    people = 0
+    for block in blocks:
+        summed = block if isinstance(block, Summed) else add_rows(block, bound)
+        check_bound(summed, bound)
+        people += summed.squared_norms.size
+        if people * bound >= HEADROOM:
+            raise PrivacyError(f"{people:,} people at a bound of {bound} could overflow the sum; use a coarser grid")
+        yield summed.total
+    if people == 0:
+        raise PrivacyError("there is nobody to learn from; nothing was released")

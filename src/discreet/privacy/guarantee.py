@@ -1,0 +1,125 @@
+"""What a trained model promises, as a value that can be printed, compared and stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from discreet.errors import SettingError
+from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
+from discreet.privacy.adjacency import Adjacency
+from discreet.privacy.plan import Plan
+
+NOT_PROTECTED = (
+    "the list of item ids (treated as public)",
+    "how many people took part (treated as public)",
+    "a person's own list, from whoever sees it",
+    "the histories themselves, from whoever runs the training",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarantee:
+    """The promise of one trained model.
+
+    Attributes:
+        units: what the run cost each person, in ledger units of mu^2; None if no noise was added.
+        delta: at which ``epsilon`` is read.
+        adjacency: who is protected, in words.
+        secure: False if the noise came from a test seed; then nothing is promised.
+        catalogue_declared: whether the list of items was declared public, or taken from the histories.
+    """
+
+    units: int | None
+    delta: float
+    adjacency: str = Adjacency.ADD_OR_REMOVE_PERSON.value
+    secure: bool = True
+    catalogue_declared: bool = False
+
+    @classmethod
+    def of(cls, plan: Plan, *, secure: bool = True, catalogue_declared: bool = False) -> Guarantee:
+        """Read the promise off the plan that ran."""
+        return cls(
+            units=plan.cost if plan.private else None,
+            delta=plan.delta,
+            adjacency=plan.adjacency.value,
+            secure=secure,
+            catalogue_declared=catalogue_declared,
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether anything is promised."""
+        return self.units is not None and self.secure
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon at ``delta``, in nats, never too low; infinite if nothing is promised."""
+        return epsilon_of(self.units, self.delta) if self.units is not None and self.secure else math.inf
+
+    @property
+    def mu(self) -> float:
+        """mu of Gaussian differential privacy; infinite if nothing is promised."""
+        return mu_of(self.units) if self.units is not None and self.secure else math.inf
+
+    @property
+    def odds(self) -> float:
+        """Best chance, with even odds before, of guessing right whether a person was in the data."""
+        return odds_of(self.units) if self.units is not None and self.secure else 1.0
+
+    @property
+    def sentence(self) -> str:
+        """The promise in plain words."""
+        if not self.secure:
+            return "NO PROMISE: the noise came from a test seed that anyone can repeat (unsafe_noise)."
+        if self.units is None:
+            return "NOT PRIVATE: no noise was added. Someone studying this model may learn what a person did."
+        hundred = math.ceil(100 * self.odds - 1e-9)
+        return (
+            "Someone studying this model could tell whether you were in it "
+            f"at most {hundred} times out of 100; a coin flip gets 50."
+        )
+
+    def __str__(self) -> str:
+        if not self.private:
+            return self.sentence
+        claim = f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}; unit: one person's whole history"
+        return f"{self.sentence}\n{claim}; {self.adjacency}.\nNot protected: {'; '.join(self.not_protected)}."
+
+    @property
+    def not_protected(self) -> tuple[str, ...]:
+        """What the promise does not cover."""
+        return NOT_PROTECTED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return fields and what is read from them, as JSON values."""
+        derived = {
+            "private": self.private,
+            "epsilon": self.epsilon if self.private else None,
+            "mu": self.mu if self.private else None,
+            "odds": self.odds if self.private else None,
+            "unit": "person",
+            "trust_model": "central: whoever runs the training sees the histories",
+            "sentence": self.sentence,
+            "not_protected": list(self.not_protected),
+        }
+        return asdict(self) | derived
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Guarantee:
+        """Read what ``to_dict`` wrote; what is derived is computed anew.
+
+        Raises:
+            SettingError: if it is not a guarantee.
+        """
+        try:
+            return cls(
+                units=None if values["units"] is None else int(values["units"]),
+                delta=float(values["delta"]),
+                adjacency=str(values["adjacency"]),
+                secure=bool(values["secure"]),
+                catalogue_declared=bool(values["catalogue_declared"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingError(f"not a guarantee: {error}") from None

@@ -1,0 +1,127 @@
+"""A plan: all that decides what a training run costs, in one frozen value.
+
+What runs (``disclose``) and what is priced (``price``) are read from the same fields, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, Literal
+
+import rfc8785
+
+from discreet.errors import SettingError
+from discreet.privacy.accounting import GRID_BITS, check_delta
+from discreet.privacy.adjacency import Adjacency
+from discreet.privacy.clipping import MAX_BOUND
+
+OPEN_BOUND = 1 << 26
+"""Grid of a run without noise: fine enough that rounding does not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A fixed sequence of noisy sums.
+
+    All fields are public: they may depend on the number of people and items and on the budget, never on histories.
+
+    Attributes:
+        bounds: S of each round, in grid units: the L2 length that one person's integer row may have.
+        delta: at which the promise is read as an epsilon.
+        adjacency: who is protected.
+        noise: ``rounded-gaussian`` adds ``round(2^12 N(0, 1))`` to each coordinate; ``none`` is not private.
+
+    Formal guarantee: with noise, the whole run is mu-GDP with ``mu^2 = cost * 2^-24``, composed adaptively.
+
+    Raises:
+        SettingError: if a bound is not in [1, 2^28], there is no round, or delta is not in (0, 1).
+    """
+
+    bounds: tuple[int, ...]
+    delta: float
+    adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_PERSON
+    noise: Literal["rounded-gaussian", "none"] = "rounded-gaussian"
+
+    def __post_init__(self) -> None:
+        if not self.bounds or not all(1 <= bound <= MAX_BOUND for bound in self.bounds):
+            raise SettingError(f"a plan needs at least one round, each with a bound from 1 to {MAX_BOUND}")
+        check_delta(self.delta)
+
+    @classmethod
+    def sharing(
+        cls,
+        units: int,
+        shares: Sequence[float],
+        *,
+        delta: float,
+        adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_PERSON,
+    ) -> Plan:
+        """Divide a budget of ``units`` among rounds in proportion to ``shares`` (each > 0). Never costs more."""
+        whole = sum(shares)
+        bounds = tuple(isqrt(int(units * share / whole)) // adjacency.moves for share in shares)
+        if min(bounds) < 1:
+            raise SettingError(f"the budget of {units} units is too small for {len(shares)} rounds; ask for more")
+        plan = cls(bounds=bounds, delta=delta, adjacency=adjacency)
+        while plan.cost > units:  # the floats above may be a unit too generous
+            plan = cls(bounds=(plan.bounds[0] - 1, *plan.bounds[1:]), delta=delta, adjacency=adjacency)
+        return plan
+
+    @classmethod
+    def without_noise(cls, rounds: int, *, delta: float) -> Plan:
+        """Return the same machinery with no noise: not private, priceless, marked so wherever it shows."""
+        return cls(bounds=(OPEN_BOUND,) * rounds, delta=delta, noise="none")
+
+    @property
+    def rounds(self) -> int:
+        """How many sums are released."""
+        return len(self.bounds)
+
+    @property
+    def private(self) -> bool:
+        """Whether noise is added."""
+        return self.noise != "none"
+
+    def price(self, number: int) -> int:
+        """Return the units that round ``number`` costs each person: (moves * S)^2."""
+        if not self.private:
+            raise SettingError("a release without noise has no price and is not booked")
+        return (self.adjacency.moves * self.bounds[number]) ** 2
+
+    @property
+    def cost(self) -> int:
+        """Units of the whole run."""
+        return sum(self.price(number) for number in range(self.rounds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return {
+            "bounds": list(self.bounds),
+            "delta": self.delta,
+            "adjacency": self.adjacency.value,
+            "noise": self.noise,
+            "grid_bits": GRID_BITS,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Plan:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            SettingError: if it is a plan on another grid, or not a plan.
+        """
+        try:
+            if values["grid_bits"] != GRID_BITS:
+                raise SettingError(f"the plan was made on a grid of {values['grid_bits']} bits, not {GRID_BITS}")
+            bounds = tuple(int(bound) for bound in values["bounds"])
+            adjacency = Adjacency(values["adjacency"])
+            return cls(bounds=bounds, delta=float(values["delta"]), adjacency=adjacency, noise=values["noise"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingError(f"not a plan: {error}") from None
+
+
+def fingerprint(document: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of a JSON document in canonical form (RFC 8785): what a ledger entry refers to."""
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()

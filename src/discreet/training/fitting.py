@@ -1,0 +1,196 @@
+"""From a data set and a budget to a published model: recipe, reservation, rounds, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from discreet.data.interactions import Histories, Interactions
+from discreet.errors import AccountMissing, PurposeNotAllowed, ReleaseConflict, SettingError
+from discreet.files import write_bytes
+from discreet.governance.ledger import Account, Ledger, Reservation, publish, resume
+from discreet.models.recipe import Kind, recipe
+from discreet.models.trained import Trained
+from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
+from discreet.privacy.plan import fingerprint
+from discreet.randomness import NoiseSource
+from discreet.training.populations import Here
+from discreet.training.rounds import Progress, train
+
+PURPOSE = "train-recommender"
+
+
+def fit(
+    data: Interactions | Histories,
+    *,
+    epsilon: float,
+    ledger: Ledger | str | Path | None = None,
+    delta: float | None = None,
+    kind: Kind = "auto",
+    purpose: str = PURPOSE,
+    release: str | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    insecure_test_seed: int | None = None,
+) -> Trained:
+    """Train a recommender on ``data`` for a price, and publish it once.
+
+    The whole price is charged before anything is computed, and is never given back. A run that was killed can be
+    repeated under its release id, with fresh noise and at no further charge; nothing of the first attempt was visible.
+
+    Args:
+        data: checked interactions, opened for ``purpose`` here; or histories that were opened for it.
+        epsilon: of this training run, in nats; ``math.inf`` adds no noise, bills nothing, and promises nothing.
+        ledger: where the run is billed, or the path of its file. A file that is not there yet is made, and a budget of
+            exactly this epsilon opened in it; in a ledger that exists the budget must have been opened before.
+        delta: by default that of the budget, or for a new one min(1e-5, people^-1.1).
+        kind: of model; by default the recipe's.
+        purpose: must be one that the data was collected for.
+        release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
+        out: where to publish the model file; must not exist.
+        progress: told the rounds done and planned.
+        insecure_test_seed: for tests; the model then promises nothing and says ``unsafe_noise``.
+
+    Raises:
+        SettingError: an argument is out of range; nothing was charged.
+        PurposeNotAllowed: the data was not collected for this.
+        AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
+    """
+    histories = _opened_for(data, purpose)
+    target = _checked_target(out)
+    if math.isinf(epsilon) and epsilon > 0:
+        return _without_promise(histories, kind, delta, target, progress)
+    if ledger is None:
+        raise SettingError("a private fit is billed: give ledger='ledger.db', or epsilon=math.inf for no privacy")
+    account = Account(histories.dataset, purpose)
+    with _opened_ledger(ledger, account, epsilon, delta, len(histories)) as (book, agreed_delta):
+        if not _is_published(book, release):
+            _check_free(target)
+        units = cap(epsilon, agreed_delta)
+        model, plan = recipe(len(histories), len(histories.catalogue), units, delta=agreed_delta, kind=kind)
+        reservation = book.reserve(
+            account,
+            cost=plan.cost,
+            release=release or f"{histories.dataset}-{uuid.uuid4().hex[:12]}",
+            spec=fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()}),
+            people=histories.people_ids,
+        )
+        if reservation.state == "committed":
+            return _published_before(book, reservation, target)
+        source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
+        population = Here(_admitted(histories, reservation))
+        trained = train(model, population, plan, spend=reservation.draw, progress=progress, source=source)
+        return _published(book, trained.billed_as(reservation.release), target)
+
+
+def _opened_for(data: Interactions | Histories, purpose: str) -> Histories:
+    if isinstance(data, Interactions):
+        return data.opened_for(purpose)
+    if data.purpose != purpose:
+        raise PurposeNotAllowed(
+            f"these histories were opened for {data.purpose!r}, not for {purpose!r}; open them anew"
+        )
+    return data
+
+
+@contextmanager
+def _opened_ledger(
+    ledger: Ledger | str | Path, account: Account, epsilon: float, delta: float | None, people: int
+) -> Iterator[tuple[Ledger, float]]:
+    """Yield the ledger and the delta at which this account reads epsilons; close what was opened here."""
+    check_epsilon(epsilon)
+    if delta is not None:
+        check_delta(delta, people)
+    if isinstance(ledger, Ledger):
+        yield ledger, _agreed_delta(ledger, account, delta, people)
+        return
+    is_new = not Path(ledger).exists()
+    if is_new:
+        cap(epsilon, delta or default_delta(people))  # refuses before a file is made
+    with Ledger(ledger) as book:
+        if is_new:
+            book.open_budget(account, epsilon=epsilon, delta=delta or default_delta(people))
+        yield book, _agreed_delta(book, account, delta, people)
+
+
+def _agreed_delta(book: Ledger, account: Account, delta: float | None, people: int) -> float:
+    """Return the budget's delta, if the caller asks for no other and it protects this many people."""
+    found = [state.delta for state in book.accounts() if state.account == account]
+    if not found:
+        raise AccountMissing(f"no budget is open for {account}: open one with `discreet budget open`")
+    if delta is not None and delta != found[0]:
+        raise SettingError(f"the budget of {account} is kept at delta {found[0]:g}, {delta:g} was asked; leave it out")
+    check_delta(found[0], people)
+    return found[0]
+
+
+def _without_promise(
+    histories: Histories, kind: Kind, delta: float | None, target: Path | None, progress: Progress | None
+) -> Trained:
+    _check_free(target)
+    some_delta = delta or default_delta(len(histories))  # nothing is promised at it
+    model, plan = recipe(len(histories), len(histories.catalogue), None, delta=some_delta, kind=kind)
+    trained = train(model, Here(histories), plan, spend=_nothing, progress=progress)
+    if target:
+        write_bytes(target, trained.to_bytes())
+    return trained
+
+
+def _nothing(units: int) -> None:
+    """Book nothing: a run without noise has no price."""
+
+
+def _admitted(histories: Histories, reservation: Reservation) -> Histories:
+    """Leave out the people whose own budget does not reach."""
+    if reservation.admitted is None or reservation.admitted.all():
+        return histories
+    return histories.take(np.flatnonzero(reservation.admitted))
+
+
+def _published(book: Ledger, trained: Trained, target: Path | None) -> Trained:
+    payload = trained.to_bytes()
+    release = str(trained.release)
+    if target:
+        return Trained.load(publish(book, release, payload, target.parent, target.name))
+    if book.commit(release, _sha256(payload)) != _sha256(payload):
+        raise ReleaseConflict(f"release {release} was made by another process at the same time; this one is discarded")
+    return trained
+
+
+def _published_before(book: Ledger, reservation: Reservation, target: Path | None) -> Trained:
+    """Return what an earlier attempt committed, finishing its publication if it was cut off."""
+    if target is None:
+        raise ReleaseConflict(
+            f"release {reservation.release} is made already; load its model file, or name a new release"
+        )
+    return Trained.load(resume(book, reservation.release, target.parent, target.name))
+
+
+def _checked_target(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    target = Path(out)
+    if not target.parent.is_dir():
+        raise SettingError(f"{target.parent} is not a folder; make it, or publish elsewhere")
+    return target
+
+
+def _is_published(book: Ledger, release: str | None) -> bool:
+    return release is not None and any(made.release == release and made.artefact for made in book.releases())
+
+
+def _check_free(target: Path | None) -> None:
+    """Refuse before anything is charged, or a budget would be spent on a model that has no place."""
+    if target is not None and target.exists():
+        raise SettingError(f"{target} exists already; models are never overwritten, give another name")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,144 @@
+"""The chain: what it accepts, and which edits of the file it names."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discreet.errors import LedgerCorrupted, LedgerError
+from discreet.governance.journal import GENESIS, Database, Head, Journal, chained, create, now
+
+
+def nothing(database: Database) -> None:
+    """Leave a new file without rows."""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    create(tmp_path / "j.db", 7, "", nothing)
+    with closing(Database(tmp_path / "j.db", deadline=0.1, version=7)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def journal(database: Database) -> Journal:
+    filled = Journal(database)
+    with database.transaction():
+        for number in range(5):
+            assert filled.append("note", number=str(number), text="é\n", none=None, half=0.5) == number
+    return filled
+
+
+def forge(database: Database, *statements: str) -> None:
+    """Do what an administrator with the sqlite3 shell can do."""
+    with closing(sqlite3.connect(database.path)) as shell, shell:
+        shell.execute("DROP TRIGGER journal_is_not_edited")
+        shell.execute("DROP TRIGGER journal_is_not_cut")
+        for statement in statements:
+            shell.execute(statement)
+
+
+def test_hash_of_first_row_is_pinned() -> None:
+    body = b'{"at":"2027-01-01T00:00:00Z","kind":"note"}'
+    assert chained(GENESIS, 0, body) == hashlib.sha256(b"\0" * 41 + body).digest()
+    assert chained(GENESIS, 1, body) == hashlib.sha256(b"\0" * 40 + b"\1" + body).digest()
+
+
+def test_rows_come_back(journal: Journal) -> None:
+    rows = list(journal.rows())
+    assert [row.seq for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[3].facts == {"number": "3", "text": "é\n", "none": None, "half": 0.5}
+    assert {row.kind for row in rows} == {"note"}
+    assert all(row.at <= now() and len(row.at) == 20 for row in rows)
+    assert journal.head() == Head(4, rows[4].hash.hex())
+    assert journal.hash_of(4) == journal.head().hash
+    assert journal.hash_of(5) is None
+    assert journal.first_misfit() is None
+
+
+def test_empty_journal_has_a_head(database: Database) -> None:
+    assert Journal(database).head() == Head(-1, "00" * 32)
+    assert Journal(database).first_misfit() is None
+
+
+def test_body_is_canonical_json(journal: Journal, database: Database) -> None:
+    row = database.one("SELECT body FROM journal WHERE seq = 0")
+    assert row is not None
+    assert row[0] == json.dumps(json.loads(row[0]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_append_needs_a_transaction(journal: Journal) -> None:
+    with pytest.raises(LedgerError, match="transaction"):
+        journal.append("note")
+    assert journal.head().seq == 4
+
+
+def interrupted(journal: Journal, database: Database) -> None:
+    with database.transaction():
+        journal.append("note")
+        raise KeyboardInterrupt
+
+
+def test_row_goes_with_its_transaction(journal: Journal, database: Database) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(journal, database)
+    assert journal.head().seq == 4
+
+
+@pytest.mark.parametrize("statement", ["UPDATE journal SET body = '{}'", "DELETE FROM journal"])
+def test_triggers_keep_rows(journal: Journal, database: Database, statement: str) -> None:
+    with pytest.raises(LedgerCorrupted, match="rules forbid"):
+        database.execute(statement)
+    assert journal.first_misfit() is None
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("UPDATE journal SET body = replace(body, '\"2\"', '\"9\"') WHERE seq = 2", 2),
+        ("UPDATE journal SET body = body || ' ' WHERE seq = 4", 4),
+        ("UPDATE journal SET body = x'ff00' WHERE seq = 1", 1),
+        ("UPDATE journal SET hash = zeroblob(32) WHERE seq = 0", 0),
+        ("UPDATE journal SET hash = (SELECT hash FROM journal WHERE seq = 1) WHERE seq = 3", 3),
+        ("DELETE FROM journal WHERE seq = 0", 0),
+        ("DELETE FROM journal WHERE seq = 3", 3),
+        ("INSERT INTO journal SELECT 5, body, hash FROM journal WHERE seq = 4", 5),
+        ("INSERT INTO journal SELECT -1, body, hash FROM journal WHERE seq = 4", 0),
+    ],
+)
+def test_edits_are_named(journal: Journal, database: Database, statement: str, row: int) -> None:
+    forge(database, statement)
+    assert journal.first_misfit() == row
+
+
+def test_a_chain_written_anew_around_nonsense_is_named(journal: Journal, database: Database) -> None:
+    for seq, body in enumerate((b"[]", b"{}", b"nonsense", b'{"kind":"note"}'), start=5):
+        digest = chained(bytes.fromhex(journal.head().hash), seq, body)
+        database.execute("INSERT INTO journal VALUES (?, ?, ?)", seq, body.decode(), digest)
+    assert journal.first_misfit() == 5
+
+
+@given(row=st.integers(0, 4), position=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_breaks_the_chain(row: int, position: int, bit: int) -> None:
+    bodies = [b'{"at":"2027-01-01T00:00:00Z","kind":"note","n":"%d"}' % number for number in range(5)]
+    flipped = bytearray(bodies[row])
+    flipped[position % len(flipped)] ^= 1 << bit
+    assert chained(GENESIS, row, bytes(flipped)) != chained(GENESIS, row, bodies[row])
+
+
+def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
+    def overtaken(database: Database) -> None:
+        create(tmp_path / "j.db", 7, "", nothing)  # the other one is done first
+        with database.transaction():
+            Journal(database).append("loser")
+
+    create(tmp_path / "j.db", 7, "", overtaken)
+    with closing(Database(tmp_path / "j.db", 0.1, 7)) as database:
+        assert Journal(database).head().seq == -1
+    assert [path.name for path in tmp_path.iterdir()] == ["j.db"]
