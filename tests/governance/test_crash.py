@@ -18,14 +18,15 @@ import pytest
 
 import discreet.errors
 from discreet.errors import BudgetExceeded, LedgerError
-from discreet.governance import ledger as module
-from discreet.governance.ledger import Account, Ledger, publish, resume
+from discreet.governance import publication
+from discreet.governance.ledger import Account, Ledger
+from discreet.governance.publication import publish, resume
 from discreet.privacy import accounting
 
 TRAIN = Account("movies", "train")
 SPEC = hashlib.sha256(b"plan").hexdigest()
 CAP = accounting.cap(2.0, 1e-6)
-ROUNDS, WORKERS = 20, 2
+ROUNDS, WORKERS = 8, 2
 
 
 # --- What the processes do
@@ -45,7 +46,7 @@ def make(folder: Path, dying_at: str) -> None:
 
 
 def dying_in(name: str) -> Callable[[Ledger], None]:
-    return lambda _: setattr(module, name, die)
+    return lambda _: setattr(publication, name, die)
 
 
 POINTS: dict[str, Callable[[Ledger], None]] = {

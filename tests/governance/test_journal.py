@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.errors import LedgerCorrupted, LedgerError
-from discreet.governance.journal import GENESIS, Database, Head, Journal, chained, create, now
+from discreet.governance.checks import now
+from discreet.governance.database import Database, create
+from discreet.governance.journal import GENESIS, SCHEMA, Head, Journal, chained
 
 
 def nothing(database: Database) -> None:
@@ -21,7 +23,7 @@ def nothing(database: Database) -> None:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    create(tmp_path / "j.db", 7, "", nothing)
+    create(tmp_path / "j.db", 7, SCHEMA, nothing)
     with closing(Database(tmp_path / "j.db", deadline=0.1, version=7)) as opened:
         yield opened
 
@@ -40,6 +42,7 @@ def forge(database: Database, *statements: str) -> None:
     with closing(sqlite3.connect(database.path)) as shell, shell:
         shell.execute("DROP TRIGGER journal_is_not_edited")
         shell.execute("DROP TRIGGER journal_is_not_cut")
+        shell.execute("DROP TRIGGER journal_grows_at_its_end")
         for statement in statements:
             shell.execute(statement)
 
@@ -134,11 +137,11 @@ def test_any_flipped_bit_breaks_the_chain(row: int, position: int, bit: int) -> 
 
 def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
     def overtaken(database: Database) -> None:
-        create(tmp_path / "j.db", 7, "", nothing)  # the other one is done first
+        create(tmp_path / "j.db", 7, SCHEMA, nothing)  # the other one is done first
         with database.transaction():
             Journal(database).append("loser")
 
-    create(tmp_path / "j.db", 7, "", overtaken)
+    create(tmp_path / "j.db", 7, SCHEMA, overtaken)
     with closing(Database(tmp_path / "j.db", 0.1, 7)) as database:
         assert Journal(database).head().seq == -1
     assert [path.name for path in tmp_path.iterdir()] == ["j.db"]

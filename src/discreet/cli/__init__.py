@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from types import TracebackType
 
 import typer
@@ -33,8 +34,11 @@ app.command()(demo.demo)
 def main() -> None:
     """Run the command line. Expected errors are one line and their own exit code; others are one line and 1."""
     sys.excepthook = _one_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where letters are ASCII, a title with others is still shown
     try:
-        app()
+        typer.main.get_command(app)()  # calling the app itself would put typer's own hook in place
     except DiscreetError as error:
         complain(error)
         sys.exit(error.exit_code)

@@ -10,6 +10,7 @@ import typer
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
+    from discreet.governance.journal import Head
     from discreet.governance.ledger import AccountState
 
 budget = typer.Typer(no_args_is_help=True)
@@ -118,7 +119,7 @@ def _name_and_delta(dataset: str, delta: float | None) -> tuple[str, float]:
     return data.name, delta or default_delta(data.people)
 
 
-def _head(text: str | None):  # type: ignore[no-untyped-def]
+def _head(text: str | None) -> Head | None:
     from discreet.errors import SettingError
     from discreet.governance.journal import Head
 

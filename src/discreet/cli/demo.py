@@ -26,6 +26,9 @@ HELD_OUT, SEEDS = 140, 3
 EXAMPLE = (50, 181, 172, 174, 210, 176)
 """Star Wars, Return of the Jedi, The Empire Strikes Back, two of Indiana Jones, Aliens: nobody's history."""
 
+MARK = ".made-by-discreet-demo"
+"""Without it a folder is somebody's own, and its ledger is not ours to delete."""
+
 MADE = ("movielens-100k.parquet", "ledger.db", "ledger.db-wal", "ledger.db-shm", "model.npz", "model-card.json")
 MADE_TOO = ("model-card.md", "tradeoff.svg", "tradeoff.json")
 
@@ -60,13 +63,18 @@ def demo(
 
 def _prepare(out: Path) -> None:
     from discreet.errors import SettingError
+    from discreet.files import write_bytes, writing
 
-    known = {*MADE, *MADE_TOO}
+    known = {MARK, *MADE, *MADE_TOO}
     if out.exists() and (not out.is_dir() or any(path.name not in known for path in out.iterdir())):
         raise SettingError(f"{out} holds something that is not this demo's; name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise SettingError(f"{out} was not made by this demo, which would delete its ledger; name another with --out")
+    with writing(out / MARK):
+        out.mkdir(parents=True, exist_ok=True)
     for name in known:
         (out / name).unlink(missing_ok=True)
+    write_bytes(out / MARK, b"Made by `discreet demo`, which may delete what it left here.\n")
 
 
 def _imported(out: Path, source: Path | None, cache: Path | None) -> Interactions:
@@ -74,9 +82,10 @@ def _imported(out: Path, source: Path | None, cache: Path | None) -> Interaction
     from discreet.data.intake import read_interactions
     from discreet.data.store import write_interactions
 
-    _step("1. Real people's ratings: MovieLens-100K")
+    _step(f"1. Real people's ratings: {source or 'MovieLens-100K'}")
     data = read_interactions(fetch("movielens-100k", source=source, cache=cache, progress=say))
-    say(TERMS, "dim")
+    if data.name == "movielens-100k":
+        say(TERMS, "dim")
     _step("2. Checked and imported")
     write_interactions(data, out / "movielens-100k.parquet")
     say(f"{data.people:,} people, {data.items:,} items, {data.count:,} interactions; may be used for:")
@@ -172,7 +181,8 @@ def _last_screen(rows: list[Row], trained: Trained, book: Ledger, out: Path) -> 
     found.require()
     say(f"ledger: {found.rows} journal rows replayed, everything fits\n")
     show_slate(trained.recommend(EXAMPLE, 10), "For someone who watched Star Wars, Indiana Jones and Aliens")
-    say(f"Left in {out}/: {', '.join(sorted(path.name for path in out.iterdir() if path.suffix != '.db-shm'))}")
+    left = sorted(path.name for path in out.iterdir() if path.name in {*MADE, *MADE_TOO} and ".db-" not in path.name)
+    say(f"Left in {out}/: {', '.join(left)}")
 
 
 def _step(text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,9 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from discreet.data.interactions import Histories
+    from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
     from discreet.models.recipe import Kind
     from discreet.models.slate import Slate
+    from discreet.models.trained import Trained
+
+LEAST_HISTORY = 5
+"""Items that someone must have to be measured."""
 
 Data = Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")]
 ModelFile = Annotated[Path, typer.Argument(help="A model file.")]
@@ -46,8 +53,12 @@ def train(
     from discreet.training.fitting import fit
 
     interactions = read_interactions(data)
-    book = None if math.isinf(epsilon) else Ledger(ledger, create=False)
-    with progress() as bars:
+    with ExitStack() as stack:
+        book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
+        release = release or f"{interactions.name}-{uuid.uuid4().hex[:12]}"
+        if book and not as_json:
+            say(f"release {release}: if this run is cut off, repeat it with --release, at no further charge", "dim")
+        bars = stack.enter_context(progress())
         bar = bars.add_task("training", total=None)
         trained = fit(
             interactions,
@@ -59,8 +70,6 @@ def train(
             out=out,
             progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
-    if book:
-        book.close()
     if as_json:
         say_json(card(trained))
         return
@@ -84,13 +93,7 @@ def evaluate(
     if file is None:
         _show_rows(_rows(histories, [epsilon], [model], seeds, protocol), as_json)
         return
-    from discreet.data.splitting import hold_out_people
-    from discreet.evaluation.ranking import measure
-    from discreet.models.trained import Trained
-
-    trained = Trained.load(file)
-    split = hold_out_people(histories, len(histories) - 1, seed=0)
-    found = measure(trained.scores, split, "strong")
+    trained, found = _measured(file, histories, protocol)
     if as_json:
         say_json({"model": str(file), "quality": found})
     else:
@@ -110,13 +113,15 @@ def tradeoff(
     as_json: Json = False,
 ) -> None:
     """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
+    from discreet.evaluation.charts import chart_format, draw_tradeoff
+
+    if out:
+        chart_format(out)
     rows = _rows(
         _opened(data), epsilon or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf], model or ["popularity", "auto"], seeds, protocol
     )
     _show_rows(rows, as_json)
     if out:
-        from discreet.evaluation.charts import draw_tradeoff
-
         draw_tradeoff(rows, out, metric=next(iter(rows[0].quality)))
         if not as_json:
             say(f"chart: {out}")
@@ -138,7 +143,7 @@ def recommend(
     from discreet.inference.plain import Plain
     from discreet.models.trained import Trained
 
-    items = [part.strip() for part in (sys.stdin.read() if history == "-" else history).split(",") if part.strip()]
+    items = [part.strip() for part in (_typed() if history == "-" else history).split(",") if part.strip()]
     trained = Trained.load(file)
     slate: Slate
     if on_device:
@@ -183,14 +188,19 @@ def tradeoff_table(rows: Sequence[Row], metric: str, title: str) -> Any:
     """Return a table of one metric: a line a kind of model, a column an epsilon."""
     epsilons = list(dict.fromkeys(row.epsilon for row in rows))
     shown = table(title, metric, *[f"eps {value:g}" if math.isfinite(value) else "not private" for value in epsilons])
+    shown.columns[0].no_wrap = True
     for kind in dict.fromkeys(row.kind for row in rows):
         found = {row.epsilon: row.quality[metric] for row in rows if row.kind == kind}
-        cells = [f"{found[value].mean:.3f} ±{found[value].error:.3f}" if value in found else "" for value in epsilons]
-        shown.add_row("the recipe's choice" if kind == "auto" else kind, *cells)
+        cells = [_cell(found[value]) if value in found else "" for value in epsilons]
+        shown.add_row("recipe's choice" if kind == "auto" else kind, *cells)
     odds = {row.epsilon: row.odds for row in rows}
     shown.add_section()
-    shown.add_row("right of 100 when guessing", *[f"{math.ceil(100 * odds[value] - 1e-9)}" for value in epsilons])
+    shown.add_row("guessed of 100", *[f"{math.ceil(100 * odds[value] - 1e-9)}" for value in epsilons])
     return shown
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.mean:.3f}" + (f" ±{estimate.error:.3f}" if estimate.seeds > 1 else "")
 
 
 def _opened(data: Path) -> Histories:
@@ -200,15 +210,50 @@ def _opened(data: Path) -> Histories:
     return read_interactions(data).opened_for(MEASURE)
 
 
+def _typed() -> str:
+    from discreet.errors import DataError
+
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise DataError("standard input: is not UTF-8") from None
+
+
+def _measured(file: Path, histories: Histories, protocol: str) -> tuple[Trained, dict[str, float]]:
+    """Measure a model file on everybody who has enough items: none of them was in its data, says the caller."""
+    import numpy as np
+
+    from discreet.data.splitting import hold_out_people, leave_one_out
+    from discreet.errors import SettingError
+    from discreet.evaluation.ranking import measure
+    from discreet.models.trained import Trained
+
+    trained = Trained.load(file)
+    if trained.catalogue.ids != histories.catalogue.ids:
+        raise SettingError(f"{file} knows another catalogue than {histories.dataset}: give both the same with --items")
+    known_as = _protocol(protocol)
+    if known_as == "leave-one-out":
+        return trained, measure(trained.scores, leave_one_out(histories, seed=0), known_as)
+    able = int((np.diff(histories.matrix.indptr) >= LEAST_HISTORY).sum())
+    split = hold_out_people(histories, min(able, len(histories) - 1), seed=0, least=LEAST_HISTORY)
+    return trained, measure(trained.scores, split, known_as)
+
+
+def _protocol(name: str) -> Protocol:
+    from discreet.errors import SettingError
+    from discreet.evaluation.ranking import METRICS
+
+    if name not in METRICS:
+        raise SettingError(f"unknown protocol {name!r}: choose {' or '.join(METRICS)}")
+    return name
+
+
 def _rows(
     histories: Histories, epsilons: Sequence[float], kinds: Sequence[str], seeds: int, protocol: str
 ) -> list[Row]:
-    from discreet.errors import SettingError
-    from discreet.evaluation.ranking import METRICS
     from discreet.evaluation.tradeoff import steps, tradeoff
 
-    if protocol not in METRICS:
-        raise SettingError(f"unknown protocol {protocol!r}: choose {' or '.join(METRICS)}")
+    known_as = _protocol(protocol)
     chosen = cast("Sequence[Kind]", kinds)
     with progress() as bars:
         bar = bars.add_task("measuring", total=steps(epsilons, chosen, seeds))
@@ -217,7 +262,7 @@ def _rows(
             epsilons=epsilons,
             kinds=chosen,
             seeds=seeds,
-            protocol=protocol,
+            protocol=known_as,
             progress=lambda what: bars.update(bar, advance=1, description=what),
         )
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from discreet.errors import SettingError
 from discreet.evaluation.tradeoff import Row
 from discreet.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FORMATS = {".svg": "svg", ".png": "png"}
 COLOURS = {"auto": "#0b6e4f", "subspace": "#0b6e4f", "popularity": "#8a5a00", "gram": "#5b3fa8", "als": "#a23b3b"}
@@ -24,8 +28,7 @@ def draw_tradeoff(rows: Sequence[Row], path: str | Path, *, metric: str = "recal
     from matplotlib.figure import Figure
 
     target = Path(path)
-    if target.suffix.lower() not in FORMATS:
-        raise SettingError(f"{target.name}: a chart is an .svg or a .png")
+    kind_of_file = chart_format(target)
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for kind in dict.fromkeys(row.kind for row in rows):
@@ -38,12 +41,23 @@ def draw_tradeoff(rows: Sequence[Row], path: str | Path, *, metric: str = "recal
     axes.legend(frameon=False, fontsize=9)
     axes.set_title("What privacy costs in quality", loc="left", fontsize=12)
     content = io.BytesIO()
-    figure.savefig(content, format=FORMATS[target.suffix.lower()], dpi=160, metadata={})
+    figure.savefig(content, format=kind_of_file, dpi=160, metadata={})
     write_bytes(target, content.getvalue())
     return target
 
 
-def _draw_kind(axes, rows: list[Row], metric: str) -> None:  # type: ignore[no-untyped-def]
+def chart_format(path: Path) -> str:
+    """Return ``svg`` or ``png``, by the file's ending; worth asking before anything is measured.
+
+    Raises:
+        SettingError: the ending is neither .svg nor .png.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise SettingError(f"{path.name}: a chart is an .svg or a .png")
+    return FORMATS[path.suffix.lower()]
+
+
+def _draw_kind(axes: Axes, rows: list[Row], metric: str) -> None:
     kind = rows[0].kind
     colour = COLOURS.get(kind, "#333333")
     private = sorted((row for row in rows if row.private), key=lambda row: row.epsilon)

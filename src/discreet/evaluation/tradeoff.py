@@ -10,7 +10,7 @@ from typing import Any
 
 from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_people, leave_one_out
-from discreet.errors import SettingError
+from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.evaluation.ranking import METRICS, Estimate, Protocol, measure
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
@@ -88,9 +88,14 @@ def tradeoff(
 
     Raises:
         SettingError: a setting is out of range, or there are too few people.
+        PurposeNotAllowed: the histories were opened for something else.
     """
+    if histories.purpose != PURPOSE:
+        raise PurposeNotAllowed(f"these histories were opened for {histories.purpose!r}, not for {PURPOSE!r}")
     if seeds < 1 or not epsilons or not kinds:
         raise SettingError("a trade-off needs at least one seed, one epsilon and one kind of model")
+    if protocol not in METRICS:
+        raise SettingError(f"unknown protocol {protocol!r}: choose {' or '.join(METRICS)}")
     splits = [_split(histories, protocol, held_out, seed) for seed in range(seeds)]
     return [_row(kind, epsilon, splits, protocol, progress) for kind, epsilon in product(kinds, epsilons)]
 
@@ -104,7 +109,7 @@ def fit_unbilled(histories: Histories, epsilon: float, kind: Kind = "auto") -> T
     """Train as ``fit`` does, for measuring alone: billed to nobody, so it must never be published."""
     people, items = len(histories), len(histories.catalogue)
     delta = default_delta(people)
-    units = None if math.isinf(epsilon) else cap(epsilon, delta)
+    units = None if epsilon == math.inf else cap(epsilon, delta)
     model, plan = recipe(people, items, units, delta=delta, kind=kind)
     return train(model, Here(histories), plan, spend=_nobody)
 

@@ -7,9 +7,9 @@ costs nothing. What matters is ``strength = people * mu``: a sum over n people s
 choice      rule
 ==========  ====================================================================================================
 model       below a strength of ``LEAST_STRENGTH`` popularity, else ``subspace``
-kept        a share of the strength, at least 300 items: the noise edge of a pass grows with its square root
+kept        a fifth of the strength, at least 300 items: the noise edge of a pass grows with its square root
 rank        16, 32, 64 as the strength passes 2,500 and 20,000; the first pass has twice the rank
-budget      a tenth for the counts, more if the strength is below 1,000; the rest equally among the passes
+budget      a tenth for the counts, more if the strength is below 2,000; of the rest 40 % for the first pass
 ==========  ====================================================================================================
 """
 
@@ -29,7 +29,10 @@ from discreet.privacy.plan import Plan
 Kind = Literal["auto", "popularity", "subspace", "gram", "als"]
 
 LEAST_STRENGTH = 200.0
-KEPT_SHARE = 0.25
+KEPT_SHARE = 0.2
+FIRST_SHARE = 0.4
+"""Of what the passes get, for the first: its basis only has to point the second one."""
+
 LEAST_KEPT = 300
 GRAM_KEPT = 1_200
 """Largest Gram matrix with noise: its rows are dense."""
@@ -52,21 +55,20 @@ def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Ki
     """
     if people < 1 or items < 1:
         raise SettingError("a recommender needs at least one person and one item")
-    strength = people * mu_of(units) if units is not None else float("inf")
-    model, shares = _chosen(kind, items, strength)
+    mu = mu_of(units) if units is not None else float("inf")
+    model, shares = _chosen(kind, people, items, mu)
     if units is None:
         return model, Plan.without_noise(model.rounds, delta=delta)
     return model, Plan.sharing(units, shares, delta=delta)
 
 
-def _chosen(kind: Kind, items: int, strength: float) -> tuple[Model, tuple[float, ...]]:
-    counts = min(0.4, max(0.1, 100 / strength))
+def _chosen(kind: Kind, people: int, items: int, mu: float) -> tuple[Model, tuple[float, ...]]:
+    strength = people * mu
     kept = int(min(items, max(LEAST_KEPT, KEPT_SHARE * min(strength, 1e12))))
     if kind == "popularity" or (kind == "auto" and strength < LEAST_STRENGTH):
         return Popularity(items=items), (1.0,)
     if kind in {"auto", "subspace"}:
-        rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
-        return Subspace(items=items, kept=kept, ranks=(2 * rank, rank)), (counts, *[(1 - counts) / 2] * 2)
+        return _subspace(people, items, kept, mu)
     if kind == "gram":
         if strength == float("inf"):
             return Gram(items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
@@ -74,6 +76,17 @@ def _chosen(kind: Kind, items: int, strength: float) -> tuple[Model, tuple[float
     if kind == "als":
         return _als(items, kept, strength)
     raise SettingError(f"unknown model {kind!r}: choose auto, popularity, subspace, gram or als")
+
+
+def _subspace(people: int, items: int, kept: int, mu: float) -> tuple[Model, tuple[float, ...]]:
+    strength = people * mu
+    rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
+    # Without noise people's own differences are what stands against a direction: their singular values alone would
+    # reach about sqrt(people / rank).
+    ridge = 2.0 * (people / rank) ** 0.5 if strength == float("inf") else 0.0
+    counts = min(0.4, max(0.1, 200 / strength))
+    model = Subspace(people=people, mu=mu, items=items, kept=kept, ranks=(2 * rank, rank), ridge=ridge)
+    return model, (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))
 
 
 def _als(items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:

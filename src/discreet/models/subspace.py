@@ -4,10 +4,14 @@ With y a person's history scaled to length 1:
 
 1. Round 0 releases the counts ``c = sum y``. The ``kept`` items with the largest noisy counts stay. An integer vector
    ``v``, near a multiple of their counts, is the direction that everybody shares and that is known from now on.
+   If the counts show that there is too little to see, the later rounds refine them instead, at the same prices.
 2. Each later round t has an orthonormal basis Q [kept, rank_t] with Q'v = 0, public. A person removes v from y and
    rescales (z), projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum
    R_t is released; the left singular vectors of R_t make the next basis.
-3. The last R is decoded with singular-value shrinkage for the noise that is known to be in it.
+3. The last R is decoded: its singular values are shrunk for the noise that is known to be in it, and make, with the
+   shared direction and with the items' own variances, a low-rank-plus-diagonal estimate of the histories' second
+   moments, whose EASE weights have a closed form. The diagonal keeps an item from predicting itself, and keeps short
+   histories from being taken at their word; both come from the counts and the number of people, so they are free.
 
 Why it is good at small budgets: v holds about a fifth of each person's length and is learnt already, so removing it
 before scaling gives the whole budget to what is personal; scaling u *after* the projection wins back the factor that
@@ -19,6 +23,7 @@ they know, minus ``v a'`` on all kept items. With t, a and v integer, the row is
 one. Proof: ``subspace.md``.
 
 Sources: subspace iteration with noise: Hardt and Price 2014. Optimal shrinkage: Gavish and Donoho 2017, Frobenius loss.
+EASE: Steck 2019, eq. 8; inverted by the Woodbury identity.
 """
 
 from __future__ import annotations
@@ -39,6 +44,18 @@ from discreet.randomness import public_generator
 DIRECTION_LENGTH = 64.0
 """Length of the integer deflation vector, at least; see ``deflation``."""
 
+CLEAR = 3.0
+"""Standard deviations of its noise above which a count is counted as seen."""
+
+LEAST_EVIDENCE = 700.0
+"""Below this, passes did not beat counts on the data sets tried; see ``docs/how-it-works.md``."""
+
+MOST_SHARED = 0.95
+"""Largest length of the average history that is believed: a full 1 would leave nothing personal."""
+
+LEAST_OWN = 0.05
+"""Least share of an item's second moment that is its own, whatever the factors explain."""
+
 ATTEMPTS = 5
 """How often a row is rescaled and rounded again."""
 
@@ -48,20 +65,26 @@ class Subspace:
     """Settings, all public.
 
     Attributes:
+        people: how many take part.
+        mu: of the whole run; infinite without noise.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
         ranks: rank of the basis in each pass; the last is the rank of the model.
         shrinkage: ridge of the decode, in noise edges.
-        popularity: weight of the shared direction in the scores.
+        ridge: more of it, in contributions; without noise what people's differences alone would call for.
+        popularity: how much stronger the shared direction is taken to be than it is measured.
         floor: least share of a history's squared length that counts as personal.
         seed: of the first basis, which is public and random.
     """
 
+    people: int
+    mu: float
     items: int
     kept: int
     ranks: tuple[int, ...]
-    shrinkage: float = 0.3
-    popularity: float = 1.0
+    shrinkage: float = 0.15
+    ridge: float = 0.0
+    popularity: float = 10.0
     floor: float = 0.05
     seed: int = 0
 
@@ -81,7 +104,7 @@ class Subspace:
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return the sum of the rows without making them, in O(interactions x rank)."""
-        if round_number(state) == 0:
+        if "basis" not in state:
             return add_rows(count_rows(histories, bound), bound)
         personal, shared, squared_norms = self._coefficients(histories, state, bound)
         total = np.zeros(state["basis"].shape, np.int64)
@@ -91,44 +114,83 @@ class Subspace:
         return Summed(total.ravel(), squared_norms)
 
     def step(self, state: State, released: Disclosed) -> State:
-        """Choose items and first basis from the counts; later the next basis; at last gains for the decode."""
+        """Learn counts; then, if they bear it, choose items and a first basis, improve the basis, and decode."""
         number = round_number(state)
-        if number == 0:
-            return self._first_basis(state, released)
+        if "basis" not in state:
+            counted = self._counted(state, released)
+            return self._first_basis(counted) if number == 0 and self._worth_passes(counted) else counted
         kept, rank = state["basis"].shape
         noisy = released.values.reshape(kept, rank)
         left, strengths = principal(noisy - _onto(state["direction"], noisy))
         if number < len(self.ranks):
             return after_round(state, basis=left[:, : self.ranks[number]])
         shrunk = shrink(strengths, released.sigma, kept, rank)
-        alive = shrunk > 0
-        gains = shrunk[alive] / (shrunk[alive] + self.shrinkage * released.sigma * np.sqrt(kept))
-        return after_round(state, basis=left[:, alive].astype(np.float32), gains=gains.astype(np.float32))
+        ridge = self.ridge + self.shrinkage * released.sigma * np.sqrt(kept)
+        encoder, decoder = self._weights(state, left[:, shrunk > 0], shrunk[shrunk > 0], ridge)
+        learnt = {name: state[name] for name in ("round", "counts", "precision", "kept")}
+        return after_round(learnt, encoder=encoder.astype(np.float32), decoder=decoder.astype(np.float32))
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
-        """Project on the basis with its gains, add the shared direction; items that were not kept come last."""
-        kept = histories[:, state["kept"]].astype(np.float32)
-        direction = state["popular"]
-        pull = kept @ direction
-        pull[np.diff(kept.indptr) == 0] = 1.0  # nothing known about the person: what everybody likes
-        among_kept = (kept @ (state["basis"] * state["gains"])) @ state["basis"].T
-        among_kept += self.popularity * np.outer(pull, direction)
+        """Encode, decode; items that were not kept come last. Whoever is not known gets what everybody likes."""
+        if "encoder" not in state:
+            return np.tile(state["counts"], (histories.shape[0], 1))
+        known = histories[:, state["kept"]].astype(np.float32)
+        among_kept = (known @ state["encoder"]) @ state["decoder"].T
+        among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
 
-    def _first_basis(self, state: State, released: Disclosed) -> State:
-        counts = released.values
+    def _weights(
+        self, state: State, basis: NDArray[np.float64], strengths: NDArray[np.float64], ridge: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return encoder and decoder [kept, rank + 1], whose product is EASE's weights but for the diagonal.
+
+        With F the shared direction and the basis, L their second moments, D the rest of each item's own: the inverse of
+        F L F' + D is D^-1 - D^-1 F C F' D^-1, C = (L^-1 + F' D^-1 F)^-1, and EASE divides its columns by its diagonal.
+        """
+        counts = state["popular"].astype(np.float64)
+        # People have sqrt(k) in the counts, k being their items; the second moment of an item has 1/k of each.
+        typical = max(float(np.maximum(state["counts"], 0).sum()) / self.people, 1.0)
+        shared = min(float(np.linalg.norm(counts)) / self.people, MOST_SHARED) ** 2
+        # R = sum z u' is the second moment of z times the basis, over the length of a typical projection.
+        projected = min(1.0, float(strengths.sum()) / self.people)
+        factors = np.column_stack([counts / np.linalg.norm(counts), basis])
+        popular = self.popularity * self.people * shared
+        moments = np.concatenate([[popular], strengths * projected * (1 - shared)])
+        own = counts / typical
+        rest = np.maximum(own - factors**2 @ moments, LEAST_OWN * own) + ridge * projected + 1e-9 * self.people
+        scaled = factors / rest[:, None]
+        middle = np.linalg.inv(np.diag(1 / moments) + factors.T @ scaled)
+        encoder = scaled @ middle
+        diagonal = 1 / rest - (encoder * scaled).sum(axis=1)
+        return encoder, scaled / diagonal[:, None]
+
+    def _counted(self, state: State, released: Disclosed) -> State:
+        """Add a release of the counts to those that there are, weighted by how precise each is."""
+        precision = 1.0 / max(released.sigma, 1e-9) ** 2
+        before = float(state["precision"]) if "precision" in state else 0.0
+        counts = released.values if before == 0 else state["counts"] * before + released.values * precision
+        counts = counts if before == 0 else counts / (before + precision)
+        return after_round(state, counts=counts.astype(np.float32), precision=np.array(before + precision))
+
+    def _worth_passes(self, counted: State) -> bool:
+        """Tell from the released counts whether passes can stand out of their noise; if not, counts are refined.
+
+        What stands against the noise of a pass is how much there is to see: mu times the counts of the kept items that
+        are above their noise. Free, being read off what was released; the prices are the same either way.
+        """
+        largest = np.sort(counted["counts"].astype(np.float64))[-self.kept :]
+        seen = largest[largest * np.sqrt(float(counted["precision"])) > CLEAR].sum()
+        return bool(self.mu * seen >= LEAST_EVIDENCE)
+
+    def _first_basis(self, counted: State) -> State:
+        counts = counted["counts"].astype(np.float64)
         kept = most_popular(counts, self.kept)
-        popular = np.maximum(counts[kept], max(released.sigma, 1.0))  # below one deviation a count says nothing
+        deviation = 1.0 / np.sqrt(float(counted["precision"]))
+        popular = np.maximum(counts[kept], max(deviation, 1.0))  # below one deviation a count says nothing
         direction = deflation(popular)
         random = public_generator(self.seed).standard_normal((len(kept), min(self.ranks[0], len(kept))))
-        return after_round(
-            state,
-            counts=counts.astype(np.float32),
-            kept=kept,
-            direction=direction,
-            popular=(popular / np.linalg.norm(popular)).astype(np.float32),
-            basis=principal(random - _onto(direction, random))[0],
-        )
+        basis, _ = principal(random - _onto(direction, random))
+        return counted | {"kept": kept, "direction": direction, "popular": popular, "basis": basis}
 
     def _coefficients(
         self, histories: csr_array, state: State, bound: int

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,6 +44,12 @@ KINDS: dict[str, type[Popularity | Subspace | Gram | Als]] = {
 """The models that a file may name. Nothing is ever imported by a name that a file holds."""
 
 HEADER, SEAL = "header", "seal"
+
+DAMAGE = (
+    *(AttributeError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning),
+    *(lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What the readers of zip and NumPy files raise at a wrong byte: each of these was seen, or is in their source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +201,7 @@ def _unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         intact = bool(np.array_equal(seal, _seal(header)))
         intact = intact and document["arrays"] == {name: _digest(array) for name, array in parts.items()}
         version = document["format"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ArtefactError(f"not a model file, or damaged ({type(error).__name__}); restore or retrain it") from None
     if not intact:
         raise ArtefactError("the model file was changed after it was written; restore or retrain it")

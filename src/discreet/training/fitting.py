@@ -13,18 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from discreet.data.interactions import Histories, Interactions
-from discreet.errors import AccountMissing, PurposeNotAllowed, ReleaseConflict, SettingError
+from discreet.errors import AccountMissing, LedgerError, PurposeNotAllowed, ReleaseConflict, SettingError
 from discreet.files import write_bytes
-from discreet.governance.ledger import Account, Ledger, Reservation, publish, resume
+from discreet.governance.ledger import Account, Ledger, Reservation
+from discreet.governance.publication import publish, resume
+from discreet.models.base import Model
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
-from discreet.privacy.plan import fingerprint
+from discreet.privacy.plan import Plan, fingerprint
 from discreet.randomness import NoiseSource
 from discreet.training.populations import Here
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
+LONGEST_NAME = 200
 
 
 def fit(
@@ -67,14 +70,20 @@ def fit(
     target = _checked_target(out)
     if math.isinf(epsilon) and epsilon > 0:
         return _without_promise(histories, kind, delta, target, progress)
+    check_epsilon(epsilon)
+    if delta is not None:
+        check_delta(delta, len(histories))
     if ledger is None:
         raise SettingError("a private fit is billed: give ledger='ledger.db', or epsilon=math.inf for no privacy")
     account = Account(histories.dataset, purpose)
-    with _opened_ledger(ledger, account, epsilon, delta, len(histories)) as (book, agreed_delta):
+    if not isinstance(ledger, Ledger) and not Path(ledger).exists():
+        _check_free(target)
+        _open_first(Path(ledger), account, histories, epsilon, delta, kind)
+    with _opened_ledger(ledger) as book:
+        agreed_delta = _agreed_delta(book, account, delta, len(histories))
         if not _is_published(book, release):
             _check_free(target)
-        units = cap(epsilon, agreed_delta)
-        model, plan = recipe(len(histories), len(histories.catalogue), units, delta=agreed_delta, kind=kind)
+        model, plan = _planned(histories, epsilon, agreed_delta, kind)
         reservation = book.reserve(
             account,
             cost=plan.cost,
@@ -100,24 +109,28 @@ def _opened_for(data: Interactions | Histories, purpose: str) -> Histories:
     return data
 
 
-@contextmanager
-def _opened_ledger(
-    ledger: Ledger | str | Path, account: Account, epsilon: float, delta: float | None, people: int
-) -> Iterator[tuple[Ledger, float]]:
-    """Yield the ledger and the delta at which this account reads epsilons; close what was opened here."""
-    check_epsilon(epsilon)
-    if delta is not None:
-        check_delta(delta, people)
-    if isinstance(ledger, Ledger):
-        yield ledger, _agreed_delta(ledger, account, delta, people)
-        return
-    is_new = not Path(ledger).exists()
-    if is_new:
-        cap(epsilon, delta or default_delta(people))  # refuses before a file is made
+def _planned(histories: Histories, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
+    return recipe(len(histories), len(histories.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
+
+
+def _open_first(
+    ledger: Path, account: Account, histories: Histories, epsilon: float, delta: float | None, kind: Kind
+) -> None:
+    """Make a ledger with a budget of exactly one run, unless that run could not be made: then no file is left."""
+    agreed = delta or default_delta(len(histories))
+    _planned(histories, epsilon, agreed, kind)
     with Ledger(ledger) as book:
-        if is_new:
-            book.open_budget(account, epsilon=epsilon, delta=delta or default_delta(people))
-        yield book, _agreed_delta(book, account, delta, people)
+        book.open_budget(account, epsilon=epsilon, delta=agreed)
+
+
+@contextmanager
+def _opened_ledger(ledger: Ledger | str | Path) -> Iterator[Ledger]:
+    """Yield the ledger; close it if it was opened here."""
+    if isinstance(ledger, Ledger):
+        yield ledger
+        return
+    with Ledger(ledger) as book:
+        yield book
 
 
 def _agreed_delta(book: Ledger, account: Account, delta: float | None, people: int) -> float:
@@ -158,10 +171,19 @@ def _published(book: Ledger, trained: Trained, target: Path | None) -> Trained:
     payload = trained.to_bytes()
     release = str(trained.release)
     if target:
-        return Trained.load(publish(book, release, payload, target.parent, target.name))
+        return Trained.load(_put(book, release, payload, target))
     if book.commit(release, _sha256(payload)) != _sha256(payload):
         raise ReleaseConflict(f"release {release} was made by another process at the same time; this one is discarded")
     return trained
+
+
+def _put(book: Ledger, release: str, payload: bytes, target: Path) -> Path:
+    try:
+        return publish(book, release, payload, target.parent, target.name)
+    except LedgerError as error:
+        if type(error) is not LedgerError:
+            raise
+        raise LedgerError(f"{error}; it was release {release}") from None
 
 
 def _published_before(book: Ledger, reservation: Reservation, target: Path | None) -> Trained:
@@ -179,6 +201,8 @@ def _checked_target(out: str | Path | None) -> Path | None:
     target = Path(out)
     if not target.parent.is_dir():
         raise SettingError(f"{target.parent} is not a folder; make it, or publish elsewhere")
+    if target.name.startswith(".") or not target.name.isprintable() or not 0 < len(target.name) <= LONGEST_NAME:
+        raise SettingError("a model file's name is printable and does not begin with a dot; give another name")
     return target
 
 

@@ -1,0 +1,132 @@
+"""Budgets: whose they are, how they stand, and the words in which one is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from discreet.errors import BudgetExceeded, LedgerError
+from discreet.governance.checks import check_name
+from discreet.privacy import accounting
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose budget: one data set, used for one purpose. Prints as ``dataset/purpose``.
+
+    Raises:
+        SettingError: a name is empty, longer than 200 characters, or holds ``/`` or a control character.
+    """
+
+    dataset: str
+    purpose: str
+
+    def __post_init__(self) -> None:
+        check_name("dataset", self.dataset, forbidden="/")
+        check_name("purpose", self.purpose, forbidden="/")
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.purpose}"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """A budget as it stands. ``cap``, ``spent``, ``left`` and ``person_cap`` are units; epsilons are at ``delta``.
+
+    ``left`` is 0 once ``until`` (ISO 8601, UTC; None: no end) has come. ``releases`` counts them in every state.
+    """
+
+    account: Account
+    epsilon: float
+    delta: float
+    cap: int
+    spent: int
+    left: int
+    epsilon_spent: float
+    person_cap: int | None
+    until: str | None
+    releases: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as plain values for JSON, the account as text."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"account": str(self.account)}
+
+
+class AccountRow(NamedTuple):
+    """A budget, as its table holds it."""
+
+    name: str
+    dataset: str
+    epsilon: float
+    delta: float
+    cap: int
+    person_cap: int | None
+    until: str | None
+    spent: int
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """All that was agreed on."""
+        return self[:-1]
+
+    def left_at(self, time: str) -> int:
+        """Return the units left at a time: none from the first second of ``until`` on."""
+        return 0 if self.until is not None and time >= self.until else self.cap - self.spent
+
+    def state(self, time: str, releases: int) -> AccountState:
+        """Return the budget as it stands at a time."""
+        return AccountState(
+            Account(self.dataset, self.name.removeprefix(f"{self.dataset}/")),
+            self.epsilon,
+            self.delta,
+            self.cap,
+            self.spent,
+            self.left_at(time),
+            accounting.epsilon_of(self.spent, self.delta),
+            self.person_cap,
+            self.until,
+            releases,
+        )
+
+    def __str__(self) -> str:
+        person = "no cap a person" if self.person_cap is None else f"{self.person_cap:,} units a person"
+        end = "no end" if self.until is None else f"until {_day(self.until)}"
+        return f"epsilon {self.epsilon:g} at delta {self.delta:g}, {person}, {end}"
+
+
+def refusal(row: AccountRow, asked: int, left: int) -> BudgetExceeded:
+    """Return the error of a budget that has less left than was asked."""
+    end = "" if row.until is None else f" until {_day(row.until)}"
+    price = f"epsilon {_epsilon(asked, row.delta, math.ceil)} asked, {_epsilon(left, row.delta, math.floor)} left{end}"
+    ended = row.until is not None and left < row.cap - row.spent
+    advice = "it has ended: a new period is a new grant" if ended else "ask for less"
+    message = f"budget of {row.name}: {price} (units: {asked:,} asked, {left:,} left); {advice}"
+    return BudgetExceeded(message, account=row.name, asked=asked, left=left, until=row.until)
+
+
+def nobody_admitted(row: AccountRow, asked: int) -> BudgetExceeded:
+    """Return the error of people of whom nobody has enough left; it tells nothing of anybody's budget."""
+    message = (
+        f"budget of {row.name}: epsilon {_epsilon(asked, row.delta, math.ceil)} asked ({asked:,} units), none of "
+        "the people given has that much left under their own cap; ask for less"
+    )
+    return BudgetExceeded(message, account=row.name, asked=asked, left=0, until=row.until)
+
+
+def off_record(refused: BudgetExceeded, reason: LedgerError) -> BudgetExceeded:
+    """Return the same refusal, saying that the journal does not hold it."""
+    message = f"{refused}; this refusal could not be put on record: {reason}"
+    return BudgetExceeded(message, account=refused.account, asked=refused.asked, left=refused.left, until=refused.until)
+
+
+def _epsilon(units: int, delta: float, rounded: Callable[[float], int]) -> str:
+    """Two decimals, rounded against the spender: up what is asked, down what is left."""
+    if units > accounting.cap(accounting.MAX_EPSILON, delta):
+        return f"above {accounting.MAX_EPSILON:,.0f}"
+    return f"{rounded(100 * accounting.epsilon_of(units, delta)) / 100:g}"
+
+
+def _day(time: str) -> str:
+    return time.removesuffix("T00:00:00Z")

@@ -1,0 +1,182 @@
+"""The durable file: one SQLite database, opened so that what was acknowledged survives a power cut."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from discreet.errors import LedgerCorrupted, LedgerError
+from discreet.files import sync_folder
+
+
+class Database:
+    """An open file. One object per thread and process.
+
+    WAL with ``synchronous=FULL``: one fsync a transaction. (With NORMAL, acknowledged transactions are lost in power
+    cuts.) No ``sqlite3.Error`` leaves this class: each becomes a `LedgerError`.
+
+    Args:
+        path: the file; it is never made here.
+        deadline: seconds to wait for other processes that are writing.
+        version: what the file must say it is.
+
+    Raises:
+        LedgerError: the file is missing, cannot be opened, or is of another version; it is left untouched.
+    """
+
+    def __init__(self, path: Path, deadline: float, version: int) -> None:
+        self.path, self.deadline = path, deadline
+        self._process = os.getpid()
+        with self._translated():  # mode=rw: a file that has just gone is not made anew, empty
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=deadline, isolation_level=None
+            )
+        self._connection.text_factory = _text
+        try:
+            self._prepare(version)
+        except LedgerError:
+            self.close()
+            raise
+
+    def _prepare(self, version: int) -> None:
+        found = self.setting("user_version")  # first, for it does not write: another program's file stays untouched
+        if found != version:
+            raise LedgerError(
+                f"{self.path.name} is not a ledger of version {version} (found version {found}); "
+                "give the path of a ledger made by this version"
+            )
+        self.execute("PRAGMA synchronous = FULL")
+        self.execute("PRAGMA foreign_keys = ON")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        with self._translated():
+            return self._connection.in_transaction
+
+    def close(self) -> None:
+        """Close the file; whatever was not committed is undone. May be repeated."""
+        with self._translated():
+            self._connection.close()
+
+    def execute(self, sql: str, *values: object) -> None:
+        """Run one statement that returns no rows."""
+        with self._translated():
+            self._connection.execute(sql, values)
+
+    def one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        """Return the first row, or None."""
+        with self._translated():
+            row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def each(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Stream the rows."""
+        with self._translated():
+            yield from self._connection.execute(sql, values)
+
+    def setting(self, pragma: str) -> object:
+        """Return the value of a PRAGMA."""
+        row = self.one(f"PRAGMA {pragma}")
+        return None if row is None else row[0]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all of the block or, if it raises or the process dies, none of it. Writers wait for one another.
+
+        Raises:
+            LedgerError: another process kept the file busy past the deadline; the disk is full; the file is damaged.
+        """
+        with self._block("BEGIN IMMEDIATE"):
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read within the block as if nobody wrote meanwhile."""
+        with self._block("BEGIN"):
+            yield
+
+    @contextmanager
+    def _block(self, begin: str) -> Iterator[None]:
+        try:
+            self.execute(begin)
+            yield
+            self.execute("COMMIT")
+        finally:
+            if self.in_transaction:
+                self.execute("ROLLBACK")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if os.getpid() != self._process:  # after a fork SQLite's locks protect nothing
+            raise LedgerError(f"{self.path.name} was opened by another process; open it anew in this one")
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translation(error, self.path.name, self.deadline) from error
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="backslashreplace")  # a forged text need not be UTF-8, and is still to be compared
+
+
+def _translation(error: sqlite3.Error, name: str, deadline: float) -> LedgerError:
+    # SQLite's own words are left out: they may quote what was being stored.
+    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF:  # the low byte is the primary code
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return LedgerError(f"{name} was kept busy by another process for {deadline:g} s; try again")
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+            return LedgerError(
+                f"{name} could not be written; free space on its disk and try again: nothing was changed"
+            )
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LedgerCorrupted(f"{name} is damaged or is not a ledger; restore it and run `discreet ledger verify`")
+        case sqlite3.SQLITE_CONSTRAINT:
+            return LedgerCorrupted(f"{name} holds what its own rules forbid; run `discreet ledger verify`")
+        case sqlite3.SQLITE_ERROR:
+            return LedgerCorrupted(f"{name} lacks a table or column of a ledger; restore it")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return LedgerError(f"{name} cannot be opened for writing; check the path and its permissions")
+        case _:
+            return LedgerError(f"{name} is closed, or was opened in another thread; open it where it is used")
+
+
+def create(path: Path, version: int, schema: str, populate: Callable[[Database], None]) -> None:
+    """Make a new file, mode 0600, and put it at ``path`` whole; leave any file that is there already.
+
+    A process that dies on the way leaves no half-made ledger, and of two that race one file remains.
+
+    Raises:
+        LedgerError: the folder is missing or cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _fill(fresh, version, schema, populate)
+        with suppress(FileExistsError):
+            os.link(fresh, path)  # atomic, and never overwrites
+        sync_folder(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(f"{path.name} cannot be created; check its folder, permissions and free space") from error
+    finally:
+        with suppress(OSError):  # a name too long to be made cannot be taken away either
+            fresh.unlink(missing_ok=True)
+
+
+def _fill(path: Path, version: int, schema: str, populate: Callable[[Database], None]) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")  # kept in the file from here on
+        connection.executescript(f"{schema}PRAGMA user_version = {version:d};")
+    finally:
+        connection.close()
+    database = Database(path, deadline=1, version=version)
+    try:
+        populate(database)
+    finally:
+        database.close()

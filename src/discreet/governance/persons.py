@@ -1,0 +1,235 @@
+"""Persons, as pseudonyms: who was in which release, who can afford another, and the same told a second time.
+
+A pseudonym is HMAC-SHA256, 16 bytes, under a random key of this ledger. The journal holds the pseudonym of a person who
+was given a cap of their own, for a replay must find that person in the cohorts. These and the key lie in the same file,
+so the journal tells nobody anything that the file does not. A digest of the pseudonym would hide no more: it is as
+unreadable without the key, and as easily computed with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discreet.errors import LedgerCorrupted, SettingError
+from discreet.governance.checks import check_name, sha256
+from discreet.governance.database import Database
+
+UNCAPPED = np.iinfo(np.int64).max
+WIDTH = 16
+LONGEST_ID = 4096  # bits of an integer; Python refuses to print far longer ones
+
+Crowd = NDArray[np.void]
+"""Pseudonyms, 16 bytes each (dtype V16: the S types would drop trailing zero bytes)."""
+
+People = Sequence[str | int] | NDArray[Any]
+
+
+class Persons:
+    """What the ledger knows of persons: which cohorts they were in, and their caps."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def crowd(self, dataset: str, people: People) -> Crowd:
+        """Return the pseudonyms, V16 [people], in the order given.
+
+        Raises:
+            SettingError: nobody was given, or something that is not a person's id.
+        """
+        check_name("dataset", dataset, forbidden="/")
+        ids = _listed(people)
+        if len(ids) == 0:
+            raise SettingError(f"nobody was named of data set {dataset}; give at least one person")
+        key = self._db.one("SELECT CAST(value AS BLOB) FROM secret WHERE name = 'pseudonyms'")
+        if key is None:
+            raise LedgerCorrupted("the key of the pseudonyms is gone; restore the ledger", row=0)
+        prefix = dataset.encode() + b"\0"
+        return as_crowd(b"".join(hmac.digest(key[0], prefix + each, "sha256")[:WIDTH] for each in _tagged(ids)))
+
+    def cohort(self, digest: str) -> Crowd:
+        """Return the members, sorted, of a cohort.
+
+        Raises:
+            LedgerCorrupted: it is gone, or is not what was reserved.
+        """
+        row = self._db.one("SELECT CAST(members AS BLOB) FROM cohort WHERE digest = ?", digest)
+        if row is None or sha256(row[0]) != digest or not _is_sorted(row[0]):
+            raise LedgerCorrupted("a cohort is not what was reserved; run `discreet ledger verify`")
+        return as_crowd(row[0])
+
+    def keep(self, members: Crowd) -> None:
+        """Store a sorted cohort under its digest, once."""
+        key = digest(members)
+        if self._db.one("SELECT 1 FROM cohort WHERE digest = ?", key) is None:
+            self._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members.tobytes())
+
+    def spent(self, dataset: str, crowd: Crowd) -> NDArray[np.int64]:
+        """Return the units spent on each of the crowd, int64 [people]."""
+        spent = np.zeros(len(crowd), np.int64)
+        costs = self._db.each(
+            "SELECT cohort, SUM(cost) FROM release JOIN account ON account.name = account WHERE dataset = ? "
+            "GROUP BY cohort",
+            dataset,
+        )
+        for cohort, cost in costs:
+            spent += cost if cohort is None else cost * within(self.cohort(cohort), crowd)
+        return spent
+
+    def general_cap(self, dataset: str) -> int | None:
+        """Return the cap of everybody in a data set, in units: the lowest that a budget names."""
+        row = self._db.one("SELECT MIN(person_cap) FROM account WHERE dataset = ?", dataset)
+        return None if row is None else row[0]
+
+    def own_caps(self, dataset: str) -> dict[bytes, int]:
+        """Return the caps in units of those who were given one of their own, by pseudonym."""
+        return dict(self._db.each("SELECT CAST(pseudonym AS BLOB), cap FROM person WHERE dataset = ?", dataset))
+
+    def cap_of(self, dataset: str, pseudonym: bytes) -> int | None:
+        """Return what one person's cap is in units, or None if there is none."""
+        cap = int(_caps(as_crowd(pseudonym), self.general_cap(dataset), self.own_caps(dataset))[0])
+        return None if cap == UNCAPPED else cap
+
+    def limit(self, dataset: str, pseudonym: bytes, cap: int) -> None:
+        """Give one person a cap of their own, in units."""
+        where = (dataset, pseudonym)
+        if self._db.one("SELECT 1 FROM person WHERE dataset = ? AND pseudonym = ?", *where) is None:
+            self._db.execute("INSERT INTO person VALUES (?, ?, ?)", *where, cap)
+        else:
+            self._db.execute("UPDATE person SET cap = ?3 WHERE dataset = ?1 AND pseudonym = ?2", *where, cap)
+
+    def capped(self, dataset: str) -> bool:
+        """Tell whether anybody in a data set has a cap."""
+        own = self._db.one("SELECT 1 FROM person WHERE dataset = ? LIMIT 1", dataset)
+        return own is not None or self.general_cap(dataset) is not None
+
+    def admit(self, dataset: str, cost: int, members: Crowd) -> Crowd:
+        """Return those of the sorted members who can afford the cost."""
+        if not self.capped(dataset):
+            return members
+        caps = _caps(members, self.general_cap(dataset), self.own_caps(dataset))
+        return members[self.spent(dataset, members) <= caps - cost]
+
+
+class Tally:
+    """What one data set's persons have spent and may, release by release, told from outside: for replaying.
+
+    It keeps running sums where `Persons` adds up the tables, so that each is a check on the other.
+    """
+
+    def __init__(self) -> None:
+        self._general: int | None = None
+        self._own: dict[bytes, int] = {}
+        self._on_everybody = 0
+        self._people = as_crowd(b"")
+        self._spent = np.zeros(0, np.int64)
+
+    def cap_everybody(self, cap: int | None) -> None:
+        """Take note of a budget that names a cap, in units, or none."""
+        caps = [each for each in (cap, self._general) if each is not None]
+        self._general = min(caps, default=None)
+
+    def cap_one(self, pseudonym: bytes, cap: int) -> bool:
+        """Take note of a person's own cap, in units. Tell whether it raises none."""
+        as_crowd(pseudonym)
+        before = [each for each in (self._own.get(pseudonym), self._general) if each is not None]
+        self._own[pseudonym] = cap
+        return cap <= min(before, default=cap)
+
+    def spend(self, cost: int, members: Crowd | None) -> bool:
+        """Take note of a release, of sorted members or of unnamed people. Tell whether it kept within all caps."""
+        if members is None:
+            self._on_everybody += cost
+            return self._general is None and not self._own
+        self._welcome(members)
+        places = np.searchsorted(self._people, members)
+        self._spent[places] += cost
+        return bool(np.all(self._spent[places] + self._on_everybody <= _caps(members, self._general, self._own)))
+
+    def _welcome(self, members: Crowd) -> None:
+        new = members[~within(self._people, members)]
+        if len(new):
+            places = np.searchsorted(self._people, new)
+            self._people = np.insert(self._people, places, new)
+            self._spent = np.insert(self._spent, places, 0)
+
+
+def as_crowd(pseudonyms: bytes) -> Crowd:
+    """Return pseudonyms, one after the other, as an array.
+
+    Raises:
+        LedgerCorrupted: the last one is cut off.
+    """
+    if len(pseudonyms) % WIDTH:
+        raise LedgerCorrupted("a pseudonym in the tables is damaged; run `discreet ledger verify`")
+    return np.frombuffer(pseudonyms, dtype=f"V{WIDTH}")
+
+
+def digest(crowd: Crowd | None) -> str | None:
+    """Return the SHA-256 (hex) of a sorted crowd, or None of none."""
+    return None if crowd is None else hashlib.sha256(crowd.tobytes()).hexdigest()
+
+
+def within(members: Crowd, crowd: Crowd) -> NDArray[np.bool_]:
+    """Tell of each of the crowd whether the sorted members hold them."""
+    if len(members) == 0:
+        return np.zeros(len(crowd), np.bool_)
+    found: NDArray[np.bool_] = members[_nearest(members, crowd)] == crowd
+    return found
+
+
+def _nearest(members: Crowd, crowd: Crowd) -> NDArray[np.intp]:
+    return np.minimum(np.searchsorted(members, crowd), len(members) - 1)
+
+
+def _caps(crowd: Crowd, general: int | None, own: Mapping[bytes, int]) -> NDArray[np.int64]:
+    """The cap of each of the crowd in units, int64 [people]; the largest int64 where there is none."""
+    caps = np.full(len(crowd), UNCAPPED if general is None else general, np.int64)
+    if own:
+        order = sorted(own)
+        owners, values = as_crowd(b"".join(order)), np.array([own[each] for each in order], np.int64)
+        places = _nearest(owners, crowd)
+        caps = np.where(owners[places] == crowd, np.minimum(caps, values[places]), caps)
+    return caps
+
+
+def _is_sorted(pseudonyms: bytes) -> bool:
+    """Whether these are whole pseudonyms, at least one, each above the one before: otherwise searching misses some."""
+    if not pseudonyms or len(pseudonyms) % WIDTH:
+        return False
+    high, low = np.frombuffer(pseudonyms, ">u8").reshape(-1, 2).T
+    return bool(np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))))
+
+
+def _listed(people: People) -> Sequence[str | int]:
+    if isinstance(people, str | bytes):
+        raise SettingError("people is one text, whose letters would be taken for persons; give a list of ids")
+    if not isinstance(people, np.ndarray):
+        return people
+    if people.ndim != 1:
+        raise SettingError(f"people is an array of {people.ndim} dimensions; give one id a person")
+    # An array is of one type, so tolist keeps what each id is; a list may mix "1" and 1, which are two people.
+    ids: list[str | int] = people.tolist()
+    return ids
+
+
+def _tagged(ids: Sequence[str | int]) -> Iterator[bytes]:
+    for position, person in enumerate(ids):
+        if isinstance(person, str):
+            yield b"s" + person.encode("utf-8", "surrogatepass")  # an error of the encoder would quote the id
+        elif isinstance(person, int | np.integer) and not isinstance(person, bool):
+            yield _numbered(int(person), position)
+        else:
+            kind = type(person).__name__
+            raise SettingError(f"a person's id is text or an integer; number {position} (from 0) is of type {kind}")
+
+
+def _numbered(person: int, position: int) -> bytes:
+    if person.bit_length() > LONGEST_ID:
+        raise SettingError(f"a person's id has at most {LONGEST_ID:,} bits; number {position} (from 0) has more")
+    return b"i%d" % person

@@ -1,0 +1,89 @@
+"""Releases: how one stands, and the right to compute one that was paid for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discreet.errors import BudgetExceeded
+from discreet.governance.accounts import Account
+from discreet.governance.checks import whole
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseState:
+    """A release: ``cost`` in units; ``state`` reserved, committed or abandoned; ``spec``, ``artefact`` SHA-256 (hex).
+
+    ``people`` is how many were admitted, or None if the release was reserved without naming people.
+    """
+
+    release: str
+    account: str
+    cost: int
+    spec: str
+    state: str
+    artefact: str | None
+    people: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as plain values for JSON."""
+        return asdict(self)
+
+
+class ReleaseRow(NamedTuple):
+    """A release, as its table holds it. ``asked`` and ``cohort`` are digests of who was named and who was admitted."""
+
+    name: str
+    account: str
+    cost: int
+    spec: str
+    asked: str | None
+    cohort: str | None
+    state: str = "reserved"
+    artefact: str | None = None
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """All that was asked for: whoever asks for the same again is given the same."""
+        return self[:5]
+
+
+@dataclass(eq=False)
+class Reservation:
+    """The right to compute one release, already paid for in full.
+
+    ``state`` is ``reserved`` (compute, with fresh noise) or ``committed`` (load the artefact of this SHA-256 instead).
+    ``admitted`` tells of each of the people given whether to count them in: bool [people], or None if none were given.
+    """
+
+    release: str
+    account: Account
+    cost: int
+    spec: str
+    state: str
+    artefact: str | None
+    admitted: NDArray[np.bool_] | None
+    drawn: int = field(default=0, init=False)
+
+    def draw(self, units: int) -> None:
+        """Take ``units`` of what was reserved, before a round. Nothing is written: the whole was charged at once.
+
+        Raises:
+            SettingError: ``units`` is negative or not an integer.
+            BudgetExceeded: the rounds together would cost more than was reserved, or the release is already made.
+        """
+        units = whole("cost of a round", units, least=0)
+        left = self.cost - self.drawn if self.state == "reserved" else 0
+        if units > left:
+            raise BudgetExceeded(
+                f"release {self.release} of {self.account}: {units:,} units asked by a round, {left:,} of its "
+                f"reservation left ({self.state}); reserve the price of the whole plan under a new release id",
+                account=str(self.account),
+                asked=units,
+                left=left,
+                until=None,
+            )
+        self.drawn += units

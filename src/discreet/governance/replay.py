@@ -1,0 +1,162 @@
+"""The journal, told again: what the tables should hold, and what in the journal breaks the protocol."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from discreet.errors import LedgerCorrupted
+from discreet.governance.accounts import AccountRow
+from discreet.governance.journal import Entry
+from discreet.governance.persons import Crowd, Tally
+from discreet.governance.releases import ReleaseRow
+from discreet.governance.tables import PERSON, RULES, SECRETS, Key
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not fit, and the journal row it shows at (None: no row tells of it)."""
+
+    row: int | None
+    what: str
+
+
+class Replay:
+    """An account of everything, by the journal alone; only who was in a cohort is looked up, by its digest."""
+
+    def __init__(self, cohort: Callable[[str], Crowd]) -> None:
+        self.rows = 0
+        self.problems: list[Problem] = []
+        self._cohort = cohort
+        self._budgets: dict[str, AccountRow] = {}
+        self._releases: dict[str, ReleaseRow] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._told: dict[Key, tuple[object, int]] = {}  # what it should be, and the row that last changed it
+        self._kinds = {
+            "create": self._create,
+            "open": self._open,
+            "limit": self._limit,
+            "reserve": self._reserve,
+            "refuse": self._refuse,
+            "commit": self._commit,
+            "abandon": self._abandon,
+        }
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next row."""
+        self.rows += 1
+        try:
+            wrong = self._kinds[entry.kind](entry)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, LedgerCorrupted):
+            wrong = "is not an event of this version"
+        if wrong:
+            self.problems.append(Problem(entry.seq, wrong))
+
+    def _create(self, entry: Entry) -> str | None:
+        self._told[RULES] = entry.facts["rules"], entry.seq
+        self._told[SECRETS] = entry.facts["secrets"], entry.seq
+        return None if entry.seq == 0 else "creates the ledger a second time"
+
+    def _open(self, entry: Entry) -> str | None:
+        facts = entry.facts | {"cap": int(entry.facts["cap"]), "spent": int(entry.facts["spent"])}
+        facts["person_cap"] = None if facts["person_cap"] is None else int(facts["person_cap"])
+        opened = AccountRow(**facts)
+        if opened.name in self._budgets or opened.spent:
+            return f"opens budget {opened.name} a second time"
+        self._tallies[opened.dataset].cap_everybody(opened.person_cap)
+        self._put_budget(opened, entry)
+        return None
+
+    def _limit(self, entry: Entry) -> str | None:
+        dataset, pseudonym, cap = entry.facts["dataset"], entry.facts["pseudonym"], int(entry.facts["cap"])
+        self._told[PERSON, dataset, pseudonym] = cap, entry.seq
+        fell = self._tallies[dataset].cap_one(bytes.fromhex(pseudonym), cap)
+        return None if fell else "raises a person's cap"
+
+    def _reserve(self, entry: Entry) -> str | None:
+        facts = entry.facts
+        release = ReleaseRow(facts["release"], facts["account"], int(facts["cost"]), *_pick(facts))
+        budget = self._budgets.get(release.account)
+        if budget is None:
+            return f"spends from budget {release.account}, which is not open"
+        if release.name in self._releases:
+            return f"reserves {release.name} a second time"
+        if not 0 < release.cost <= budget.left_at(entry.at):
+            return f"spends more from budget {release.account} than is left"
+        if release.cohort is not None:
+            self._told.setdefault(("cohort", release.cohort), (release.cohort, entry.seq))
+        self._put_budget(budget._replace(spent=budget.spent + release.cost), entry)
+        self._put_release(release, entry)
+        return self._keeps_personal_caps(budget.dataset, release)
+
+    def _keeps_personal_caps(self, dataset: str, release: ReleaseRow) -> str | None:
+        tally = self._tallies[dataset]
+        if release.cohort is None:
+            return None if tally.spend(release.cost, None) else f"names nobody of {dataset}, where people have caps"
+        try:
+            members = self._cohort(release.cohort)
+        except LedgerCorrupted:
+            return None  # the comparison with the tables names it
+        return None if tally.spend(release.cost, members) else f"admits somebody to {release.name} above their own cap"
+
+    def _refuse(self, entry: Entry) -> str | None:
+        asked, left, account = int(entry.facts["cost"]), int(entry.facts["left"]), entry.facts["account"]
+        return None if account in self._budgets and asked > left else f"refuses what budget {account} had left"
+
+    def _commit(self, entry: Entry) -> str | None:
+        return self._end(entry, "committed", entry.facts["artefact"])
+
+    def _abandon(self, entry: Entry) -> str | None:
+        return self._end(entry, "abandoned", None)
+
+    def _end(self, entry: Entry, state: str, artefact: str | None) -> str | None:
+        release = self._releases.get(entry.facts["release"])
+        if release is None or release.state != "reserved":
+            return f"ends release {entry.facts['release']}, which is not reserved"
+        self._put_release(release._replace(state=state, artefact=artefact), entry)
+        return None
+
+    def _put_budget(self, budget: AccountRow, entry: Entry) -> None:
+        self._budgets[budget.name] = budget
+        self._told["budget", budget.name] = budget, entry.seq
+
+    def _put_release(self, release: ReleaseRow, entry: Entry) -> None:
+        self._releases[release.name] = release
+        self._told["release", release.name] = release, entry.seq
+
+    def differences(self, held: Iterable[tuple[Key, object]]) -> Iterator[Problem]:
+        """Yield what the tables hold otherwise than the journal tells, each at the row that last told of it."""
+        missing = dict(self._told)
+        for key, value in held:
+            told, row = missing.pop(key, (None, None))
+            if told is None:
+                yield Problem(None, f"{_label(key)} is in the tables, no row tells of it")
+            elif told != value:
+                yield Problem(row, f"{_label(key)} is not what the journal tells{_details(told, value)}")
+        for key, (_, row) in missing.items():
+            yield Problem(row, f"{_label(key)} is gone from the tables")
+
+    def without_artefact(self, hashes: set[str]) -> Iterator[Problem]:
+        """Yield the committed releases whose artefact is not among those hashes."""
+        for release in self._releases.values():
+            if release.artefact is not None and release.artefact not in hashes:
+                row = self._told["release", release.name][1]
+                yield Problem(row, f"the artefact of release {release.name} is gone or was changed")
+
+
+def _pick(facts: dict[str, Any]) -> tuple[str, str | None, str | None]:
+    return facts["spec"], facts["asked"], facts["cohort"]
+
+
+def _label(key: Key) -> str:
+    label = " ".join(key[:2])  # a pseudonym, third, stays out
+    return label if label.isprintable() else ascii(label)  # a forged name is still told on one line
+
+
+def _details(told: object, held: object) -> str:
+    if not isinstance(told, AccountRow | ReleaseRow) or not isinstance(held, AccountRow | ReleaseRow):
+        return ""
+    pairs = zip(told._fields, told, held, strict=True)
+    return "".join(f"; {name} is {is_!r}, not {was!r}" for name, was, is_ in pairs if was != is_)

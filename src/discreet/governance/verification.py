@@ -1,0 +1,84 @@
+"""Does the record hold? The journal replayed, and compared with everything else that is there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from discreet.errors import LedgerCorrupted
+from discreet.governance.artefacts import hashes
+from discreet.governance.database import Database
+from discreet.governance.journal import Head, Journal
+from discreet.governance.persons import Persons
+from discreet.governance.replay import Problem, Replay
+from discreet.governance.tables import everything
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `Ledger.verify` found: the number of journal rows read, the problems in the order of rows, the head."""
+
+    rows: int
+    problems: list[Problem]
+    head: Head
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fits."""
+        return not self.problems
+
+    def require(self) -> None:
+        """Return if everything fits.
+
+        Raises:
+            LedgerCorrupted: names the first row that does not fit.
+        """
+        if self.problems:
+            first = self.problems[0]
+            where = "the tables" if first.row is None else f"journal row {first.row}"
+            raise LedgerCorrupted(f"{where}: {first.what}; do not spend from this ledger, find out why", row=first.row)
+
+
+def verify(database: Database, expected_head: Head | None, artefacts: Path | None) -> Verification:
+    """Replay the journal from row 0 and compare it with the tables, a head kept elsewhere, a folder of artefacts.
+
+    Raises:
+        LedgerCorrupted: the file is too damaged to be read at all.
+        LedgerError: the folder of artefacts cannot be read.
+    """
+    replay, journal = Replay(Persons(database).cohort), Journal(database)
+    with database.snapshot():
+        problems = _history(database, journal, replay) + _beheaded(journal, expected_head) + _damage(database)
+        head = journal.head()
+    if artefacts is not None:
+        problems += replay.without_artefact(hashes(artefacts))
+    problems.sort(key=lambda problem: math.inf if problem.row is None else problem.row)
+    return Verification(replay.rows, problems, head)
+
+
+def _history(database: Database, journal: Journal, replay: Replay) -> list[Problem]:
+    try:
+        for entry in journal.rows():
+            replay.apply(entry)
+    except LedgerCorrupted as misfit:  # from that row on the journal is no witness, so nothing is compared with it
+        return [*replay.problems, Problem(misfit.row, str(misfit))]
+    return replay.problems + list(replay.differences(everything(database)))
+
+
+def _beheaded(journal: Journal, expected: Head | None) -> list[Problem]:
+    found = None if expected is None else journal.hash_of(expected.seq)
+    if expected is None or found == expected.hash.lower():
+        return []
+    if found is None:
+        last = journal.head().seq
+        what = f"the journal ends at row {last}, its head of row {expected.seq} was kept elsewhere"
+        return [Problem(last + 1, what)]
+    return [Problem(expected.seq, f"row {expected.seq} is not the one whose hash was kept elsewhere")]
+
+
+def _damage(database: Database) -> list[Problem]:
+    findings = [row[0] for row in database.each("PRAGMA integrity_check")]
+    strays = list(database.each("PRAGMA foreign_key_check"))
+    damaged = [] if findings == ["ok"] else [Problem(None, "the file fails SQLite's integrity check")]
+    return damaged + ([Problem(None, f"{len(strays)} table rows refer to rows that are gone")] if strays else [])

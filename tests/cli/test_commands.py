@@ -1,0 +1,369 @@
+"""Every command: what it prints, where, and how it ends. In this process, through ``main`` itself."""
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discreet.cli import main
+
+COMMANDS = (
+    "",
+    "data",
+    "data fetch",
+    "data check",
+    "data import",
+    "train",
+    "evaluate",
+    "tradeoff",
+    "recommend",
+    "card",
+    "budget",
+    "budget open",
+    "budget show",
+    "ledger",
+    "ledger verify",
+    "demo",
+)
+LEFT = {"movielens-100k.parquet", "ledger.db", "model.npz", "model-card.json", "model-card.md", "tradeoff.svg"}
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["discreet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def imported(run: Run, csv_file: Path) -> Path:
+    purposes = ("--purpose", "train-recommender", "--purpose", "measure-quality")
+    assert run("data", "import", csv_file, "--out", "tastes.parquet", *purposes).code == 0
+    return csv_file.parent / "tastes.parquet"
+
+
+@pytest.fixture
+def model(run: Run, imported: Path) -> Path:
+    assert run("budget", "open", imported, "--epsilon", 4).code == 0
+    assert run("train", imported, "--epsilon", 2, "--out", "model.npz").code == 0
+    return imported.parent / "model.npz"
+
+
+def assert_refused(done: Done, code: int, says: str) -> None:
+    """One line on standard error, nothing else, nobody's id."""
+    assert done.code == code
+    assert done.err.startswith("error: ")
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert "Traceback" not in done.err
+    assert "person-" not in done.err + done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, run: Run) -> None:
+    done = run(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split()[0] == "Usage:"
+    for name in [each.removeprefix(command).strip() for each in COMMANDS if each.startswith(command) and each]:
+        assert name.split(" ")[0] in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["divine"], ["train"], ["train", "x.csv"], ["recommend", "m", "--n", "many"], ["data", "check"], ["card", "--no"]],
+)
+def test_usage_errors_exit_2(arguments: Sequence[str], run: Run) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_whole_session(run: Run, csv_file: Path, tmp_path: Path) -> None:
+    checked = run("data", "check", csv_file, "--json").json
+    assert (checked["people"], checked["items"], checked["purposes"]) == (300, 60, ["train-recommender"])
+    purposes = ("--purpose", "train-recommender", "--purpose", "measure-quality")
+    assert "written to" in run("data", "import", csv_file, "--out", "d.parquet", "--name", "tastes", *purposes).out
+    assert "open: tastes/train-recommender, epsilon 4" in run("budget", "open", "d.parquet", "--epsilon", 4).out
+    trained = run("train", "d.parquet", "--epsilon", 2, "--out", "model.npz")
+    assert trained.err == ""
+    assert "release tastes-" in trained.out
+    assert "a coin flip gets 50" in " ".join(trained.out.split())
+    shown = run("recommend", "model.npz", "--history", "100,101,nothing", "--n", 5)
+    assert "1 of the history's items are not in the catalogue" in shown.out
+    assert "recall@20" in run("evaluate", "d.parquet", "--epsilon", 2, "--seeds", 1).out
+    curve = run("tradeoff", "d.parquet", "--epsilon", 1, "--epsilon", "inf", "--seeds", 2, "--out", "x.svg")
+    assert "not private" in curve.out
+    assert (tmp_path / "x.svg").stat().st_size > 1000
+    refused = run("train", "d.parquet", "--epsilon", 3.9, "--out", "more.npz")
+    assert refused.err.startswith("error: budget of tastes/train-recommender: epsilon")
+    assert refused.code == 4
+    verified = run("ledger", "verify", "--artefacts", ".")
+    assert "everything fits" in verified.out
+    head = verified.out.split()[-1]
+    assert run("ledger", "verify", "--head", head).code == 0
+    (state,) = run("budget", "show", "--json").json
+    assert (state["releases"], state["account"]) == (1, "tastes/train-recommender")
+    assert not (tmp_path / "more.npz").exists()
+
+
+class TestJson:
+    def test_every_reading_command(self, run: Run, csv_file: Path, imported: Path, model: Path) -> None:
+        cache = imported.parent / "cache"
+        for arguments in (
+            ["data", "fetch", "--from", csv_file, "--cache", cache],
+            ["data", "check", csv_file],
+            ["data", "import", csv_file, "--out", "again.parquet"],
+            ["evaluate", imported, "--seeds", 1],
+            ["evaluate", imported, "--file", model],
+            ["tradeoff", imported, "--epsilon", "inf", "--epsilon", 1, "--model", "popularity", "--seeds", 1],
+            ["recommend", model, "--history", "100"],
+            ["card", model],
+            ["train", imported, "--epsilon", "inf", "--out", "open.npz"],
+            ["budget", "show"],
+            ["ledger", "verify"],
+        ):
+            done = run(*arguments, "--json")
+            assert (done.code, done.err) == (0, ""), arguments
+            assert done.json is not None
+
+    def test_recommendations(self, run: Run, model: Path) -> None:
+        found = run("recommend", model, "--history", " 100, 101,zzz ,", "--n", 3, "--json").json
+        assert [row["rank"] for row in found["items"]] == [1, 2, 3]
+        assert (found["unknown"], found["private"]) == (1, True)
+        assert "score" not in found["items"][0]
+        assert run("recommend", model, "--history", "100,101", "--n", 3, "--on-device", "--json").json["unknown"] == 0
+
+    def test_names_are_not_read_as_markup(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("user_id,item_id\n" + "".join(f"u{n},i{n % 3}\n" for n in range(9)))
+        titles = ["[/bold] :smile:", "[red]Red", "plain"]
+        (tmp_path / "i.csv").write_text(
+            "item_id,title\n" + "".join(f"i{n},{title}\n" for n, title in enumerate(titles))
+        )
+        assert run("train", "t.csv", "--epsilon", "inf", "--out", "m.npz").code == 0
+        assert (
+            run("data", "import", "t.csv", "--items", "i.csv", "--name", "[b] :smile:", "--out", "t.parquet").code == 0
+        )
+        assert run("train", "t.parquet", "--epsilon", "inf", "--out", "n.npz").code == 0
+        assert {row["title"] for row in run("recommend", "n.npz", "--json").json["items"]} == set(titles)
+        shown = run("recommend", "n.npz")
+        assert all(title in shown.out for title in titles)
+        assert run("card", "n.npz", "--json").json["dataset"] == "[b] :smile:"
+        assert "[b] :smile:" in run("data", "check", "t.parquet").out
+
+
+class TestTrain:
+    def test_not_private_says_so(self, run: Run, csv_file: Path) -> None:
+        done = run("train", csv_file, "--epsilon", "inf", "--out", "open.npz")
+        assert "NOT PRIVATE" in done.out
+        assert not (csv_file.parent / "ledger.db").exists()
+        assert "NOT PRIVATE" in run("recommend", "open.npz", "--history", "100").out
+        assert "NOT PRIVATE" in run("card", "open.npz").out
+        assert run("recommend", "open.npz", "--json").json["private"] is False
+
+    @pytest.mark.parametrize("epsilon", ["0", "-1", "nan", "-inf", "1e9"])
+    def test_epsilon_out_of_range(self, epsilon: str, run: Run, imported: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 4)
+        assert_refused(run("train", imported, f"--epsilon={epsilon}", "--out", "m.npz"), 1, "epsilon must be above 0")
+        assert_refused(run("budget", "open", imported, f"--epsilon={epsilon}"), 1, "epsilon must be above 0")
+
+    def test_no_ledger_no_account_and_a_taken_name(self, run: Run, imported: Path, model: Path) -> None:
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--ledger", "no.db"), 1, "no.db")
+        assert not (imported.parent / "no.db").exists()
+        run("budget", "open", "others", "--epsilon", 1, "--delta", 1e-6, "--ledger", "others.db")
+        missing = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--ledger", "others.db", "--json")
+        assert_refused(missing, 1, "no budget is open for tastes/train-recommender")
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", model, "--json"), 1, "exists already")
+        (state,) = run("budget", "show", "--json").json
+        assert state["releases"] == 1
+
+    def test_purposes_and_kinds(self, run: Run, imported: Path, csv_file: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 4)
+        odd = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--purpose", "ads", "--json")
+        assert_refused(odd, 3, "may not be used for 'ads'")
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--model", "x", "--json"), 1, "unknown")
+        assert_refused(run("evaluate", csv_file), 3, "measure-quality")
+        assert_refused(run("evaluate", imported, "--protocol", "wish"), 1, "unknown protocol")
+        assert_refused(run("tradeoff", imported, "--model", "wish"), 1, "unknown model")
+        assert_refused(run("tradeoff", imported, "--seeds", 0), 1, "at least one seed")
+        assert_refused(run("tradeoff", imported, "--out", "curve.pdf"), 1, "an .svg or a .png")
+
+    def test_repeating_a_release_costs_nothing(self, run: Run, imported: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 1)
+        first = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--release", "spring", "--json")
+        again = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--release", "spring", "--json")
+        assert first.json == again.json
+        assert first.json["release"] == "spring"
+
+
+class TestEvaluateFile:
+    def test_measures_everybody_who_has_enough(self, run: Run, imported: Path, model: Path) -> None:
+        strong = run("evaluate", imported, "--file", model, "--json").json["quality"]
+        assert strong.keys() == {"recall@20", "recall@50", "ndcg@100"}
+        last = run("evaluate", imported, "--file", model, "--protocol", "leave-one-out", "--json").json["quality"]
+        assert last.keys() == {"hr@10", "ndcg@10"}
+
+    def test_short_histories_are_left_out(self, run: Run, model: Path, csv_file: Path) -> None:
+        csv_file.write_text(csv_file.read_text() + "person-one,100,5\n")
+        run("data", "import", csv_file, "--out", "more.parquet", "--purpose", "measure-quality")
+        assert run("evaluate", "more.parquet", "--file", model).code == 0
+
+    def test_another_catalogue(self, run: Run, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "o.csv").write_text("user_id,item_id\n" + "".join(f"person-{n % 9},{n}\n" for n in range(90)))
+        run("data", "import", "o.csv", "--out", "o.parquet", "--purpose", "measure-quality")
+        assert_refused(run("evaluate", "o.parquet", "--file", model), 1, "another catalogue")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("name", "content", "says"),
+        [
+            ("a.parquet", b"", "is empty"),
+            ("a.parquet", b"PAR1 no", "not a Parquet file"),
+            ("a.csv", b"", "is empty"),
+            ("a.csv", b"user_id,item_id\n", "no rows"),
+            ("a.csv", b"user_id,thing\nperson-1,2\n", "no column 'item_id'"),
+            ("a.csv", b"user_id,item_id\nperson-1,caf\xe9\n", "not UTF-8"),
+            ("a.csv", b"user_id,item_id,rating\nperson-1,2,-1\n", "rating"),
+            ("a.csv", b"user_id,item_id,rating\nperson-1,2,nan\n", "rating"),
+            ("a.csv", b"user_id,item_id,rating\nperson-1,2,inf\n", "rating"),
+            ("a.csv", b"user_id,item_id,rating\nperson-1,2,good\n", "rating"),
+            ("a.csv", b"user_id,item_id\nperson-1\n", "item_id"),
+            ("a.csv", b"user_id,item_id\nperson-1,2,3,4\n", "more fields"),
+            ("a.xlsx", b"", "must end in"),
+        ],
+    )
+    def test_file_of_interactions(self, name: str, content: bytes, says: str, run: Run, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(content)
+        assert_refused(run("data", "check", name), 1, says)
+        assert_refused(run("data", "import", name, "--out", "d.parquet"), 1, says)
+        assert_refused(run("train", name, "--epsilon", "inf", "--out", "m.npz"), 1, says)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+    def test_missing_file(self, run: Run) -> None:
+        assert_refused(run("data", "check", "no.csv"), 1, "no such file")
+        assert_refused(run("recommend", "no.npz"), 1, "cannot read the model")
+        assert_refused(run("budget", "show"), 1, "no ledger")
+        assert_refused(run("ledger", "verify"), 1, "no ledger")
+
+    @pytest.mark.parametrize("rows", ["u,i\n", "u,i\nu,j\n", "u,i\nv,i\n", "u,i\n" * 3])
+    def test_one_person_or_one_item(self, rows: str, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("user_id,item_id\n" + rows)
+        assert run("data", "check", "a.csv").code == 0
+        assert run("budget", "open", "a.csv", "--epsilon", 1).code == 0
+        assert run("train", "a.csv", "--epsilon", 1, "--out", "m.npz").code == 0
+        for kind in ("popularity", "subspace", "gram", "als"):
+            assert run("train", "a.csv", "--epsilon", "inf", "--model", kind, "--out", f"{kind}.npz").code == 0
+            assert run("recommend", f"{kind}.npz", "--history", "x").code == 0
+            assert run("recommend", f"{kind}.npz", "--history", "i", "--on-device").code == 0
+
+    def test_person_with_ten_thousand_items(self, run: Run, tmp_path: Path) -> None:
+        rows = [f"u,{n}\n" for n in range(10_000)] + [f"v{n},{n % 7}\n" for n in range(50)]
+        (tmp_path / "a.csv").write_text("user_id,item_id\n" + "".join(rows))
+        assert run("budget", "open", "a.csv", "--epsilon", 9).code == 0
+        assert run("train", "a.csv", "--epsilon", 3, "--model", "subspace", "--out", "m.npz").code == 0
+        assert run("recommend", "m.npz", "--history", "1,2").code == 0
+
+    def test_histories(self, run: Run, model: Path) -> None:
+        for history in ("", "nothing,known", ",,,", "100"):
+            assert len(run("recommend", model, "--history", history, "--json").json["items"]) == 10
+        everything = ",".join(str(item) for item in range(100, 160))
+        assert run("recommend", model, "--history", everything, "--json").json["items"] == []
+        assert run("recommend", model, "--history", everything).code == 0
+        assert len(run("recommend", model, "--history", "100", "--n", 999, "--json").json["items"]) == 59
+        for n in (0, -3):
+            assert_refused(run("recommend", model, "--n", n), 1, "n must be at least 1")
+
+    def test_history_from_standard_input(self, run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"100,101\n"), "utf-8"))
+        assert run("recommend", model, "--history", "-", "--json").json["unknown"] == 0
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"caf\xe9"), "utf-8"))
+        assert_refused(run("recommend", model, "--history", "-"), 1, "not UTF-8")
+
+    def test_corrupted_model(self, run: Run, model: Path) -> None:
+        content = bytearray(model.read_bytes())
+        content[len(content) // 2] ^= 1
+        model.write_bytes(content)
+        for command in (["recommend", model], ["card", model, "--json"], ["recommend", model, "--on-device"]):
+            assert_refused(run(*command), 1, "model.npz")
+        assert_refused(run("ledger", "verify", "--artefacts", "."), 3, "gone or was changed")
+
+    def test_tampered_ledger(self, run: Run, model: Path) -> None:
+        with closing(sqlite3.connect(model.parent / "ledger.db")) as tables, tables:
+            tables.execute("UPDATE account SET spent = spent + 1")
+        assert_refused(run("ledger", "verify"), 3, "journal row 2: budget tastes/train-recommender is not what")
+        found = run("ledger", "verify", "--json")
+        assert (found.code, found.json["ok"], found.json["problems"][0]["row"]) == (3, False, 2)
+
+    def test_ledger_that_is_none(self, run: Run, imported: Path) -> None:
+        (imported.parent / "ledger.db").write_bytes(b"not a database at all" * 100)
+        assert_refused(run("ledger", "verify"), 3, "ledger.db")
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--json"), 3, "ledger.db")
+
+    def test_budgets(self, run: Run, imported: Path) -> None:
+        assert_refused(run("budget", "open", "tastes", "--epsilon", 1), 1, "give --delta")
+        assert_refused(run("budget", "open", imported, "--epsilon", 1, "--delta", 0.01), 1, "1/300")
+        assert_refused(run("budget", "open", imported, "--epsilon", 1, "--until", "someday"), 1, "until")
+        assert_refused(run("ledger", "verify", "--head", "x"), 1, "SEQ:HASH")
+        run("budget", "open", imported, "--epsilon", 1)
+        assert run("budget", "open", imported, "--epsilon", 1).code == 0
+        assert_refused(run("budget", "open", imported, "--epsilon", 2), 1, "already open")
+
+
+class TestDemo:
+    def test_leaves_what_it_says(self, run: Run, csv_file: Path, tmp_path: Path) -> None:
+        done = run("demo", "--from", csv_file, "--out", "made", "--cache", "cache")
+        assert (done.code, done.err) == (0, "")
+        assert {path.name for path in (tmp_path / "made").iterdir()} > LEFT
+        assert "refused: budget of" in done.out
+        assert "Recall@20" in done.out
+        assert "everything fits" in done.out
+        assert "Left in made/:" in done.out
+        assert all(name in done.out.splitlines()[-1] for name in LEFT)
+        assert "person-" not in done.out
+        assert run("ledger", "verify", "--ledger", "made/ledger.db", "--artefacts", "made").code == 0
+        assert run("recommend", "made/model.npz", "--history", "100").code == 0
+        assert run("demo", "--from", csv_file, "--out", "made", "--cache", "cache").code == 0
+
+    @pytest.mark.parametrize("name", ["ledger.db", "notes.txt"])
+    def test_never_deletes_what_is_not_its_own(self, name: str, run: Run, csv_file: Path, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / name).write_bytes(b"mine")
+        assert_refused(run("demo", "--from", csv_file, "--out", "mine", "--cache", "cache"), 1, "--out")
+        assert (tmp_path / "mine" / name).read_bytes() == b"mine"
+        assert_refused(run("demo", "--from", csv_file, "--out", csv_file), 1, "--out")
+
+    def test_too_few_people(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "few.csv").write_text("user_id,item_id\nperson-1,2\n")
+        done = run("demo", "--from", "few.csv", "--out", "made", "--cache", "cache")
+        assert done.code == 1
+        assert done.err.count("\n") == 1

@@ -1,0 +1,48 @@
+"""A budget for films, one more with personal caps, and an administrator's hands."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from discreet.governance.ledger import Account, Ledger
+
+DELTA = 1e-6
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    with Ledger(path, deadline=5) as opened:
+        opened.open_budget(Account("movies", "train"), epsilon=2.0, delta=DELTA)
+        yield opened
+
+
+@pytest.fixture
+def capped(ledger: Ledger) -> Ledger:
+    ledger.open_budget(Account("movies", "trends"), epsilon=8.0, delta=DELTA, person_epsilon=1.0)
+    return ledger
+
+
+@pytest.fixture
+def forge(path: Path) -> Callable[..., None]:
+    """Edit the file as an administrator could who leaves the rules as they were."""
+
+    def edit(*statements: str) -> None:
+        with closing(sqlite3.connect(path)) as shell, shell:
+            shell.execute("PRAGMA ignore_check_constraints = ON")
+            rules = shell.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+            for name, _ in rules:
+                shell.execute(f"DROP TRIGGER {name}")
+            for statement in statements:
+                shell.execute(statement)
+            for _, sql in rules:
+                shell.execute(sql)
+
+    return edit

@@ -1,0 +1,96 @@
+"""The words in which a budget is shown and refused: attributes, numbers rounded against the spender, one line."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discreet.errors import LedgerError
+from discreet.governance.accounts import Account, AccountRow, nobody_admitted, off_record, refusal
+from discreet.privacy import accounting
+
+DELTA = 1e-6
+CAP = accounting.cap(2.0, DELTA)
+ROW = AccountRow("movies/train", "movies", 2.0, DELTA, CAP, None, None, 0)
+ENDING = ROW._replace(until="2027-01-01T00:00:00Z", person_cap=1_234_567)
+
+
+@pytest.mark.parametrize(
+    ("time", "left"),
+    [
+        ("2026-12-31T23:59:59Z", CAP),
+        ("2027-01-01T00:00:00Z", 0),
+        ("2027-01-01T00:00:01Z", 0),
+        ("0999-01-01T00:00:00Z", CAP),
+    ],
+)
+def test_a_budget_ends_on_the_second(time: str, left: int) -> None:
+    assert ENDING.left_at(time) == left
+    assert ROW.left_at(time) == CAP
+    assert ENDING.state(time, 3).left == left
+
+
+def test_state_is_all_there_is_to_know() -> None:
+    state = ENDING._replace(spent=1000).state("2026-01-01T00:00:00Z", 3)
+    assert state.account == Account("movies", "train")
+    assert (state.cap, state.spent, state.left, state.person_cap) == (CAP, 1000, CAP - 1000, 1_234_567)
+    assert (state.epsilon, state.delta, state.until, state.releases) == (2.0, DELTA, "2027-01-01T00:00:00Z", 3)
+    assert state.epsilon_spent == accounting.epsilon_of(1000, DELTA)
+    assert set(state.to_dict()) == set(state.__slots__)
+
+
+def test_terms_leave_out_what_is_spent() -> None:
+    assert ROW.terms == ROW._replace(spent=5).terms
+    for changed in (ROW._replace(cap=1), ROW._replace(until="x"), ROW._replace(person_cap=1), ROW._replace(delta=0.1)):
+        assert changed.terms != ROW.terms
+
+
+def test_terms_in_words() -> None:
+    assert str(ROW) == "epsilon 2 at delta 1e-06, no cap a person, no end"
+    assert str(ENDING) == "epsilon 2 at delta 1e-06, 1,234,567 units a person, until 2027-01-01"
+    assert str(ENDING._replace(until="2027-01-01T12:00:00Z")).endswith("until 2027-01-01T12:00:00Z")
+
+
+@given(asked=st.integers(1, CAP * 2), left=st.integers(0, CAP))
+def test_rounding_is_against_the_spender(asked: int, left: int) -> None:
+    said = re.search(r"epsilon ([\d.]+) asked, ([\d.]+) left", str(refusal(ROW, asked, left)))
+    assert said is not None
+    exact = accounting.epsilon_of(asked, DELTA), accounting.epsilon_of(left, DELTA)
+    assert exact[0] - 1e-9 <= float(said[1]) <= exact[0] + 0.01 + 1e-9
+    assert exact[1] - 0.01 - 1e-9 <= float(said[2]) <= exact[1] + 1e-9
+
+
+def test_refusals_advise() -> None:
+    assert str(refusal(ROW, CAP + 1, CAP)).endswith("ask for less")
+    ended = refusal(ENDING, 5, 0)
+    assert "0 left until 2027-01-01 (" in str(ended)
+    assert str(ended).endswith("it has ended: a new period is a new grant")
+    assert str(refusal(ENDING._replace(spent=CAP), 5, 0)).endswith("ask for less")
+    assert (ended.account, ended.asked, ended.left, ended.until) == ("movies/train", 5, 0, "2027-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("asked", [accounting.cap(1000.0, DELTA) + 1, 2**64, 2**255])
+def test_absurd_prices_have_no_epsilon(asked: int) -> None:
+    assert "epsilon above 1,000 asked" in str(refusal(ROW, asked, 0))
+
+
+def test_nobody_admitted_tells_nothing_of_anybody() -> None:
+    refused = nobody_admitted(ENDING._replace(spent=CAP - 99), 7)
+    assert (refused.account, refused.asked, refused.left, refused.until) == ("movies/train", 7, 0, ENDING.until)
+    assert "99" not in str(refused)
+    assert "(7 units)" in str(refused)
+
+
+def test_off_record_is_the_same_refusal() -> None:
+    refused = refusal(ENDING, 7, 3)
+    noted = off_record(refused, LedgerError("ledger.db could not be written"))
+    assert str(noted) == f"{refused}; this refusal could not be put on record: ledger.db could not be written"
+    assert (noted.account, noted.asked, noted.left, noted.until) == ("movies/train", 7, 3, ENDING.until)
+
+
+def test_names_may_look_like_one_another() -> None:
+    row = ROW._replace(name="movies/movies", dataset="movies")
+    assert row.state("2026-01-01T00:00:00Z", 0).account == Account("movies", "movies")
+    assert math.isclose(row.state("2026-01-01T00:00:00Z", 0).epsilon, 2.0)

@@ -1,0 +1,246 @@
+"""Persons: membership, admission and tallies against plain sets and dictionaries."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from discreet.errors import LedgerCorrupted, SettingError
+from discreet.governance.database import Database
+from discreet.governance.ledger import Account, Ledger
+from discreet.governance.persons import Crowd, Persons, Tally, as_crowd, digest, within
+from discreet.governance.tables import VERSION
+from discreet.privacy import accounting
+
+DELTA = 1e-6
+SPEC = hashlib.sha256(b"plan").hexdigest()
+PERSON_CAP = accounting.cap(1.0, DELTA)
+
+# Few values in few places: neighbours, shared prefixes and trailing zeros, which numpy's S types would drop.
+PSEUDONYMS = st.builds(
+    lambda first, last: bytes([first]) + bytes(14) + bytes([last]),
+    st.sampled_from([0, 1, 127, 128, 255]),
+    st.sampled_from([0, 1, 128, 255]),
+)
+CROWDS = st.lists(PSEUDONYMS, min_size=1, max_size=12)
+
+
+@pytest.fixture
+def persons(ledger: Ledger, path: Path) -> Iterator[Persons]:
+    with closing(Database(path, deadline=1, version=VERSION)) as database:
+        yield Persons(database)
+
+
+def crowd_of(pseudonyms: list[bytes]) -> Crowd:
+    return as_crowd(b"".join(pseudonyms))
+
+
+def members_of(pseudonyms: list[bytes]) -> Crowd:
+    return np.unique(crowd_of(pseudonyms))
+
+
+@given(members=CROWDS, crowd=CROWDS)
+def test_within_is_membership(members: list[bytes], crowd: list[bytes]) -> None:
+    found = within(members_of(members), crowd_of(crowd))
+    assert found.tolist() == [each in set(members) for each in crowd]
+
+
+@given(crowd=CROWDS)
+def test_nobody_is_within_nobody(crowd: list[bytes]) -> None:
+    assert not within(as_crowd(b""), crowd_of(crowd)).any()
+
+
+@given(one=CROWDS, other=CROWDS)
+def test_digests_tell_sets_apart(one: list[bytes], other: list[bytes]) -> None:
+    assert (digest(members_of(one)) == digest(members_of(other))) == (set(one) == set(other))
+    assert digest(None) is None
+
+
+class PlainTally:
+    """What `Tally` says, in dictionaries."""
+
+    def __init__(self) -> None:
+        self.general: int | None = None
+        self.own: dict[bytes, int] = {}
+        self.everybody = 0
+        self.spent: dict[bytes, int] = {}
+
+    def fits(self, person: bytes) -> bool:
+        caps = [cap for cap in (self.general, self.own.get(person)) if cap is not None]
+        return all(self.spent.get(person, 0) + self.everybody <= cap for cap in caps)
+
+    def spend(self, cost: int, members: set[bytes] | None) -> bool:
+        if members is None:
+            self.everybody += cost
+            return self.general is None and not self.own
+        for person in members:
+            self.spent[person] = self.spent.get(person, 0) + cost
+        return all(self.fits(person) for person in members)
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("general"), st.integers(1, 12), st.none()),
+    st.tuples(st.just("own"), st.integers(0, 12), PSEUDONYMS),
+    st.tuples(st.just("spend"), st.integers(1, 5), st.one_of(st.none(), CROWDS)),
+)
+
+
+@given(events=st.lists(EVENTS, max_size=12))
+def test_tally_is_plain_sums(events: list[tuple[str, int, Any]]) -> None:
+    tally, plain = Tally(), PlainTally()
+    for kind, units, who in events:
+        if kind == "general":
+            tally.cap_everybody(units)
+            plain.general = min(units, units if plain.general is None else plain.general)
+        elif kind == "own":
+            before = [cap for cap in (plain.general, plain.own.get(who)) if cap is not None]
+            assert tally.cap_one(who, units) == all(units <= cap for cap in before)
+            plain.own[who] = units
+        else:
+            members = None if who is None else members_of(who)
+            assert tally.spend(units, members) == plain.spend(units, None if who is None else set(who))
+
+
+def test_a_budget_without_a_personal_cap_lifts_none() -> None:
+    tally = Tally()
+    tally.cap_everybody(None)
+    assert tally.spend(10**12, None)
+    tally.cap_everybody(7)
+    tally.cap_everybody(None)
+    assert not tally.spend(1, None)
+
+
+@pytest.mark.parametrize(("over", "fits"), [(0, True), (1, False)])
+def test_tally_at_the_cap_and_one_over(over: int, fits: bool) -> None:
+    tally, members = Tally(), as_crowd(bytes(16))
+    tally.cap_everybody(100)
+    assert tally.spend(99, members)
+    assert tally.spend(1 + over, members) is fits
+
+
+# --- Admission, against a plain model through the ledger's own door
+
+PEOPLE: list[str | int] = ["ann", "bob", "cyd", 1, "1"]
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=6),
+        st.sampled_from([1, PERSON_CAP // 3, PERSON_CAP // 2, PERSON_CAP - 1, PERSON_CAP]),
+        st.sampled_from([None, 0.3, 0.7]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_admission_is_what_a_dictionary_says(ledger: Ledger, steps: list[Any]) -> None:
+    dataset = f"data {len(ledger.accounts())}"  # a new one for each example
+    account = Account(dataset, "train")
+    ledger.open_budget(account, epsilon=100.0, delta=DELTA, person_epsilon=1.0)
+    left = dict.fromkeys(PEOPLE, PERSON_CAP)
+    for number, (people, cost, limit) in enumerate(steps):
+        if limit is not None and not ledger.person_spent(dataset, people[0]):
+            ledger.limit_person(dataset, people[0], epsilon=0.3, delta=DELTA)
+            left[people[0]] = accounting.cap(0.3, DELTA)
+        expected = [left[person] >= cost for person in people]
+        if any(expected):
+            made = ledger.reserve(account, cost=cost, release=f"{dataset}-{number}", spec=SPEC, people=people)
+            assert made.admitted is not None
+            assert made.admitted.tolist() == expected
+            for person in {person for person, able in zip(people, expected, strict=True) if able}:
+                left[person] -= cost
+    assert ledger.verify().ok
+
+
+# --- Ids
+
+
+def test_pseudonyms_are_kept_apart(persons: Persons) -> None:
+    ids: list[str | int] = ["1", 1, -1, "i1", "s1", "", "a", "A", "a\x00", "é", "e\u0301", 2**70, "\udcff"]
+    crowd = persons.crowd("movies", ids)
+    assert len({bytes(each) for each in crowd}) == len(ids)
+    assert persons.crowd("movies", ids).tobytes() == crowd.tobytes()
+    assert persons.crowd("music", ids).tobytes() != crowd.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_integers_of_any_width_are_one_person(persons: Persons, dtype: type) -> None:
+    assert persons.crowd("movies", np.array([7], dtype)).tobytes() == persons.crowd("movies", [7]).tobytes()
+
+
+def test_text_of_any_kind_is_one_person(persons: Persons) -> None:
+    plain = persons.crowd("movies", ["ann"]).tobytes()
+    assert persons.crowd("movies", np.array(["ann"])).tobytes() == plain
+    assert persons.crowd("movies", np.array(["ann"], dtype=object)).tobytes() == plain
+    assert persons.crowd("movies", ("ann",)).tobytes() == plain
+
+
+@pytest.mark.parametrize(
+    ("people", "said"),
+    [
+        ("zaphod", "one text, whose letters"),
+        (b"zaphod", "one text, whose letters"),
+        ([], "nobody was named"),
+        (np.zeros((2, 2), np.int64), "array of 2 dimensions"),
+        (np.array(3), "array of 0 dimensions"),
+        (np.array([1.0]), "number 0 .* of type float"),
+        (np.array([True]), "number 0 .* of type bool"),
+        (["ann", None], "number 1 .* of type NoneType"),
+        (["ann", b"zaphod"], "number 1 .* of type bytes"),
+        (["ann", ("zaphod",)], "number 1 .* of type tuple"),
+        ([10**5000], "at most 4,096 bits; number 0"),
+    ],
+)
+def test_ids_that_are_none(persons: Persons, people: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=said) as refused:
+        persons.crowd("movies", people)
+    assert "zaphod" not in str(refused.value)
+
+
+@pytest.mark.parametrize("dataset", ["", "a/b", "a\x00b", "\udcff", "x" * 201])
+def test_data_sets_that_are_none(ledger: Ledger, dataset: str) -> None:
+    with pytest.raises(SettingError):
+        ledger.person_spent(dataset, "ann")
+    with pytest.raises(SettingError):
+        ledger.limit_person(dataset, "ann", epsilon=1.0, delta=DELTA)
+
+
+# --- Forged cohorts
+
+
+@pytest.mark.parametrize("members", [b"", b"x" * 15, b"b" * 16 + b"a" * 16, b"a" * 32])
+def test_a_cohort_that_cannot_be_searched_is_refused(ledger: Ledger, persons: Persons, members: bytes) -> None:
+    key = hashlib.sha256(members).hexdigest()
+    ledger._db.execute("PRAGMA ignore_check_constraints = ON")
+    ledger._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members)
+    with pytest.raises(LedgerCorrupted, match="cohort"):
+        persons.cohort(key)
+
+
+def test_a_cohort_comes_back(ledger: Ledger, persons: Persons) -> None:
+    members = np.unique(persons.crowd("movies", range(50)))
+    persons.keep(members)
+    persons.keep(members)
+    key = digest(members)
+    assert key is not None
+    assert persons.cohort(key).tobytes() == members.tobytes()
+
+
+def test_a_pseudonym_cut_off_is_named() -> None:
+    with pytest.raises(LedgerCorrupted, match="pseudonym"):
+        as_crowd(bytes(17))
+
+
+def test_a_key_that_is_gone(ledger: Ledger, forge: Any) -> None:
+    forge("DELETE FROM secret")
+    with pytest.raises(LedgerCorrupted, match="key of the pseudonyms is gone") as gone:
+        ledger.person_spent("movies", "ann")
+    assert gone.value.row == 0
+    assert [problem.row for problem in ledger.verify().problems] == [0]

@@ -1,0 +1,155 @@
+"""Every way to recommend, through the same three steps; and what each tells the answering side."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from discreet.data.interactions import Histories
+from discreet.errors import ArtefactError, SettingError
+from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.inference.on_device import Device, OnDevice, Reply, Request, Server, compact, expanded, quantised
+from discreet.inference.plain import Plain
+from discreet.models.recipe import Kind
+from discreet.models.slate import Slate
+from discreet.models.trained import Trained
+
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
+WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice}
+
+
+@pytest.fixture(scope="module")
+def trained(histories: Histories) -> Trained:
+    return fit_unbilled(histories, 4.0, "subspace")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
+    return chosen
+
+
+def slate(recommender: Any, history: Sequence[str | int]) -> Slate:
+    request, kept = recommender.ask(history)
+    read: Slate = recommender.read(recommender.answer(request), kept)
+    return read
+
+
+@pytest.mark.parametrize("way", WAYS)
+class TestEachWay:
+    def test_gives_the_models_own_list(self, way: str, trained: Trained) -> None:
+        recommender = WAYS[way](trained, 7)
+        for history in ([100, 101], [140], [100, 131, 102]):
+            made = slate(recommender, history)
+            assert made.items == trained.recommend(history, 7).items
+            assert made.titles == tuple(str(item) for item in made.items)
+            assert len(made) == len(set(made)) == 7
+            assert not set(made) & set(history)
+
+    def test_history_of_unknown_items_gets_what_everybody_likes(self, way: str, trained: Trained) -> None:
+        made = slate(WAYS[way](trained, 5), [1, "nothing", 1])
+        assert made.unknown == 2
+        assert made.items == trained.recommend([], 5).items
+
+    def test_ids_typed_as_text_are_the_same_ids(self, way: str, trained: Trained) -> None:
+        assert slate(WAYS[way](trained, 5), ["100", "101"]).items == trained.recommend([100, 101], 5).items
+
+    def test_empty_history(self, way: str, trained: Trained) -> None:
+        made = slate(WAYS[way](trained, 5), [])
+        assert (len(made), made.unknown) == (5, 0)
+
+    @pytest.mark.parametrize("n", [0, -1])
+    def test_no_list_is_shorter_than_one(self, way: str, trained: Trained, n: int) -> None:
+        with pytest.raises(SettingError, match="n must be at least 1"):
+            slate(WAYS[way](trained, n), [100])
+
+    def test_longer_than_the_catalogue(self, way: str, trained: Trained) -> None:
+        assert len(slate(WAYS[way](trained, 10_000), [100, 101])) == len(trained.catalogue) - 2
+
+    def test_history_of_everything_leaves_nothing(self, way: str, trained: Trained) -> None:
+        assert len(slate(WAYS[way](trained, 10), trained.catalogue.ids)) == 0
+
+    def test_one_string_is_no_history(self, way: str, trained: Trained) -> None:
+        recommender = WAYS[way](trained, 3)
+        request, kept = recommender.ask([2.5])
+        with pytest.raises(SettingError, match="strings or whole numbers"):
+            recommender.read(recommender.answer(request), kept)
+
+
+class TestOnDevice:
+    def test_sends_nothing_of_the_history(self, trained: Trained) -> None:
+        assert [field.name for field in fields(Request)] == ["version"]
+        device = OnDevice(trained)
+        assert device.ask([100, 101])[0] == device.ask([])[0] == Request(None)
+        slate(device, [100])
+        assert device.ask([140])[0] == Request(device.server.version)
+
+    def test_asks_for_the_model_once(self, trained: Trained) -> None:
+        server, device = Server(trained), Device()
+        request, kept = device.ask([100])
+        reply = server.answer(request)
+        first = device.read(reply, kept)
+        again, kept = device.ask([100])
+        assert server.answer(again) == Reply(server.version, None)
+        assert device.read(server.answer(again), kept).items == first.items
+        assert repr(reply) == f"Reply(version={server.version!r})"
+
+    def test_takes_a_newer_model(self, trained: Trained, histories: Histories) -> None:
+        device, newer = Device(), Server(fit_unbilled(histories, 2.0, "popularity"))
+        for server in (Server(trained), newer):
+            request, kept = device.ask([100])
+            device.read(server.answer(request), kept)
+        assert device.ask([])[0] == Request(newer.version)
+
+    def test_refuses_what_was_not_announced_and_keeps_what_it_has(self, trained: Trained) -> None:
+        server, device = Server(trained), Device()
+        reply = server.answer(Request(None))
+        assert reply.model is not None
+        before = device.read(reply, [100])
+        for wrong in (
+            replace(reply, version="0" * 64),
+            replace(reply, model=reply.model[:-1]),
+            replace(reply, model=b""),
+            Reply("0" * 64, None),
+        ):
+            with pytest.raises(ArtefactError, match="ask again"):
+                device.read(wrong, [100])
+            with pytest.raises(ArtefactError, match="ask again"):
+                Device().read(wrong, [100])
+        assert device.ask([])[0] == Request(server.version)
+        assert device.read(Reply(server.version, None), [100]).items == before.items
+
+    def test_refuses_no_model_when_it_has_none(self, trained: Trained) -> None:
+        with pytest.raises(ArtefactError, match="sent no model"):
+            Device().read(Reply(Server(trained).version, None), [100])
+
+    @pytest.mark.parametrize("epsilon", [1.0, 10.0, math.inf])
+    def test_compact_model_lists_what_the_model_lists(self, kind: Kind, epsilon: float, histories: Histories) -> None:
+        whole = fit_unbilled(histories, epsilon, kind)
+        small = expanded(compact(whole))
+        shares = []
+        for row in range(100):
+            history = [histories.catalogue.ids[at] for at in histories.matrix[[row]].indices]
+            first, second = whole.recommend(history, 20).items, small.recommend(history, 20).items
+            shares.append(len({*first} & {*second}) / 20)
+        assert np.mean(shares) >= 0.99
+        assert small.guarantee == whole.guarantee
+
+    def test_matrices_travel_as_int8(self, trained: Trained, histories: Histories) -> None:
+        for model in (trained, fit_unbilled(histories, math.inf, "gram")):
+            state = Trained.from_bytes(compact(model)).state
+            assert {array.dtype.kind for array in state.values() if array.ndim == 2} == {"i"}
+            assert {array.dtype.itemsize for array in state.values() if array.ndim == 2} == {1}
+
+    @pytest.mark.parametrize("columns", [3, 300])
+    def test_quantised_is_near(self, columns: int) -> None:
+        matrix = np.random.default_rng(1).standard_normal((40, columns)) * np.geomspace(1e-9, 1e9, 40)[:, None]
+        matrix[7] = 0.0
+        parts = quantised(matrix)
+        near = parts[""].astype(float) + (parts[".fine"] / 254 if ".fine" in parts else 0.0)
+        steps = 254 if ".fine" in parts else 1
+        reach = np.abs(matrix).max(axis=1, keepdims=True) / 127 / steps
+        assert (np.abs(near * parts[".scale"][:, None] - matrix) <= 0.5001 * reach + 1e-6 * np.abs(matrix)).all()
