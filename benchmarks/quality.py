@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -58,9 +59,8 @@ def main() -> None:
 def report(histories: Histories, held_out: int, seeds: int, protocol: Protocol, kinds: Sequence[Kind] | None) -> None:
     """Print one table a metric, and what the fits took."""
     started = time.process_time()
-    options = {"seeds": seeds, "protocol": protocol, "held_out": held_out}
-    rows = tradeoff(histories, epsilons=EPSILONS, kinds=kinds or PRIVATE, **options)
-    rows += tradeoff(histories, epsilons=[math.inf], kinds=kinds or CEILINGS, **options)
+    run = partial(tradeoff, histories, seeds=seeds, protocol=protocol, held_out=held_out)
+    rows = run(epsilons=EPSILONS, kinds=kinds or PRIVATE) + run(epsilons=[math.inf], kinds=kinds or CEILINGS)
     for metric in METRICS[protocol]:
         console.print(table(rows, metric))
     console.print(f"{time.process_time() - started:.0f} s of CPU time for all fits and measurements")

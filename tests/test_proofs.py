@@ -91,7 +91,7 @@ def sign(proof: Path) -> None:
     head, matter, text = proof.read_text().split(FENCE, 2)
     for name in front_matter(proof)["checked"]:
         entry = re.compile(rf'^("?{re.escape(name)}"?) = "\w*"$', re.MULTILINE)
-        matter = entry.sub(lambda found, name=name: f'{found[1]} = "{digest(now[name])}"', matter)
+        matter = entry.sub(rf'\1 = "{digest(now[name])}"', matter)
     proof.write_text(FENCE.join([head, matter, text]))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import discreet.errors
-from discreet.errors import BudgetExceeded, LedgerError
+from discreet.errors import BudgetExceeded, LedgerError, ReleaseConflict
 from discreet.governance import publication
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.publication import publish, resume
@@ -26,7 +26,7 @@ from discreet.privacy import accounting
 TRAIN = Account("movies", "train")
 SPEC = hashlib.sha256(b"plan").hexdigest()
 CAP = accounting.cap(2.0, 1e-6)
-ROUNDS, WORKERS = 8, 2
+ROUNDS, WORKERS = 5, 2
 
 
 # --- What the processes do
@@ -58,6 +58,31 @@ POINTS: dict[str, Callable[[Ledger], None]] = {
     "published": dying_in("_check_published"),
     "nowhere": lambda _: None,
 }
+
+
+def contend(folder: Path, cost: str) -> None:
+    """Reserve one release at this cost; tell how it went."""
+    with Ledger(folder / "ledger.db") as ledger:
+        try:
+            made = ledger.reserve(TRAIN, cost=int(cost), release="r", spec=SPEC, people=["ann", "bob"])
+            said = made.state
+        except ReleaseConflict:
+            said = "conflict"
+    (folder / f"said-{os.getpid()}").write_text(said)
+
+
+def inherit(folder: Path, _: str) -> None:
+    """Use a ledger that was opened before a fork, in the child."""
+    with Ledger(folder / "ledger.db") as ledger:
+        child = os.fork()
+        if child == 0:
+            try:
+                ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC)
+            except LedgerError as refused:
+                (folder / "said").write_text(str(refused))
+            os._exit(0)
+        os.waitpid(child, 0)
+        ledger.reserve(TRAIN, cost=1, release="parent", spec=SPEC)
 
 
 def race(folder: Path, mark: str) -> None:
@@ -102,7 +127,7 @@ def fill(folder: Path, kibibytes: str) -> None:
     (folder / "granted").write_text(str(granted))
 
 
-TASKS = {"make": make, "race": race, "work": work, "fill": fill}
+TASKS = {"make": make, "contend": contend, "inherit": inherit, "race": race, "work": work, "fill": fill}
 
 
 def start(task: str, folder: Path, argument: str) -> subprocess.Popen[bytes]:
@@ -167,6 +192,25 @@ def test_racing_processes_publish_one_artefact(folder: Path) -> None:
     with Ledger(folder / "ledger.db") as ledger:
         assert published(folder) == {"model": ledger.artefact("r")}
         assert ledger.account(TRAIN).spent == 1000
+        assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("costs", [("10", "10", "10"), ("10", "20", "30")])
+def test_processes_with_one_release_id(folder: Path, costs: tuple[str, ...]) -> None:
+    racers = [start("contend", folder, cost) for cost in costs]
+    assert [racer.wait() for racer in racers] == [0] * len(costs)
+    said = sorted(file.read_text() for file in folder.glob("said-*"))
+    assert said == (["reserved"] * 3 if len(set(costs)) == 1 else ["conflict", "conflict", "reserved"])
+    with Ledger(folder / "ledger.db") as ledger:
+        assert [str(ledger.account(TRAIN).spent) in costs, len(ledger.releases())] == [True, 1]
+        assert ledger.verify().ok
+
+
+def test_a_ledger_does_not_outlive_a_fork(folder: Path) -> None:
+    assert start("inherit", folder, "").wait() == 0
+    assert "opened by another process" in (folder / "said").read_text()
+    with Ledger(folder / "ledger.db") as ledger:
+        assert [state.release for state in ledger.releases()] == ["parent"]
         assert ledger.verify().ok
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,154 @@ def test_nobody_can_be_read_from_file_or_errors(capped: Ledger, path: Path, pers
     assert capped.verify().ok
     for file in path.parent.iterdir():
         assert b"zaphod" not in file.read_bytes().lower()
+
+
+# --- At the edges
+
+
+@pytest.mark.parametrize(
+    ("spent", "cost", "granted"), [(0, CAP, True), (0, CAP + 1, False), (1, CAP - 1, True), (1, CAP, False)]
+)
+def test_the_cap_exactly_and_one_unit_over(ledger: Ledger, spent: int, cost: int, granted: bool) -> None:
+    if spent:
+        ledger.reserve(TRAIN, cost=spent, release="before", spec=SPEC)
+    if granted:
+        ledger.reserve(TRAIN, cost=cost, release="r", spec=SPEC)
+        assert ledger.account(TRAIN).left == 0
+        with pytest.raises(BudgetExceeded, match="1 asked, 0 left"):
+            ledger.reserve(TRAIN, cost=1, release="one more", spec=SPEC)
+    else:
+        with pytest.raises(BudgetExceeded):
+            ledger.reserve(TRAIN, cost=cost, release="r", spec=SPEC)
+        assert ledger.account(TRAIN).spent == spent
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("time", "granted"),
+    [("2998-12-31T23:59:59Z", True), ("2999-01-01T00:00:00Z", False), ("2999-01-01T00:00:01Z", False)],
+)
+def test_the_last_second(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, time: str, granted: bool) -> None:
+    ledger.open_budget(TRENDS, epsilon=2, delta=DELTA, until="2999-01-01")
+    monkeypatch.setattr(module, "now", lambda: time)
+    if granted:
+        ledger.reserve(TRENDS, cost=CAP, release="r", spec=SPEC)
+    else:
+        with pytest.raises(BudgetExceeded, match="has ended"):
+            ledger.reserve(TRENDS, cost=1, release="r", spec=SPEC)
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("until", ["0999-01-01", "0001-01-01", "1999-12-31T23:59:59"])
+def test_ends_long_past(ledger: Ledger, until: str) -> None:
+    with pytest.raises(SettingError, match="would end before it begins"):
+        ledger.open_budget(TRENDS, epsilon=2, delta=DELTA, until=until)
+
+
+def test_numbers_of_numpy_are_numbers(ledger: Ledger) -> None:
+    terms: Any = {"epsilon": np.float32(2), "delta": np.float64(DELTA)}
+    state = ledger.open_budget(TRENDS, **terms)
+    assert (state.epsilon, state.delta, state.cap) == (2.0, DELTA, CAP)
+    assert ledger.open_budget(TRENDS, epsilon=2, delta=DELTA) == state
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\udc00"])
+def test_names_of_releases_are_checked_everywhere(ledger: Ledger, name: str) -> None:
+    for act in (
+        lambda: ledger.reserve(TRAIN, cost=1, release=name, spec=SPEC),
+        lambda: ledger.commit(name, SPEC),
+        lambda: ledger.abandon(name),
+        lambda: ledger.artefact(name),
+    ):
+        with pytest.raises(SettingError, match="name of a release"):
+            act()
+
+
+@pytest.mark.parametrize("artefact", ["", "0" * 63, SPEC.upper()])
+def test_artefacts_are_hashes(ledger: Ledger, artefact: str) -> None:
+    ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC)
+    with pytest.raises(SettingError, match="artefact must be a SHA-256"):
+        ledger.commit("r", artefact)
+    assert ledger.artefact("r") is None
+
+
+def repeated(ledger: Ledger, end: str) -> None:
+    ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC, people=["a", "b"])
+    if end == "committed":
+        ledger.commit("r", SPEC)
+    if end == "abandoned":
+        with suppress(ReleaseConflict):
+            ledger.abandon("r")
+
+
+@pytest.mark.parametrize("end", ["reserved", "committed", "abandoned"])
+def test_repeating_changes_nothing(ledger: Ledger, end: str) -> None:
+    repeated(ledger, end)
+    before = ledger.journal.head(), ledger.account(TRAIN), ledger.releases()
+    for _ in range(2):
+        with suppress(ReleaseConflict):
+            repeated(ledger, end)
+    assert (ledger.journal.head(), ledger.account(TRAIN), ledger.releases()) == before
+    assert ledger.releases()[0].state == end
+    assert ledger.releases()[0].people == 2
+    assert ledger.verify().ok
+
+
+def test_a_retry_admits_whom_the_first_admitted(capped: Ledger) -> None:
+    first = capped.reserve(TRAIN, cost=PERSON_CAP, release="1", spec=SPEC, people=["a", "b"])
+    capped.limit_person("movies", "a", epsilon=0.1, delta=DELTA)
+    again = capped.reserve(TRAIN, cost=PERSON_CAP, release="1", spec=SPEC, people=["a", "b"])
+    assert first.admitted is not None
+    assert again.admitted is not None
+    assert first.admitted.tolist() == again.admitted.tolist() == [True, True]
+    assert capped.person_spent("movies", "a") == PERSON_CAP
+    assert capped.verify().ok
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_persons_cap_exactly_and_one_unit_over(capped: Ledger, over: int) -> None:
+    capped.limit_person("movies", "own", epsilon=0.5, delta=DELTA)
+    cost = accounting.cap(0.5, DELTA) + over
+    made = capped.reserve(TRAIN, cost=cost, release="r", spec=SPEC, people=["own", "general"])
+    assert made.admitted is not None
+    assert made.admitted.tolist() == [over == 0, True]
+
+
+def test_releases_in_order_and_by_account(capped: Ledger) -> None:
+    for number, account in enumerate((TRAIN, TRENDS, TRAIN)):
+        capped.reserve(account, cost=1, release=f"{9 - number}", spec=SPEC, people=[str(number)])
+    assert [state.release for state in capped.releases()] == ["9", "8", "7"]
+    assert [state.release for state in capped.releases(TRAIN)] == ["9", "7"]
+    assert capped.releases(Account("no", "such")) == []
+    assert [state.releases for state in capped.accounts()] == [2, 1]
+    assert capped.releases()[0].to_dict() == {
+        "release": "9",
+        "account": "movies/train",
+        "cost": 1,
+        "spec": SPEC,
+        "state": "reserved",
+        "artefact": None,
+        "people": 1,
+    }
+
+
+def test_a_made_release_gives_no_draws(ledger: Ledger) -> None:
+    made = ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
+    made.draw(7)
+    with pytest.raises(BudgetExceeded, match=r"1 units asked by a round, 0 of its reservation left \(reserved\)"):
+        made.draw(1)
+    assert made.drawn == 7
+
+
+def test_the_journal_tells_every_change(capped: Ledger) -> None:
+    capped.limit_person("movies", TELLING, epsilon=0.5, delta=DELTA)
+    capped.reserve(TRAIN, cost=7, release="r", spec=SPEC, people=[TELLING])
+    capped.commit("r", SPEC)
+    rows = list(capped.journal.rows())
+    assert [row.kind for row in rows] == ["create", "open", "open", "limit", "reserve", "commit"]
+    assert rows[2].facts["person_cap"] == str(PERSON_CAP)
+    assert rows[3].facts.keys() == {"dataset", "pseudonym", "cap"}
+    assert rows[4].facts.keys() == {"release", "account", "cost", "spec", "asked", "cohort"}
+    assert rows[5].facts == {"release": "r", "artefact": SPEC}
+    assert all(row.at.endswith("Z") for row in rows)

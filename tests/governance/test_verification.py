@@ -269,7 +269,7 @@ def test_a_raised_cap_in_the_journal_is_named(history: Ledger) -> None:
         '{"kind": "limit", "at": "x", "dataset": "movies", "pseudonym": "00", "cap": "1"}',
         '{"kind": "limit", "at": "x", "dataset": [], "pseudonym": "00", "cap": "1"}',
         '{"kind": "limit", "at": "x", "dataset": "movies", "pseudonym": 7, "cap": "1"}',
-        '{"kind": "reserve", "at": null, "release": {}, "account": [], "cost": "1", "spec": 1, "asked": 1, "cohort": 1}',
+        '{"kind": "reserve", "at": null, "release": {}, "account": [], "cost": "1", "asked": 1, "cohort": 1}',
         '{"kind": "commit", "at": "x", "release": {}, "artefact": "y"}',
         '{"kind": "commit", "at": "x", "release": "a"}',
         '{"kind": "refuse", "at": "x", "account": {}, "cost": "1", "left": "0"}',

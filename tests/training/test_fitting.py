@@ -14,7 +14,6 @@ from discreet.errors import (
     AccountMissing,
     BoundExceeded,
     BudgetExceeded,
-    LedgerError,
     PurposeNotAllowed,
     ReleaseConflict,
     SettingError,
@@ -324,13 +323,3 @@ class TestInterrupted:
         with pytest.raises(ReleaseConflict, match="made already"):
             fit(data, epsilon=1.0, ledger=book, release="spring")
         assert not (tmp_path / "other.npz").exists()
-
-    def test_failure_to_publish_names_the_release(
-        self, data: Interactions, book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> None:
-            raise LedgerError("the disk is full")
-
-        monkeypatch.setattr(fitting, "publish", full)
-        with pytest.raises(LedgerError, match="disk is full; it was release tastes-"):
-            fit(data, epsilon=1.0, ledger=book, out=tmp_path / "model.npz")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ from scipy.sparse import csr_array
 
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
 
-if TYPE_CHECKING:
-    Rows: TypeAlias = csr_array[np.int8, tuple[int, int]]  # scipy's array is generic in its stubs
+Rows: TypeAlias = "csr_array[np.int8, tuple[int, int]]"  # as text: scipy's array is generic in its stubs alone
 
 Ids: TypeAlias = tuple[str, ...] | tuple[int, ...]
 

@@ -8,13 +8,14 @@ choice      rule
 ==========  ====================================================================================================
 model       below a strength of ``LEAST_STRENGTH`` popularity, else ``subspace``
 kept        a fifth of the strength, at least 300 items: the noise edge of a pass grows with its square root
-rank        16, 32, 64 as the strength passes 2,500 and 20,000; the first pass has twice the rank
+rank        16, 32, 64 as the strength passes 2,500 and 20,000, at most an eighth of kept; twice that in the first pass
 budget      a tenth for the counts, more if the strength is below 2,000; of the rest 40 % for the first pass
 ==========  ====================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from discreet.errors import SettingError
@@ -34,6 +35,7 @@ FIRST_SHARE = 0.4
 """Of what the passes get, for the first: its basis only has to point the second one."""
 
 LEAST_KEPT = 300
+KEPT_PER_RANK = 8
 GRAM_KEPT = 1_200
 """Largest Gram matrix with noise: its rows are dense."""
 EASE_RIDGE = 400.0
@@ -55,22 +57,21 @@ def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Ki
     """
     if people < 1 or items < 1:
         raise SettingError("a recommender needs at least one person and one item")
-    mu = mu_of(units) if units is not None else float("inf")
-    model, shares = _chosen(kind, people, items, mu)
+    model, shares = _chosen(kind, people, items, None if units is None else mu_of(units))
     if units is None:
         return model, Plan.without_noise(model.rounds, delta=delta)
     return model, Plan.sharing(units, shares, delta=delta)
 
 
-def _chosen(kind: Kind, people: int, items: int, mu: float) -> tuple[Model, tuple[float, ...]]:
-    strength = people * mu
+def _chosen(kind: Kind, people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+    strength = people * mu if mu is not None else math.inf
     kept = int(min(items, max(LEAST_KEPT, KEPT_SHARE * min(strength, 1e12))))
     if kind == "popularity" or (kind == "auto" and strength < LEAST_STRENGTH):
         return Popularity(items=items), (1.0,)
     if kind in {"auto", "subspace"}:
         return _subspace(people, items, kept, mu)
     if kind == "gram":
-        if strength == float("inf"):
+        if mu is None:
             return Gram(items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
         return Gram(items=items, kept=min(kept, GRAM_KEPT)), (0.1, 0.9)
     if kind == "als":
@@ -78,12 +79,13 @@ def _chosen(kind: Kind, people: int, items: int, mu: float) -> tuple[Model, tupl
     raise SettingError(f"unknown model {kind!r}: choose auto, popularity, subspace, gram or als")
 
 
-def _subspace(people: int, items: int, kept: int, mu: float) -> tuple[Model, tuple[float, ...]]:
-    strength = people * mu
+def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+    strength = people * mu if mu is not None else math.inf
     rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
+    rank = max(2, min(rank, kept // KEPT_PER_RANK))
     # Without noise people's own differences are what stands against a direction: their singular values alone would
     # reach about sqrt(people / rank).
-    ridge = 2.0 * (people / rank) ** 0.5 if strength == float("inf") else 0.0
+    ridge = 2.0 * (people / rank) ** 0.5 if mu is None else 0.0
     counts = min(0.4, max(0.1, 200 / strength))
     model = Subspace(people=people, mu=mu, items=items, kept=kept, ranks=(2 * rank, rank), ridge=ridge)
     return model, (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))

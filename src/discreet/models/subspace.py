@@ -53,6 +53,9 @@ LEAST_EVIDENCE = 700.0
 MOST_SHARED = 0.95
 """Largest length of the average history that is believed: a full 1 would leave nothing personal."""
 
+SELF = 0.5
+"""Share of the items' own second moments that is taken out of the directions': z u' counts each item with itself."""
+
 LEAST_OWN = 0.05
 """Least share of an item's second moment that is its own, whatever the factors explain."""
 
@@ -66,7 +69,7 @@ class Subspace:
 
     Attributes:
         people: how many take part.
-        mu: of the whole run; infinite without noise.
+        mu: of the whole run; None without noise.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
         ranks: rank of the basis in each pass; the last is the rank of the model.
@@ -78,7 +81,7 @@ class Subspace:
     """
 
     people: int
-    mu: float
+    mu: float | None
     items: int
     kept: int
     ranks: tuple[int, ...]
@@ -153,10 +156,11 @@ class Subspace:
         shared = min(float(np.linalg.norm(counts)) / self.people, MOST_SHARED) ** 2
         # R = sum z u' is the second moment of z times the basis, over the length of a typical projection.
         projected = min(1.0, float(strengths.sum()) / self.people)
-        factors = np.column_stack([counts / np.linalg.norm(counts), basis])
-        popular = self.popularity * self.people * shared
-        moments = np.concatenate([[popular], strengths * projected * (1 - shared)])
         own = counts / typical
+        factors = np.column_stack([counts / np.linalg.norm(counts), basis])
+        personal = strengths * projected * (1 - shared) - SELF * (basis**2).T @ own
+        popular = self.popularity * self.people * shared
+        moments = np.maximum(np.concatenate([[popular], personal]), 1e-9 * self.people)
         rest = np.maximum(own - factors**2 @ moments, LEAST_OWN * own) + ridge * projected + 1e-9 * self.people
         scaled = factors / rest[:, None]
         middle = np.linalg.inv(np.diag(1 / moments) + factors.T @ scaled)
@@ -180,7 +184,7 @@ class Subspace:
         """
         largest = np.sort(counted["counts"].astype(np.float64))[-self.kept :]
         seen = largest[largest * np.sqrt(float(counted["precision"])) > CLEAR].sum()
-        return bool(self.mu * seen >= LEAST_EVIDENCE)
+        return self.mu is None or bool(self.mu * seen >= LEAST_EVIDENCE)
 
     def _first_basis(self, counted: State) -> State:
         counts = counted["counts"].astype(np.float64)

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from discreet.data.interactions import Histories, Interactions
-from discreet.errors import AccountMissing, LedgerError, PurposeNotAllowed, ReleaseConflict, SettingError
+from discreet.errors import AccountMissing, PurposeNotAllowed, ReleaseConflict, SettingError
 from discreet.files import write_bytes
+from discreet.governance.checks import check_name
 from discreet.governance.ledger import Account, Ledger, Reservation
 from discreet.governance.publication import publish, resume
 from discreet.models.base import Model
@@ -27,7 +28,6 @@ from discreet.training.populations import Here
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
-LONGEST_NAME = 200
 
 
 def fit(
@@ -171,19 +171,10 @@ def _published(book: Ledger, trained: Trained, target: Path | None) -> Trained:
     payload = trained.to_bytes()
     release = str(trained.release)
     if target:
-        return Trained.load(_put(book, release, payload, target))
+        return Trained.load(publish(book, release, payload, target.parent, target.name))
     if book.commit(release, _sha256(payload)) != _sha256(payload):
         raise ReleaseConflict(f"release {release} was made by another process at the same time; this one is discarded")
     return trained
-
-
-def _put(book: Ledger, release: str, payload: bytes, target: Path) -> Path:
-    try:
-        return publish(book, release, payload, target.parent, target.name)
-    except LedgerError as error:
-        if type(error) is not LedgerError:
-            raise
-        raise LedgerError(f"{error}; it was release {release}") from None
 
 
 def _published_before(book: Ledger, reservation: Reservation, target: Path | None) -> Trained:
@@ -201,8 +192,9 @@ def _checked_target(out: str | Path | None) -> Path | None:
     target = Path(out)
     if not target.parent.is_dir():
         raise SettingError(f"{target.parent} is not a folder; make it, or publish elsewhere")
-    if target.name.startswith(".") or not target.name.isprintable() or not 0 < len(target.name) <= LONGEST_NAME:
-        raise SettingError("a model file's name is printable and does not begin with a dot; give another name")
+    check_name("model file", target.name, forbidden="/\\")  # as publication does, but before anything is charged
+    if target.name.startswith("."):
+        raise SettingError(f"file name {target.name} would be hidden; give one that does not begin with a dot")
     return target
 
 

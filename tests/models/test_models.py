@@ -1,0 +1,222 @@
+"""Every model keeps the contract, ranks sensibly, and survives the odd history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.data.interactions import Rows
+from discreet.models.als import Als
+from discreet.models.base import Model, State
+from discreet.models.gram import Gram
+from discreet.models.popularity import Popularity, behind, count_rows
+from discreet.models.recipe import Kind, recipe
+from discreet.models.subspace import Subspace, deflation, principal, shrink
+from discreet.privacy.accounting import cap
+from discreet.privacy.clipping import Summed
+from discreet.privacy.disclosure import Disclosed, disclose
+from discreet.privacy.plan import Plan
+from discreet.testing import ContractBroken, check_model
+
+ITEMS = 40
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
+
+
+def histories(people: int, items: int = ITEMS, seed: int = 0) -> Rows:
+    """Two tastes; then an empty history, a full one, and a single item."""
+    rng = np.random.default_rng(seed)
+    likes = np.where(np.arange(items) < items // 2, 0.5, 0.1)
+    taken = rng.random((people, items)) < np.where(rng.random((people, 1)) < 0.5, likes, likes[::-1])
+    odd = np.zeros((3, items), bool)
+    odd[1] = True
+    odd[2, 7] = True
+    return csr_array(np.vstack([taken, odd]).astype(np.int8))
+
+
+MODELS: dict[str, Model] = {
+    "popularity": Popularity(items=ITEMS),
+    "subspace": Subspace(people=63, mu=None, items=ITEMS, kept=30, ranks=(8, 4)),
+    "subspace that falls back": Subspace(people=63, mu=0.0, items=ITEMS, kept=30, ranks=(8, 4)),
+    "subspace of all, rank above kept": Subspace(people=63, mu=None, items=ITEMS, kept=400, ranks=(64, 32, 16)),
+    "gram": Gram(items=ITEMS, kept=25),
+    "als": Als(items=ITEMS, kept=25, embedding_size=4, sweeps=2),
+    "als with item curvature": Als(items=ITEMS, kept=25, embedding_size=3, sweeps=2, item_curvature=0.7),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_keeps_the_contract(name: str) -> None:
+    check_model(MODELS[name], histories(60))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("shape", [(1, ITEMS), (60, 1), (1, 1)])
+def test_one_person_or_one_item_is_enough_to_run(name: Kind, shape: tuple[int, int]) -> None:
+    people, items = shape
+    taken: Rows = csr_array(np.ones(shape, np.int8))
+    for units in (None, cap(1.0, 1e-6)):
+        model, plan = recipe(people, items, units, delta=1e-6, kind=name)
+        state = run(model, taken, plan)
+        assert np.isfinite(model.scores(taken, state)).all()
+
+
+def free(units: int) -> None:
+    """Book nothing."""
+
+
+def run(model: Model, taken: Rows, plan: Plan) -> State:
+    state = model.start()
+    for number, bound in enumerate(plan.bounds):
+        released = disclose([model.summed(taken, state, bound)], plan, number, spend=free)
+        state = model.step(state, released)
+    return state
+
+
+def released(values: NDArray[np.float64], sigma: float) -> Disclosed:
+    bound = 1 << 16
+    return Disclosed(np.rint(values * bound).astype(np.int64).ravel(), bound, sigma * bound, secure=True)
+
+
+@pytest.mark.parametrize("kind", ["subspace", "gram", "als"])
+def test_a_model_without_noise_finds_the_two_tastes(kind: Kind) -> None:
+    taken = histories(400)
+    model, plan = recipe(taken.shape[0], ITEMS, None, delta=1e-6, kind=kind)
+    state = run(model, taken, plan)
+    one = csr_array(np.eye(ITEMS, dtype=np.int8)[[0, 1, 2]].sum(axis=0, dtype=np.int8)[None])
+    scores = model.scores(one, state)[0]
+    assert scores[3 : ITEMS // 2].mean() > scores[ITEMS // 2 :].mean()
+
+
+def test_quality_grows_from_small_to_large_budgets() -> None:
+    taken, held = histories(2_000), histories(200, seed=1)
+    hits = []
+    for epsilon in (0.1, 5.0):
+        model, plan = recipe(taken.shape[0], ITEMS, cap(epsilon, 1e-6), delta=1e-6, kind="subspace")
+        state = run(model, taken, plan)
+        known, wanted = held.toarray().copy(), held.toarray().copy()
+        known[:, ::2] = 0
+        wanted[:, 1::2] = 0
+        scores = model.scores(csr_array(known), state)
+        scores[:, 1::2] = -np.inf
+        top = np.argsort(-scores, axis=1)[:, :5]
+        hits.append(float(np.take_along_axis(wanted, top, axis=1).mean()))
+    assert hits[1] > hits[0] + 0.1
+
+
+class TestPopularity:
+    def test_a_row_is_as_long_as_the_bound_allows(self) -> None:
+        for k in (1, 2, 3, 10, 40):
+            row = np.zeros((1, ITEMS), np.int8)
+            row[0, :k] = 1
+            (number,) = set(count_rows(csr_array(row), 1_000).data.tolist())
+            assert k * number**2 <= 1_000**2 < k * (number + 1) ** 2
+
+    def test_items_that_were_not_kept_come_last_in_the_order_of_their_counts(self) -> None:
+        counts = np.array([5.0, 1.0, 9.0, 3.0], np.float32)
+        scores = behind(np.array([[-7.0, 2.0]], np.float32), np.array([0, 2]), counts)[0]
+        assert np.argsort(-scores).tolist() == [2, 0, 3, 1]
+
+    def test_equal_counts_do_not_divide_by_zero(self) -> None:
+        assert np.isfinite(behind(np.zeros((2, 1), np.float32), np.array([0]), np.ones(3, np.float32))).all()
+
+
+class TestSubspace:
+    def test_rows_use_nearly_the_whole_bound(self) -> None:
+        model = Subspace(people=63, mu=None, items=ITEMS, kept=30, ranks=(8, 4))
+        taken = histories(60)
+        state = model.step(model.start(), disclose_counts(model, taken))
+        lengths = np.sqrt(model.summed(taken, state, 2_000).squared_norms)
+        assert np.median(lengths[:60]) > 0.98 * 2_000
+        assert lengths.max() <= 2_000
+
+    def test_later_rounds_refine_the_counts_where_passes_are_not_worth_it(self) -> None:
+        taken = histories(60)
+        poor = Subspace(people=63, mu=0.0, items=ITEMS, kept=30, ranks=(8, 4))
+        state = poor.step(poor.start(), disclose_counts(poor, taken))
+        assert "basis" not in state
+        exact = poor.summed(taken, state, 1 << 20).total / (1 << 20)
+        noisy = poor.step(state, released(exact + 1.0, sigma=0.5))
+        first = state["counts"] * state["precision"]
+        expected = (first + (exact + 1.0) * 4.0) / (state["precision"] + 4.0)
+        assert noisy["counts"] == pytest.approx(expected, rel=1e-4)
+        assert "encoder" not in noisy
+
+    def test_the_direction_points_where_the_counts_do(self) -> None:
+        counts = 1_000.0 / np.arange(1, 400)
+        direction = deflation(counts)
+        cosine = direction @ counts / np.linalg.norm(direction) / np.linalg.norm(counts)
+        assert cosine > 0.98
+        assert deflation(np.full(100_000, 1.0)).any()
+
+    def test_principal_agrees_with_an_svd(self) -> None:
+        matrix = np.random.default_rng(0).normal(size=(50, 6)) * np.array([9, 5, 3, 2, 1, 0.5])
+        left, strengths = principal(matrix)
+        reference, values, _ = np.linalg.svd(matrix, full_matrices=False)
+        assert strengths == pytest.approx(values)
+        assert np.abs((left * reference).sum(axis=0)) == pytest.approx(np.ones(6))
+
+    def test_principal_drops_what_is_null(self) -> None:
+        left, strengths = principal(np.outer(np.ones(5), [1.0, 2.0, 0.0]))
+        assert left.shape == (5, 1)
+        assert strengths == pytest.approx([5.0])
+
+    def test_shrinkage_kills_noise_and_keeps_signal(self) -> None:
+        rng = np.random.default_rng(1)
+        rows, columns, sigma = 600, 20, 0.3
+        noise = rng.normal(0, sigma, (rows, columns))
+        assert (shrink(values_of(noise), sigma * 1.05, rows, columns) == 0).all()
+        signal = 60.0 * np.outer(*(vector / np.linalg.norm(vector) for vector in (np.ones(rows), np.ones(columns))))
+        strengths = values_of(signal + noise)
+        shrunk = shrink(strengths, sigma, rows, columns)
+        assert 50.0 < shrunk[0] < strengths[0]
+        assert (shrink(strengths, 0.0, rows, columns) == strengths).all()
+
+
+def values_of(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.linalg.svd(matrix, compute_uv=False).astype(np.float64)
+
+
+def disclose_counts(model: Model, taken: Rows) -> Disclosed:
+    plan = Plan.without_noise(model.rounds, delta=1e-6)
+    return disclose([model.summed(taken, model.start(), plan.bounds[0])], plan, 0, spend=free)
+
+
+class TestGram:
+    def test_without_noise_it_is_ease(self) -> None:
+        taken = histories(200)
+        model, plan = recipe(taken.shape[0], ITEMS, None, delta=1e-6, kind="gram")
+        state = run(model, taken, plan)
+        dense = taken.toarray().astype(float)
+        inverse = np.linalg.inv(dense.T @ dense + 400.0 * np.eye(ITEMS))
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        assert state["weights"] == pytest.approx(weights, abs=1e-9)
+
+
+Mutation = Callable[[Summed, Rows], Summed]
+
+MUTANTS: dict[str, Mutation] = {
+    "no row is longer": lambda summed, _: Summed(summed.total * 3, summed.squared_norms * 9),
+    "reported lengths": lambda summed, _: Summed(summed.total, summed.squared_norms // 2),
+    "a block is the sum": lambda summed, taken: Summed(summed.total + taken.shape[0] - 1, summed.squared_norms),
+    "sums are int64": lambda summed, _: Summed(summed.total, np.asarray(summed.squared_norms, np.dtype(">i8"))),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant(Popularity):
+    promise: str
+
+    def summed(self, histories: Rows, state: State, bound: int) -> Summed:
+        return MUTANTS[self.promise](super().summed(histories, state, bound), histories)
+
+
+@pytest.mark.parametrize("promise", MUTANTS)
+def test_the_contract_suite_fires_on_planted_bugs(promise: str) -> None:
+    with pytest.raises(ContractBroken, match=promise):
+        check_model(Mutant(items=ITEMS, promise=promise), histories(12))
