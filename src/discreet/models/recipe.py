@@ -24,8 +24,8 @@ from discreet.models.base import Model
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
 from discreet.models.subspace import Subspace
-from discreet.privacy.accounting import mu_of
-from discreet.privacy.plan import Plan
+from discreet.privacy.accounting import GRID_BITS, mu_of
+from discreet.privacy.plan import OPEN_BOUND, Plan
 
 Kind = Literal["auto", "popularity", "subspace", "gram", "als"]
 
@@ -36,6 +36,9 @@ FIRST_SHARE = 0.4
 
 LEAST_KEPT = 300
 KEPT_PER_RANK = 8
+SHARED = 0.2
+"""Of a history's squared length, what everybody shares; typical, and only used to place a rounding."""
+
 GRAM_KEPT = 1_200
 """Largest Gram matrix with noise: its rows are dense."""
 EASE_RIDGE = 400.0
@@ -87,8 +90,12 @@ def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Mod
     # reach about sqrt(people / rank).
     ridge = 2.0 * (people / rank) ** 0.5 if mu is None else 0.0
     counts = min(0.4, max(0.1, 200 / strength))
-    model = Subspace(people=people, mu=mu, items=items, kept=kept, ranks=(2 * rank, rank), ridge=ridge)
-    return model, (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))
+    shares = (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))
+    bound = mu * 2**GRID_BITS * shares[1] ** 0.5 if mu is not None else OPEN_BOUND
+    direction = max(2.0, (SHARED * kept * bound**2 / (2 * rank)) ** 0.25)
+    ranks = (2 * rank, rank)
+    model = Subspace(people=people, mu=mu, items=items, kept=kept, ranks=ranks, direction=direction, ridge=ridge)
+    return model, shares
 
 
 def _als(items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:

@@ -41,9 +41,6 @@ from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
 
-DIRECTION_LENGTH = 64.0
-"""Length of the integer deflation vector, at least; see ``deflation``."""
-
 CLEAR = 3.0
 """Standard deviations of its noise above which a count is counted as seen."""
 
@@ -73,6 +70,7 @@ class Subspace:
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
         ranks: rank of the basis in each pass; the last is the rank of the model.
+        direction: length of the integer vector v; see ``deflation``.
         shrinkage: ridge of the decode, in noise edges.
         ridge: more of it, in contributions; without noise what people's differences alone would call for.
         popularity: how much stronger the shared direction is taken to be than it is measured.
@@ -85,6 +83,7 @@ class Subspace:
     items: int
     kept: int
     ranks: tuple[int, ...]
+    direction: float = 64.0
     shrinkage: float = 0.15
     ridge: float = 0.0
     popularity: float = 10.0
@@ -191,7 +190,7 @@ class Subspace:
         kept = most_popular(counts, self.kept)
         deviation = 1.0 / np.sqrt(float(counted["precision"]))
         popular = np.maximum(counts[kept], max(deviation, 1.0))  # below one deviation a count says nothing
-        direction = deflation(popular)
+        direction = deflation(popular, self.direction)
         random = public_generator(self.seed).standard_normal((len(kept), min(self.ranks[0], len(kept))))
         basis, _ = principal(random - _onto(direction, random))
         return counted | {"kept": kept, "direction": direction, "popular": popular, "basis": basis}
@@ -213,13 +212,17 @@ class Subspace:
         return personal, shared, squared_norms
 
 
-def deflation(counts: NDArray[np.float64]) -> NDArray[np.int64]:
+def deflation(counts: NDArray[np.float64], length: float) -> NDArray[np.int64]:
     """Return an integer vector [kept] that points nearly where ``counts`` (all above 0) do.
 
-    It is long enough to point well (rounding turns it by about sqrt(kept / 12) / length) and no longer, because people
-    can only subtract whole multiples of it.
+    The longer it is, the better it points: rounding leaves kept / (12 length^2) of the shared direction in place. The
+    shorter, the better people can subtract it: they can only take whole multiples, and what is left over takes
+    length^2 rank / 12 of their bound^2.
+
+    Args:
+        counts: of the kept items, above 0.
+        length: at which the two losses are even, (shared share x kept x bound^2 / rank)^(1/4).
     """
-    length = max(DIRECTION_LENGTH, 2.0 * np.sqrt(len(counts)))
     direction: NDArray[np.int64] = np.rint(counts * (length / np.linalg.norm(counts))).astype(np.int64)
     if not direction.any():
         direction[np.argmax(counts)] = 1

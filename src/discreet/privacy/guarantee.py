@@ -12,7 +12,6 @@ from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.plan import Plan
 
 NOT_PROTECTED = (
-    "the list of item ids (treated as public)",
     "how many people took part (treated as public)",
     "a person's own list, from whoever sees it",
     "the histories themselves, from whoever runs the training",
@@ -90,7 +89,8 @@ class Guarantee:
     @property
     def not_protected(self) -> tuple[str, ...]:
         """What the promise does not cover."""
-        return NOT_PROTECTED
+        source = "declared public" if self.catalogue_declared else "gathered from the histories, treated as public"
+        return (f"the list of item ids ({source})", *NOT_PROTECTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""

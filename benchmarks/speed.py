@@ -1,0 +1,119 @@
+"""How fast the parts are: noise, ledger, training, start-up, and what travels to a device.
+
+    python benchmarks/speed.py                                   # MovieLens-100K
+    python benchmarks/speed.py ratings.parquet
+
+Each figure is the median of several runs after a warm-up, with the extremes; CPU time is of the process, all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import distributions
+from pathlib import Path
+
+from quality import machine
+
+from discreet import Account, Ledger, Trained, fetch, read_interactions
+from discreet.data.interactions import Histories
+from discreet.evaluation.tradeoff import PURPOSE, fit_unbilled
+from discreet.inference.on_device import OnDevice
+from discreet.privacy.mechanisms.gaussian import draw
+from discreet.randomness import NoiseSource
+
+RUNS = 5
+Clock = Callable[[], float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path, help="interactions; MovieLens-100K if none are given")
+    arguments = parser.parse_args()
+    print(machine())
+    noise()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger(Path(folder))
+    training(arguments.data or fetch())
+    start_up()
+
+
+def timed(action: Callable[[], object], clock: Clock = time.perf_counter) -> list[float]:
+    """Return seconds of each run after one that is not counted."""
+    action()
+    seconds = []
+    for _ in range(RUNS):
+        started = clock()
+        action()
+        seconds.append(clock() - started)
+    return seconds
+
+
+def show(what: str, values: list[float], unit: str) -> None:
+    """Print median, least and most."""
+    print(f"{what}: {statistics.median(values):,.3g} {unit} ({min(values):,.3g} to {max(values):,.3g}, {RUNS} runs)")
+
+
+def noise() -> None:
+    """Draw ten million rounded Gaussians, ChaCha20 included."""
+    count = 10_000_000
+    show("noise", [count / s / 1e6 for s in timed(lambda: draw(count, NoiseSource()))], "million draws/s, one thread")
+
+
+def ledger(folder: Path) -> None:
+    """Reserve durably (WAL, synchronous=FULL), one at a time."""
+    account, count = Account("speed", "measure"), 400
+    names = iter(range(1_000_000))
+    with Ledger(folder / "ledger.db") as book:
+        book.open_budget(account, epsilon=50.0, delta=1e-6)
+
+        def reserve() -> None:
+            for _ in range(count):
+                book.reserve(account, cost=1, release=f"r{next(names)}", spec="0" * 64)
+
+        show("ledger", [count / s for s in timed(reserve)], "durable reservations/s")
+
+
+def training(path: Path) -> None:
+    """Train the default model at epsilon 1, and list for a thousand people on the server and on the device."""
+    histories = read_interactions(path, purposes=[PURPOSE]).opened_for(PURPOSE)
+    seconds = timed(lambda: fit_unbilled(histories, 1.0), time.process_time)
+    show(f"training {histories.dataset}, {len(histories):,} people, epsilon 1, compiled", seconds, "s of CPU time")
+    trained = fit_unbilled(histories, 1.0)
+    device = OnDevice(trained, 20)
+    print(f"on the device: {len(device.answer(device.ask([])[0]).model or b''):,} bytes once, ", end="")
+    print(f"whole file {len(trained.to_bytes()):,}; {agreement(trained, histories):.2%} of the server's top 20")
+
+
+def agreement(trained: Trained, histories: Histories) -> float:
+    """Return the share of the server's top 20 that the device lists too, over up to 1,000 people."""
+    device = OnDevice(trained, 20)
+    shared = listed = 0
+    for row in range(min(1_000, len(histories))):
+        history = [histories.catalogue.ids[item] for item in histories.matrix[[row]].indices]
+        here = set(trained.recommend(history, 20))
+        request, kept = device.ask(history)
+        shared += len(here & set(device.read(device.answer(request), kept)))
+        listed += len(here)
+    return shared / listed
+
+
+def start_up() -> None:
+    """Start the interpreter and import, or print the help."""
+    for what, code in {
+        "import discreet": "import discreet",
+        "discreet --help": "import sys; sys.argv=['discreet', '--help']; from discreet.cli import main; main()",
+    }.items():
+        command = [sys.executable, "-c", code]
+        show(what, timed(partial(subprocess.run, command, check=True, capture_output=True)), "s")
+    print(f"installed: {len(list(distributions()))} packages in this environment")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The door: books first, believes no model, never wraps, and adds the noise that the plan priced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.errors import BoundExceeded, PrivacyError, SettingError
+from discreet.privacy import disclosure
+from discreet.privacy.accounting import UNITS_PER_MU2, cap
+from discreet.privacy.adjacency import Adjacency
+from discreet.privacy.clipping import MAX_BOUND, Summed, add_rows, check_bound
+from discreet.privacy.disclosure import add_up, disclose
+from discreet.privacy.guarantee import Guarantee
+from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
+from discreet.privacy.plan import Plan, fingerprint
+from discreet.randomness import NoiseSource
+
+PLAN = Plan(bounds=(5, 1_000), delta=1e-6)
+
+
+class Till:
+    """Books units, or refuses."""
+
+    def __init__(self, left: int = 1 << 40) -> None:
+        self.left, self.booked = left, list[int]()
+
+    def __call__(self, units: int) -> None:
+        if units > self.left:
+            raise SettingError("refused")
+        self.left -= units
+        self.booked.append(units)
+
+
+def block(rows: list[list[int]]) -> csr_array:
+    return csr_array(np.array(rows, dtype=np.int64))
+
+
+class TestDisclose:
+    def test_the_price_is_booked_before_anything_is_computed(self) -> None:
+        events: list[str] = []
+
+        def people() -> Iterator[csr_array]:
+            events.append("computed")
+            yield block([[3, 4]])
+
+        def book(units: int) -> None:
+            events.append(f"booked {units}")
+
+        disclose(people(), PLAN, 0, spend=book)
+        assert events == ["booked 25", "computed"]
+
+    def test_a_refusal_computes_nothing(self) -> None:
+        computed: list[int] = []
+
+        def people() -> Iterator[csr_array]:
+            computed.append(1)
+            yield block([[3, 4]])
+
+        with pytest.raises(SettingError, match="refused"):
+            disclose(people(), PLAN, 1, spend=Till(left=999_999))
+        assert computed == []
+
+    def test_the_sum_and_the_noise(self) -> None:
+        """The mean of 40,000 equal coordinates, within 7 deviations of the mean: false alarm below 1e-11."""
+        rows = csr_array(np.full((3, 40_000), 1, np.int64))
+        got = disclose([rows, rows], PLAN, 1, spend=Till())
+        assert abs(got.total.mean() - 6) < 7 * STANDARD_DEVIATION / 200
+        assert got.total.std() == pytest.approx(STANDARD_DEVIATION, rel=0.03)
+        assert (got.bound, got.deviation, got.secure) == (1_000, STANDARD_DEVIATION, True)
+        assert got.sigma == STANDARD_DEVIATION / 1_000
+        assert got.values == pytest.approx(got.total / 1_000)
+
+    def test_each_release_has_fresh_noise(self) -> None:
+        one, other = (disclose([block([[0] * 8])], PLAN, 0, spend=Till()).total for _ in range(2))
+        assert not np.array_equal(one, other)
+
+    def test_a_test_seed_shows(self) -> None:
+        got = disclose([block([[1, 2]])], PLAN, 0, spend=Till(), source=NoiseSource(insecure_test_seed=0))
+        assert not got.secure
+
+    def test_without_noise_nothing_is_booked_and_the_sum_is_exact(self) -> None:
+        plan = Plan.without_noise(1, delta=1e-6)
+        got = disclose([block([[3, 4], [1, 0]])], plan, 0, spend=Till(left=-1))
+        assert got.total.tolist() == [4, 4]
+        assert got.sigma == 0
+
+    def test_one_long_row_refuses_the_whole_block_and_stays_paid(self) -> None:
+        till = Till()
+        with pytest.raises(BoundExceeded, match="nothing was released") as caught:
+            disclose([block([[3, 4], [3, 5]])], PLAN, 0, spend=till)
+        assert till.booked == [25]
+        assert "5" not in str(caught.value).replace("bound of 5", "")
+
+    def test_a_kernel_that_reports_a_long_row_is_refused(self) -> None:
+        with pytest.raises(BoundExceeded):
+            disclose([Summed(np.zeros(2, np.int64), np.array([26]))], PLAN, 0, spend=Till())
+
+    def test_nobody_is_no_data_set(self) -> None:
+        with pytest.raises(PrivacyError, match="nobody"):
+            disclose([], PLAN, 0, spend=Till())
+
+    def test_more_people_than_the_sum_has_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert disclosure.HEADROOM + 2**16 < 2**63  # the sum, and the noise on it, fit int64
+        monkeypatch.setattr(disclosure, "HEADROOM", 1 << 34)
+        plan = Plan(bounds=(MAX_BOUND,), delta=1e-6)
+        crowd = Summed(np.zeros(1, np.int64), np.zeros(64, np.int64))
+        with pytest.raises(PrivacyError, match="overflow"):
+            disclose([crowd], plan, 0, spend=Till(left=1 << 60))
+
+    def test_who_adds_is_an_argument(self) -> None:
+        seen: list[int] = []
+
+        def add(vectors: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+            total = add_up(vectors)
+            seen.append(int(total.sum()))
+            return total
+
+        disclose([block([[3, 4]]), block([[0, 5]])], PLAN, 0, spend=Till(), add=add)
+        assert seen == [12]
+
+
+rows_of_one = st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=30)
+
+
+class TestBound:
+    @given(rows_of_one, st.integers(1, MAX_BOUND))
+    @settings(max_examples=300)
+    def test_exactly_the_rows_within_the_bound_pass(self, row: list[int], bound: int) -> None:
+        fits = sum(q * q for q in row) <= bound * bound
+        if fits:
+            summed = add_rows(block([row]), bound)
+            assert summed.squared_norms.tolist() == [sum(q * q for q in row)]
+            assert summed.total.tolist() == row
+        else:
+            with pytest.raises(BoundExceeded):
+                add_rows(block([row]), bound)
+
+    def test_a_row_cannot_hide_behind_overflow(self) -> None:
+        """2^8 entries of 2^28 have a squared length of 2^64, which int64 calls 0."""
+        with pytest.raises(BoundExceeded):
+            add_rows(block([[MAX_BOUND] * 256]), MAX_BOUND)
+        with pytest.raises(BoundExceeded):
+            add_rows(block([[-(2**63)]]), MAX_BOUND)
+
+    def test_one_more_than_the_bound_is_too_much(self) -> None:
+        check_bound(Summed(np.zeros(1, np.int64), np.array([25])), 5)
+        with pytest.raises(BoundExceeded):
+            check_bound(Summed(np.zeros(1, np.int64), np.array([26])), 5)
+        with pytest.raises(BoundExceeded):
+            check_bound(Summed(np.zeros(1, np.int64), np.array([-1])), 5)
+
+    def test_floats_never_enter(self) -> None:
+        with pytest.raises(TypeError, match="int64"):
+            add_rows(csr_array(np.ones((1, 2))), 5)
+
+    @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=2, max_size=8))
+    def test_leaving_a_person_out_moves_the_sum_by_their_row(self, rows: list[list[int]]) -> None:
+        whole, without = add_rows(block(rows), 18), add_rows(block(rows[1:]), 18)
+        assert (whole.total - without.total).tolist() == rows[0]
+
+
+class TestPlan:
+    @given(st.floats(0.1, 20), st.lists(st.floats(0.05, 1), min_size=1, max_size=6), st.sampled_from(Adjacency))
+    @settings(deadline=None)
+    def test_a_shared_budget_is_never_overspent_and_hardly_wasted(
+        self, epsilon: float, shares: list[float], adjacency: Adjacency
+    ) -> None:
+        units = cap(epsilon, 1e-6)
+        plan = Plan.sharing(units, shares, delta=1e-6, adjacency=adjacency)
+        assert plan.cost <= units
+        assert plan.cost > units - 4 * sum(adjacency.moves**2 * (bound + 1) for bound in plan.bounds)
+
+    def test_replacing_a_person_costs_four_times_as_much(self) -> None:
+        add, replace = (Plan(bounds=(10,), delta=1e-6, adjacency=each) for each in Adjacency)
+        assert (add.price(0), replace.price(0)) == (100, 400)
+
+    def test_a_plan_survives_storage_and_its_fingerprint_tells_plans_apart(self) -> None:
+        assert Plan.from_dict(PLAN.to_dict()) == PLAN
+        other = Plan(bounds=(5, 1_001), delta=1e-6)
+        assert fingerprint(PLAN.to_dict()) != fingerprint(other.to_dict())
+        assert fingerprint(PLAN.to_dict()) == fingerprint(dict(reversed(PLAN.to_dict().items())))
+
+    @pytest.mark.parametrize("bounds", [(), (0,), (5, MAX_BOUND + 1), (-3,)])
+    def test_bounds_out_of_range(self, bounds: tuple[int, ...]) -> None:
+        with pytest.raises(SettingError, match="round"):
+            Plan(bounds=bounds, delta=1e-6)
+
+    def test_what_is_not_a_plan(self) -> None:
+        for change in ({"grid_bits": 16}, {"bounds": None}, {"adjacency": "none"}, {"delta": 2}):
+            with pytest.raises(SettingError):
+                Plan.from_dict(PLAN.to_dict() | change)
+        with pytest.raises(SettingError, match="too small"):
+            Plan.sharing(1, [1, 1], delta=1e-6)
+        with pytest.raises(SettingError, match="no price"):
+            Plan.without_noise(1, delta=1e-6).price(0)
+
+
+class TestGuarantee:
+    def test_it_says_what_the_plan_cost(self) -> None:
+        plan = Plan.sharing(cap(2.0, 1e-5), [1, 2], delta=1e-5)
+        promise = Guarantee.of(plan)
+        assert 1.99 < promise.epsilon <= 2.0
+        assert "at most 60 times out of 100; a coin flip gets 50" in str(promise)
+        assert promise.units == plan.cost
+        assert promise.mu**2 == pytest.approx(plan.cost / UNITS_PER_MU2)
+
+    def test_what_was_made_without_noise_promises_nothing(self) -> None:
+        promise = Guarantee.of(Plan.without_noise(2, delta=1e-6))
+        assert (promise.epsilon, promise.odds) == (float("inf"), 1.0)
+        assert "NOT PRIVATE" in str(promise)
+        assert promise.to_dict()["epsilon"] is None
+
+    def test_what_was_made_with_a_test_seed_promises_nothing(self) -> None:
+        promise = Guarantee.of(PLAN, secure=False)
+        assert not promise.private
+        assert promise.epsilon == float("inf")
+        assert "unsafe_noise" in str(promise)
+
+    def test_it_survives_storage_and_believes_no_stored_epsilon(self) -> None:
+        promise = Guarantee.of(PLAN)
+        assert Guarantee.from_dict(promise.to_dict() | {"epsilon": 1e-9, "sentence": "trust me"}) == promise
+        with pytest.raises(SettingError):
+            Guarantee.from_dict({"units": "many"})

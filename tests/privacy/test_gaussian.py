@@ -1,0 +1,161 @@
+"""The sampler: the table is the pinned one and right, the few-bits path is the 128-bit path, the noise has its law."""
+
+from __future__ import annotations
+
+import bisect
+import importlib.util
+import math
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from discreet.errors import ArtefactError
+from discreet.privacy.accounting import GRID_BITS
+from discreet.privacy.mechanisms import gaussian
+from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION, add_noise, draw, load_table
+from discreet.randomness import NoiseSource
+from discreet.testing import ContractBroken, check_mechanism
+
+ROOT = Path(__file__).parents[2]
+
+
+def builder() -> ModuleType:
+    path = ROOT / "scripts/build_noise_table.py"
+    spec = importlib.util.spec_from_file_location("build_noise_table", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def whole(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> list[int]:
+    return [(int(h) << 64) + int(w) for h, w in zip(high, low, strict=True)]
+
+
+class TestTable:
+    def test_it_can_be_rebuilt_to_the_bit(self) -> None:
+        rebuilt = builder().build(GRID_BITS)
+        assert builder().digest(rebuilt) == gaussian.TABLE_SHA256
+        assert np.array_equal(rebuilt, np.stack([load_table().high, load_table().low]))
+
+    def test_it_agrees_with_another_way_to_compute_it(self) -> None:
+        table = whole(load_table().high, load_table().low)
+        with mpmath.workprec(300):
+            for k in (0, 1, 2, 500, 4_095, 4_096, 20_000, 40_000, 53_000, len(table) - 2):
+                edge = (k + mpmath.mpf(1) / 2) / 2**GRID_BITS
+                inside = mpmath.ncdf(edge) - mpmath.ncdf(-edge)
+                assert abs(int(mpmath.floor(inside * 2**128)) - table[k]) <= 1
+
+    def test_it_rises(self) -> None:
+        table = whole(load_table().high, load_table().low)
+        assert all(low <= high for low, high in pairwise(table))
+        assert table[-1] == 2**128 - 1
+
+    def test_another_table_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gaussian, "TABLE_SHA256", "0" * 64)
+        load_table.cache_clear()
+        with pytest.raises(ArtefactError, match="reinstall"):
+            load_table()
+        monkeypatch.undo()
+        assert load_table().high.size > 50_000
+
+
+class TestFewBits:
+    """The kernel sees 63 bits first; where those do not decide it must give what all 128 would."""
+
+    def replay(self, words: NDArray[np.uint64], spare: NDArray[np.uint64]) -> tuple[list[int], int]:
+        """Return the draws from all 128 bits, and how many spare words an undecided draw took."""
+        table = whole(load_table().high, load_table().low)
+        draws, used = [], 0
+        for word in words.tolist():
+            top = word & ~1
+            first = bisect.bisect_right(table, top << 64)
+            last = bisect.bisect_right(table, ((top + 1) << 64) | ((1 << 64) - 1))
+            if first != last:
+                uniform = ((top | (int(spare[used]) & 1)) << 64) | int(spare[used + 1])
+                first = bisect.bisect_right(table, uniform)
+                used += 2
+            draws.append(-first if word & 1 else first)
+        return draws, used
+
+    def test_planted_ambiguous_words_are_decided_by_all_bits(self) -> None:
+        table = load_table()
+        rng = np.random.default_rng(0)
+        planted = table.high[rng.integers(0, table.high.size - 2, 3_000)]
+        words = np.concatenate([planted, planted ^ np.uint64(1), planted - np.uint64(2), planted + np.uint64(1)])
+        spare = NoiseSource(insecure_test_seed=1).words(8 * words.size)
+        noise = np.empty(words.size, np.int64)
+        assert gaussian._look_up(words, 0, spare, *table, noise) == words.size
+        expected, used = self.replay(words, spare)
+        assert noise.tolist() == expected
+        assert used > 3_000
+
+    def test_it_stops_where_the_spare_words_end_and_goes_on_from_there(self) -> None:
+        table = load_table()
+        words = np.repeat(table.high[:50], 2)
+        noise = np.full(words.size, 99_999, np.int64)
+        spare = NoiseSource(insecure_test_seed=2).words(20)
+        stopped = gaussian._look_up(words, 0, spare, *table, noise)
+        assert 10 <= stopped < words.size
+        assert (noise[stopped:] == 99_999).all()
+        fresh = NoiseSource(insecure_test_seed=3).words(400)
+        assert gaussian._look_up(words, stopped, fresh, *table, noise) == words.size
+        assert (noise != 99_999).all()
+
+
+class TestLaw:
+    def test_the_mechanism_keeps_its_contract(self) -> None:
+        check_mechanism(lambda total: add_noise(total, NoiseSource()), STANDARD_DEVIATION)
+
+    @pytest.mark.parametrize("factor", [0.5, 0.95, 1.05, 2.0])
+    def test_too_little_noise_and_too_much_are_both_found(self, factor: float) -> None:
+        def wrong(total: NDArray[np.int64]) -> NDArray[np.int64]:
+            noise: NDArray[np.int64] = np.rint(factor * draw(total.size, NoiseSource())).astype(np.int64)
+            return total + noise
+
+        with pytest.raises(ContractBroken, match="variance"):
+            check_mechanism(wrong, STANDARD_DEVIATION)
+
+    def test_other_planted_faults_are_found(self) -> None:
+        fixed = draw(200_000, NoiseSource())
+        rng = np.random.default_rng()
+        faults = {
+            "releases": lambda total: total + fixed,
+            "neighbours|low bits|shape": lambda total: total + np.repeat(draw(total.size // 2, NoiseSource()), 2),
+            "low bits": lambda total: total + (draw(total.size, NoiseSource()) & ~7),
+            "noise is added|variance": lambda total: draw(total.size, NoiseSource()),
+            "shape|variance": lambda total: total + rng.laplace(0, STANDARD_DEVIATION / 2**0.5, total.size).astype(int),
+            "mean": lambda total: total + draw(total.size, NoiseSource()) + 100,
+        }
+        for name, fault in faults.items():
+            with pytest.raises(ContractBroken, match=name):
+                check_mechanism(fault, STANDARD_DEVIATION)
+
+    def test_the_exact_law_is_not_less_private_than_the_ideal(self) -> None:
+        """Hockey-stick divergence of the table's law, shifted by whole steps, against the Gaussian formula."""
+        table = whole(load_table().high, load_table().low)
+        half = np.diff(np.array([0, *table], dtype=object)).astype(float) / 2**128
+        mass = np.concatenate([half[:0:-1] / 2, half[:1], half[1:] / 2])
+        for shift in (64, 1_024, 4_096, 16_384):
+            mu = shift / STANDARD_DEVIATION
+            here, there = np.pad(mass, (0, shift)), np.pad(mass, (shift, 0))
+            for epsilon in (0.1, 1.0, 4.0):
+                delta = np.maximum(here - math.exp(epsilon) * there, 0).sum()
+                ideal = norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu)
+                assert delta <= ideal * (1 + 1e-9) + 1e-15
+
+    def test_integers_in_integers_out(self) -> None:
+        floats: Any = np.zeros(3)
+        with pytest.raises(TypeError, match="int64"):
+            add_noise(floats, NoiseSource())
+        assert add_noise(np.zeros(0, np.int64), NoiseSource()).size == 0
+        big = np.array([2**62 - 1, -(2**62) + 1])
+        assert np.abs(add_noise(big, NoiseSource()) - big).max() < 2**16

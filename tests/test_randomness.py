@@ -1,0 +1,69 @@
+"""Noise is secret, fresh for each source, and never crosses a fork; what is public can be repeated."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from discreet.randomness import BLOCK_WORDS, NoiseSource, public_generator
+
+
+def test_two_sources_never_agree() -> None:
+    assert not np.array_equal(NoiseSource().words(4), NoiseSource().words(4))
+
+
+def test_a_source_goes_on_and_does_not_repeat_itself() -> None:
+    source = NoiseSource()
+    words = np.concatenate([source.words(1_000), source.words(1_000)])
+    assert len(set(words.tolist())) == 2_000
+
+
+def test_a_test_seed_repeats_and_says_so() -> None:
+    one, other = NoiseSource(insecure_test_seed=3), NoiseSource(insecure_test_seed=3)
+    assert np.array_equal(one.words(9), other.words(9))
+    assert not one.secure
+    assert NoiseSource().secure
+    assert not np.array_equal(NoiseSource(insecure_test_seed=4).words(9), NoiseSource(insecure_test_seed=3).words(9))
+
+
+def test_the_key_is_shown_nowhere() -> None:
+    assert repr(NoiseSource()) == "NoiseSource(secure=True)"
+    shown = [value for value in vars(NoiseSource()).values() if isinstance(value, bytes)]
+    assert shown == []
+
+
+def test_blocks_are_bounded_and_complete() -> None:
+    sizes = [block.size for block in NoiseSource().blocks(2 * BLOCK_WORDS + 5)]
+    assert sizes == [BLOCK_WORDS, BLOCK_WORDS, 5]
+
+
+def test_bits_are_fair() -> None:
+    """z over 6.4 million bits; false alarm 1e-9 by Chebyshev's cousin, the normal tail at 6 deviations."""
+    bits = np.unpackbits(NoiseSource().words(100_000).view(np.uint8))
+    assert abs(bits.mean() - 0.5) * 2 * np.sqrt(bits.size) < 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_source_refuses_to_draw_in_a_fork() -> None:
+    script = """
+import os
+from discreet.randomness import NoiseSource
+source = NoiseSource()
+if os.fork() == 0:
+    try:
+        source.words(1)
+    except RuntimeError:
+        os._exit(7)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "7"
+
+
+def test_public_randomness_repeats() -> None:
+    assert public_generator(5).integers(1 << 30) == public_generator(5).integers(1 << 30)
