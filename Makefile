@@ -21,9 +21,9 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
+# More data sets: make bench DATA="movielens-1m=ratings.parquet:1000 ..."
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/quality.py
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/report.py $(DATA)
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "discreet needs Python 3.11 or later")'

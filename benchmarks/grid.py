@@ -1,7 +1,7 @@
 """How fine the grid of noise and contributions has to be: quality at several p, for the choice of p = 12.
 
     python benchmarks/grid.py                                   # MovieLens-100K
-    python benchmarks/grid.py ratings.parquet --held-out 1000
+    python benchmarks/grid.py shop=ratings.parquet --held-out 1000
 
 The table of the real sampler exists for one p alone, so noise is drawn here as rounded floats, good enough to measure
 quality and nothing else. The last column, p = 20, stands for no grid at all.
@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from quality import console, machine
+from quality import console, machine, opened
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from discreet import fetch, read_interactions
 from discreet.data.splitting import Split, hold_out_people
 from discreet.evaluation.ranking import Estimate, measure
-from discreet.evaluation.tradeoff import PURPOSE
 from discreet.models.recipe import recipe
 from discreet.privacy.accounting import GRID_BITS, cap, default_delta
 from discreet.privacy.disclosure import Disclosed
@@ -31,15 +29,14 @@ EPSILONS = (1.0, 5.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, help="interactions; MovieLens-100K if none are given")
+    parser.add_argument("data", nargs="?", help="NAME=FILE of interactions; MovieLens-100K if none is given")
     parser.add_argument("--held-out", type=int, default=140)
     parser.add_argument("--seeds", type=int, default=6)
     arguments = parser.parse_args()
-    data = read_interactions(arguments.data or fetch(), purposes=[PURPOSE])
-    histories = data.opened_for(PURPOSE)
+    histories = opened(arguments.data)
     splits = [hold_out_people(histories, arguments.held_out, seed) for seed in range(arguments.seeds)]
-    console.print(f"{machine()}; {data.name}, {arguments.seeds} splits; the same noise at each p; ± standard error")
-    table = Table("recall@20", *[f"p = {bits}" for bits in BITS])
+    console.print(f"{machine()}; {arguments.seeds} splits; the same noise at each p; ± standard error")
+    table = Table("recall@20", *[f"p = {bits}" for bits in BITS], box=SIMPLE_HEAD, pad_edge=False)
     for epsilon in EPSILONS:
         table.add_row(f"epsilon {epsilon:g}", *[cell(splits, epsilon, bits) for bits in BITS])
     console.print(table)

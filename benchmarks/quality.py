@@ -1,7 +1,7 @@
 """Quality against epsilon, beside floors, anchors and ceilings, in one run.
 
     python benchmarks/quality.py                                   # MovieLens-100K
-    python benchmarks/quality.py ratings.parquet --held-out 1000   # any data set, with its public catalogue
+    python benchmarks/quality.py shop=ratings.parquet --held-out 1000   # any data set, and what to call it
 
 Strong generalisation: people held out, 80 % of each history folded in, the rest to be found in the whole catalogue.
 User-level guarantee (add or remove one person), delta = min(1e-5, n^-1.1), every row counted as an interaction.
@@ -16,8 +16,8 @@ import platform
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,9 +30,9 @@ from discreet.models.recipe import Kind
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0)
 PRIVATE: tuple[Kind, ...] = ("popularity", "als", "gram", "auto")
 CEILINGS: tuple[Kind, ...] = ("popularity", "auto", "gram")
-LABELS = {"auto": "discreet (recipe)", "als": "DPALS", "gram": "gram; EASE without noise", "popularity": "popularity"}
+LABELS = {"auto": "recipe", "als": "DPALS", "gram": "gram/EASE"}
 
-console = Console(width=150, highlight=False)
+console = Console(width=140, highlight=False)
 
 
 def machine() -> str:
@@ -43,17 +43,27 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", type=Path, help="files of interactions; MovieLens-100K if none is given")
+    parser.add_argument("data", nargs="*", help="NAME=FILE of interactions; MovieLens-100K if none is given")
     parser.add_argument("--held-out", type=int, default=140, help="people held out of each split")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--protocol", choices=tuple(METRICS), default="strong")
     parser.add_argument("--model", action="append", help="kinds of model instead of all; may be repeated")
     arguments = parser.parse_args()
     console.print(f"{machine()}; {arguments.seeds} splits; ± standard error of the mean over splits")
-    for path in arguments.data or [fetch()]:
-        data = read_interactions(path, purposes=[PURPOSE])
-        console.print(f"\n{data.name}: {data.people:,} people, {data.items:,} items, {data.count:,} interactions")
-        report(data.opened_for(PURPOSE), arguments.held_out, arguments.seeds, arguments.protocol, arguments.model)
+    for name in arguments.data or [None]:
+        histories = opened(name)
+        report(histories, arguments.held_out, arguments.seeds, arguments.protocol, arguments.model)
+
+
+def opened(argument: str | None) -> Histories:
+    """Return the histories of NAME=FILE, or of MovieLens-100K, opened for measuring."""
+    if argument is None:
+        data = read_interactions(fetch())
+    else:
+        name, _, path = argument.rpartition("=")
+        data = read_interactions(path, name=name or None, purposes=[PURPOSE])
+    console.print(f"\n{data.name}: {data.people:,} people, {data.items:,} items, {data.count:,} interactions")
+    return data.opened_for(PURPOSE)
 
 
 def report(histories: Histories, held_out: int, seeds: int, protocol: Protocol, kinds: Sequence[Kind] | None) -> None:
@@ -68,9 +78,9 @@ def report(histories: Histories, held_out: int, seeds: int, protocol: Protocol, 
 
 def table(rows: Sequence[Row], metric: str) -> Table:
     """Return a line a kind of model, a column an epsilon."""
-    made = Table(
-        "model", *[f"eps {epsilon:g}" for epsilon in EPSILONS], "no privacy", title=metric, title_justify="left"
-    )
+    made = Table(title=metric, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("model", *[f"eps {epsilon:g}" for epsilon in EPSILONS], "no privacy"):
+        made.add_column(heading, no_wrap=True)
     for kind in dict.fromkeys(row.kind for row in rows):
         cells = {row.epsilon: row for row in rows if row.kind == kind}
         made.add_row(LABELS.get(kind, kind), *[cell(cells.get(value), metric) for value in (*EPSILONS, math.inf)])
@@ -82,7 +92,7 @@ def cell(row: Row | None, metric: str) -> str:
     if row is None:
         return ""
     value = row.quality[metric]
-    return f"{value.mean:.4f} ±{value.error:.4f}" + (f" ({row.model[:3]})" if row.kind == "auto" else "")
+    return f"{value.mean:.4f} ±{value.error:.3f}" + (f" {row.model[:3]}" if row.kind == "auto" else "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How fast the parts are: noise, ledger, training, start-up, and what travels to a device.
 
     python benchmarks/speed.py                                   # MovieLens-100K
-    python benchmarks/speed.py ratings.parquet
+    python benchmarks/speed.py shop=ratings.parquet
 
 Each figure is the median of several runs after a warm-up, with the extremes; CPU time is of the process, all threads.
 """
@@ -19,11 +19,11 @@ from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 
-from quality import machine
+from quality import machine, opened
 
-from discreet import Account, Ledger, Trained, fetch, read_interactions
+from discreet import Account, Ledger, Trained
 from discreet.data.interactions import Histories
-from discreet.evaluation.tradeoff import PURPOSE, fit_unbilled
+from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.on_device import OnDevice
 from discreet.privacy.mechanisms.gaussian import draw
 from discreet.randomness import NoiseSource
@@ -34,13 +34,13 @@ Clock = Callable[[], float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, help="interactions; MovieLens-100K if none are given")
+    parser.add_argument("data", nargs="?", help="NAME=FILE of interactions; MovieLens-100K if none is given")
     arguments = parser.parse_args()
     print(machine())
     noise()
     with tempfile.TemporaryDirectory() as folder:
         ledger(Path(folder))
-    training(arguments.data or fetch())
+    training(opened(arguments.data))
     start_up()
 
 
@@ -80,9 +80,8 @@ def ledger(folder: Path) -> None:
         show("ledger", [count / s for s in timed(reserve)], "durable reservations/s")
 
 
-def training(path: Path) -> None:
+def training(histories: Histories) -> None:
     """Train the default model at epsilon 1, and list for a thousand people on the server and on the device."""
-    histories = read_interactions(path, purposes=[PURPOSE]).opened_for(PURPOSE)
     seconds = timed(lambda: fit_unbilled(histories, 1.0), time.process_time)
     show(f"training {histories.dataset}, {len(histories):,} people, epsilon 1, compiled", seconds, "s of CPU time")
     trained = fit_unbilled(histories, 1.0)
