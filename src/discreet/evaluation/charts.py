@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,14 @@ def draw_tradeoff(rows: Sequence[Row], path: str | Path, *, metric: str = "recal
     axes = figure.add_subplot()
     for kind in dict.fromkeys(row.kind for row in rows):
         _draw_kind(axes, [row for row in rows if row.kind == kind], metric)
-    axes.set(xscale="log", xlabel="epsilon (smaller is more private)", ylabel=metric, ylim=(0, None))
-    ticks = sorted({row.epsilon for row in rows if row.private})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(
+        xscale="log",
+        xlabel="epsilon, and of 100 guesses whether a person was in, how many can be right",
+        ylabel=metric,
+        ylim=(0, None),
+    )
+    odds = {row.epsilon: row.odds for row in sorted(rows, key=lambda row: row.epsilon) if row.private}
+    axes.set_xticks(list(odds), [f"{epsilon:g}\n{math.ceil(100 * chance)}" for epsilon, chance in odds.items()])
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
