@@ -71,7 +71,7 @@ def ledger(folder: Path) -> None:
     account, count = Account("speed", "measure"), 400
     names = iter(range(1_000_000))
     with Ledger(folder / "ledger.db") as book:
-        book.open_budget(account, epsilon=50.0, delta=1e-6)
+        book.open_budget(account, epsilon=30.0, delta=1e-6)
 
         def reserve() -> None:
             for _ in range(count):

@@ -1,4 +1,6 @@
-"""A proof knows when it is stale: it names the functions that it was checked against, by the sha256 of their source.
+"""A proof knows when it is stale: it names what it was checked against, by the sha256 of its source.
+
+Named are functions, methods and constants of the module beside it, or ``module:name`` of another.
 
 After a change, read the proof again beside the code, mend one or the other, then sign it:
 
@@ -28,7 +30,7 @@ def front_matter(proof: Path) -> dict[str, Any]:
 
 
 def sources(module: Path) -> dict[str, str]:
-    """Return the source of each function and method, decorators included, by its qualified name."""
+    """Return the source of each function, method and constant, decorators included, by its qualified name."""
     text = module.read_text()
     found: dict[str, str] = {}
 
@@ -39,9 +41,19 @@ def sources(module: Path) -> dict[str, str]:
             elif isinstance(node, ast.FunctionDef):
                 first = min([node.lineno, *[decorator.lineno for decorator in node.decorator_list]])
                 found[prefix + node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                found[prefix + ast.unparse(target)] = ast.unparse(node)
 
     visit(ast.parse(text).body, "")
     return found
+
+
+def current(proof: Path, name: str) -> str:
+    """Return the digest of what a proof calls ``name``, as it is now."""
+    module, _, inner = name.rpartition(":")
+    path = SOURCE.joinpath(*module.split(".")).with_suffix(".py") if module else proof.with_suffix(".py")
+    return digest(sources(path)[inner])
 
 
 def digest(source: str) -> str:
@@ -53,8 +65,7 @@ def test_a_proof_was_checked_against_the_code_that_runs(proof: Path) -> None:
     matter = front_matter(proof)
     module = proof.with_suffix(".py")
     assert matter["module"] == ".".join(module.relative_to(SOURCE).with_suffix("").parts)
-    now = {name: digest(source) for name, source in sources(module).items()}
-    stale = [name for name, checked in matter["checked"].items() if now.get(name) != checked]
+    stale = [name for name, checked in matter["checked"].items() if current(proof, name) != checked]
     assert not stale, f"{proof.name} was not read again after {', '.join(stale)} changed; see {Path(__file__).name}"
 
 
@@ -85,13 +96,20 @@ def test_a_changed_function_makes_its_proof_stale(tmp_path: Path) -> None:
     assert digest(sources(module)["bound"]) != before
 
 
+def test_a_changed_constant_makes_its_proof_stale(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("LIMIT = 1 << 24\n")
+    before = digest(sources(module)["LIMIT"])
+    module.write_text("LIMIT = 1 << 25\n")
+    assert digest(sources(module)["LIMIT"]) != before
+
+
 def sign(proof: Path) -> None:
     """Write the current digests into a proof that was read again."""
-    now = sources(proof.with_suffix(".py"))
     head, matter, text = proof.read_text().split(FENCE, 2)
     for name in front_matter(proof)["checked"]:
         entry = re.compile(rf'^("?{re.escape(name)}"?) = "\w*"$', re.MULTILINE)
-        matter = entry.sub(rf'\1 = "{digest(now[name])}"', matter)
+        matter = entry.sub(rf'\1 = "{current(proof, name)}"', matter)
     proof.write_text(FENCE.join([head, matter, text]))
 
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from discreet.randomness import BLOCK_WORDS, NoiseSource, public_generator
 
@@ -30,6 +31,14 @@ def test_a_test_seed_repeats_and_says_so() -> None:
     assert not np.array_equal(NoiseSource(insecure_test_seed=4).words(9), NoiseSource(insecure_test_seed=3).words(9))
 
 
+def test_the_key_is_whole_and_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first words are those of ChaCha20 under exactly the 32 bytes that the system gave."""
+    monkeypatch.setattr(os, "urandom", lambda count: bytes(range(count)))
+    words = NoiseSource().words(2)
+    cipher = Cipher(algorithms.ChaCha20(bytes(range(32)), bytes(16)), mode=None).encryptor()
+    assert words.tobytes() == cipher.update(bytes(16))
+
+
 def test_the_key_is_shown_nowhere() -> None:
     assert repr(NoiseSource()) == "NoiseSource(secure=True)"
     shown = [value for value in vars(NoiseSource()).values() if isinstance(value, bytes)]
@@ -47,7 +56,6 @@ def test_bits_are_fair() -> None:
     assert abs(bits.mean() - 0.5) * 2 * np.sqrt(bits.size) < 6
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_source_refuses_to_draw_in_a_fork() -> None:
     script = """
 import os

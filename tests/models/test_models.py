@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import Rows
+from discreet.data.interactions import Catalogue, Histories, Rows
+from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.gram import Gram
@@ -22,6 +24,8 @@ from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed, disclose
 from discreet.privacy.plan import Plan
 from discreet.testing import ContractBroken, check_model
+from discreet.training.populations import Here
+from discreet.training.rounds import train
 
 ITEMS = 40
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
@@ -201,6 +205,7 @@ class TestGram:
 Mutation = Callable[[Summed, Rows], Summed]
 
 MUTANTS: dict[str, Mutation] = {
+    "a large block": lambda summed, taken: Summed(summed.total + (taken.shape[0] > 1_000), summed.squared_norms),
     "no row is longer": lambda summed, _: Summed(summed.total * 3, summed.squared_norms * 9),
     "reported lengths": lambda summed, _: Summed(summed.total, summed.squared_norms // 2),
     "a block is the sum": lambda summed, taken: Summed(summed.total + taken.shape[0] - 1, summed.squared_norms),
@@ -214,6 +219,68 @@ class Mutant(Popularity):
 
     def summed(self, histories: Rows, state: State, bound: int) -> Summed:
         return MUTANTS[self.promise](super().summed(histories, state, bound), histories)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smuggler(Popularity):
+    """Carries the sum of the histories past the door, in the state or in itself."""
+
+    in_state: bool
+
+    def summed(self, histories: Rows, state: State, bound: int) -> Summed:
+        if self.in_state:
+            state["raw"] = histories.sum(axis=0)
+        else:
+            SMUGGLED["raw"] = histories.sum(axis=0)
+        return super().summed(histories, state, bound)
+
+    def step(self, state: State, released: Disclosed) -> State:
+        raw = {} if self.in_state else SMUGGLED
+        return super().step(state, released) | raw | {"seen": np.array(len(raw))}
+
+
+SMUGGLED: State = {}
+
+
+def test_a_model_that_carries_histories_past_the_door_is_found() -> None:
+    with pytest.raises(ContractBroken, match="no trace in the state"):
+        check_model(Smuggler(items=ITEMS, in_state=True), histories(12))
+
+
+def test_a_model_cannot_write_into_the_state_it_is_handed() -> None:
+    taken = histories(30)
+    data = Histories(taken, tuple(range(33)), None, Catalogue(tuple(range(ITEMS))), "toy", "train")
+    _, plan = recipe(33, ITEMS, None, delta=1e-6, kind="popularity")
+    trained = train(Smuggler(items=ITEMS, in_state=True), Here(data), plan, spend=free)
+    assert "raw" not in trained.state
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"direction": 2.0**31}, "direction"),
+        ({"direction": 0.0}, "direction"),
+        ({"floor": 0.0}, "floor"),
+        ({"kept": 0}, "kept"),
+        ({"ranks": (4, 0)}, "ranks"),
+        ({"people": 0}, "people"),
+    ],
+)
+def test_settings_that_the_proofs_exclude_are_refused(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingError, match=named):
+        replace(Subspace(people=9, mu=None, items=ITEMS, kept=9, ranks=(4, 2)), **settings)
+
+
+def test_people_without_structure_get_what_is_popular_at_every_budget() -> None:
+    """Where no direction is more than items with themselves, more budget must not make lists worse."""
+    rng = np.random.default_rng(3)
+    taken: Rows = csr_array((rng.random((4_000, 200)) < 3.0 / (4 + np.arange(200))).astype(np.int8))
+    for epsilon in (2.0, 20.0):
+        model, plan = recipe(4_000, 200, cap(epsilon, 1e-6), delta=1e-6, kind="subspace")
+        state = run(model, taken, plan)
+        assert state["encoder"].shape[1] == 1
+        ranked = np.argsort(-model.scores(taken[:50], state), axis=1)[:, :10]
+        assert np.mean(ranked < 20) > 0.95
 
 
 @pytest.mark.parametrize("promise", MUTANTS)

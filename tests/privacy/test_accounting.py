@@ -20,9 +20,10 @@ from discreet.privacy.accounting import (
     mu_of,
     odds_of,
 )
+from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 
-epsilons = st.floats(0.01, 50.0)
-deltas = st.floats(-30, -2).map(lambda exponent: 10.0**exponent)
+epsilons = st.floats(0.01, MAX_EPSILON)
+deltas = st.floats(-8, -2).map(lambda exponent: 10.0**exponent)
 
 
 def exact_delta(units: int, epsilon: float) -> mpmath.mpf:
@@ -59,6 +60,19 @@ def test_published_figures() -> None:
     assert 1 / mu_of(cap(1.0, 1e-6)) == pytest.approx(4.224679, abs=1e-5)
     assert odds_of(UNITS_PER_MU2) == pytest.approx(0.69146, abs=1e-5)
     assert math.ceil(100 * odds_of(cap(2.0, 1e-5))) == 60
+
+
+def test_the_unit_is_that_of_the_noise_and_the_caps_are_those_of_the_design() -> None:
+    """At p = 16 the cap of epsilon 1, delta 1e-6 is 240,642,567; a unit of p = 12 is 256 of those."""
+    assert UNITS_PER_MU2 == STANDARD_DEVIATION**2
+    assert cap(1.0, 1e-6) == 240_642_567 // 256
+    assert cap(8.0, 1e-6) == 10_074_406_058 // 256
+
+
+def test_a_delta_that_the_sampler_could_not_keep_is_refused() -> None:
+    with pytest.raises(SettingError, match="larger delta"):
+        cap(MAX_EPSILON, 1e-10)
+    assert cap(1.0, 1e-18) > 0
 
 
 def test_units_add_up_where_epsilons_do_not() -> None:

@@ -156,6 +156,32 @@ class TestBound:
         with pytest.raises(BoundExceeded):
             check_bound(Summed(np.zeros(1, np.int64), np.array([-1])), 5)
 
+    def test_a_coordinate_that_comes_twice_is_refused_whatever_the_cache_says(self) -> None:
+        """Ten entries of 10 on one coordinate are one of 100: ten times the length that their squares add up to."""
+        rows = csr_array((np.full(10, 10), np.zeros(10, np.int64), [0, 10]), shape=(1, 5))
+        rows.has_canonical_format = True
+        with pytest.raises(TypeError, match="canonical"):
+            add_rows(rows, 100)
+
+    @pytest.mark.parametrize("place", [-1, 5])
+    def test_a_coordinate_out_of_range_is_refused(self, place: int) -> None:
+        rows = csr_array((np.array([1]), np.array([0]), [0, 1]), shape=(1, 5))
+        rows.indices[0] = place
+        with pytest.raises(TypeError, match="out of range"):
+            add_rows(rows, 100)
+
+    @pytest.mark.parametrize(
+        "summed",
+        [
+            Summed(np.array([[5], [7]]), np.array([1])),
+            Summed(np.array([5, 7]), np.array([[1]])),
+            Summed(np.array([5, 7]), np.array([1], np.int32)),
+        ],
+    )
+    def test_only_vectors_of_int64_pass(self, summed: Summed) -> None:
+        with pytest.raises(TypeError, match="int64 vectors"):
+            check_bound(summed, 100)
+
     def test_floats_never_enter(self) -> None:
         with pytest.raises(TypeError, match="int64"):
             add_rows(csr_array(np.ones((1, 2))), 5)

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
-from discreet.models.base import State, after_round, beginning, round_number
+from discreet.models.base import State, after_round, beginning, check_setting, round_number
 from discreet.models.popularity import behind, count_rows, most_popular, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
 
-INWARD = 1.0 - 1e-12
+INWARD = 1.0 - 1e-9
 """As in ``gram``: rounding toward zero then never reaches over the bound."""
 
 
@@ -59,6 +59,14 @@ class Als:
     curvature: float = 0.32
     item_curvature: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("items", "kept", "embedding_size", "sweeps"):
+            check_setting(name, getattr(self, name), 1)
+        for name in ("reg", "curvature"):
+            check_setting(name, getattr(self, name), 1e-9)
+        for name in ("unobserved", "item_reg", "noise_reg", "item_curvature"):
+            check_setting(name, getattr(self, name), 0)
 
     @property
     def name(self) -> str:
@@ -124,7 +132,8 @@ class Als:
 
     def _person_system(self, factors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return V and the part of a person's system that is the same for all."""
-        return factors, self.unobserved * factors.T @ factors
+        mine = np.array(factors)  # a copy: one layout, one compilation
+        return mine, self.unobserved * mine.T @ mine
 
 
 SCORING_REG = 5.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from discreet.errors import SettingError
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 
@@ -71,9 +73,19 @@ def beginning() -> State:
 
 def after_round(state: State, **learnt: NDArray[Any]) -> State:
     """Return ``state`` with what one more round has taught."""
-    return state | {"round": state["round"] + 1} | learnt
+    return state | {"round": np.array(state["round"] + 1)} | learnt
 
 
 def round_number(state: State) -> int:
     """Return how many rounds ``state`` has seen."""
     return int(state["round"])
+
+
+def check_setting(name: str, value: float, least: float, most: float = math.inf) -> None:
+    """Refuse a setting out of its range: the proofs beside the models rest on it.
+
+    Raises:
+        SettingError: names the setting.
+    """
+    if not least <= value <= most:
+        raise SettingError(f"{name} must be from {least:g} to {most:g}, got {value:g}")

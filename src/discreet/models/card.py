@@ -17,6 +17,7 @@ def card(trained: Trained, *, quality: dict[str, float] | None = None) -> dict[s
     """
     return {
         "release": trained.release,
+        "billing": _billing(trained),
         "dataset": trained.dataset,
         "purpose": trained.purpose,
         "people": trained.people,
@@ -39,7 +40,7 @@ def card_markdown(document: dict[str, Any]) -> str:
     """Return the card as a page."""
     promise = document["guarantee"]
     lines = [
-        f"# Model {document['release'] or '(not billed)'}",
+        f"# Model {document['release'] or '(' + document['billing'] + ')'}",
         "",
         f"> {promise['sentence']}",
         "",
@@ -64,6 +65,12 @@ def card_markdown(document: dict[str, Any]) -> str:
         *_quality(document["quality"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _billing(trained: Trained) -> str:
+    if trained.unbilled:
+        return "not billed: made outside a ledger"
+    return "nothing to bill" if trained.release is None else "billed"
 
 
 def _promise(promise: dict[str, Any]) -> list[str]:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
-from discreet.models.base import State, after_round, beginning, round_number
+from discreet.models.base import State, after_round, beginning, check_setting, round_number
 from discreet.models.popularity import behind, count_rows, most_popular, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 
-INWARD = 1.0 - 1e-12
+INWARD = 1.0 - 1e-9
 """Rows are scaled by this before rounding toward zero, so that no rounding of a float can reach over the bound."""
 
 
@@ -50,6 +50,12 @@ class Gram:
     ridge: float = 1.0
     popularity: float = 0.85
     floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_setting("items", self.items, 1)
+        check_setting("kept", self.kept, 1)
+        check_setting("ridge", self.ridge, 0)
+        check_setting("floor", self.floor, 0.05, 1)
 
     @property
     def name(self) -> str:
@@ -74,7 +80,7 @@ class Gram:
         positions = positions_of(state["kept"], self.items)
         people = (histories.indptr, histories.indices, positions)
         if self.private:
-            _add_scaled(*people, state["popular"], bound * INWARD, self.floor, total, squared_norms)
+            _add_scaled(*people, np.array(state["popular"]), bound * INWARD, self.floor, total, squared_norms)
         else:
             _add_plain(*people, kept, total, squared_norms)
         return Summed(total, squared_norms)

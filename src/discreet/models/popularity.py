@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from discreet.models.base import State, after_round, beginning
+from discreet.models.base import State, after_round, beginning, check_setting
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 
@@ -23,6 +23,9 @@ class Popularity:
     """
 
     items: int
+
+    def __post_init__(self) -> None:
+        check_setting("items", self.items, 1)
 
     @property
     def name(self) -> str:

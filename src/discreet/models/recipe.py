@@ -86,9 +86,9 @@ def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Mod
     strength = people * mu if mu is not None else math.inf
     rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
     rank = max(2, min(rank, kept // KEPT_PER_RANK))
-    # Without noise people's own differences are what stands against a direction: their singular values alone would
-    # reach about sqrt(people / rank).
-    ridge = 2.0 * (people / rank) ** 0.5 if mu is None else 0.0
+    # People's own differences stand against a direction too, with singular values of about sqrt(people / rank); without
+    # noise they are all that does.
+    ridge = (0.25 if mu is not None else 2.0) * (people / rank) ** 0.5
     counts = min(0.4, max(0.1, 200 / strength))
     shares = (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))
     bound = mu * 2**GRID_BITS * shares[1] ** 0.5 if mu is not None else OPEN_BOUND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,14 @@ def best(
         unknown: passed on.
 
     Raises:
-        SettingError: if ``n`` is below 1.
+        SettingError: if ``n`` is no whole number, or below 1.
     """
-    if n < 1:
-        raise SettingError(f"n must be at least 1, got {n}")
+    length = _whole(n)
+    if length < 1:
+        raise SettingError(f"n must be at least 1, got {length}")
     ranked = scores.astype(np.float64)
     ranked[exclude] = -np.inf
-    order = np.argsort(-ranked, kind="stable")[:n]
+    order = np.argsort(-ranked, kind="stable")[:length]
     order = order[np.isfinite(ranked[order])]
     return Slate(
         tuple(catalogue.ids[position] for position in order),
@@ -71,3 +73,9 @@ def best(
         tuple(float(ranked[position]) for position in order),
         unknown,
     )
+
+
+def _whole(n: object) -> int:
+    if isinstance(n, bool) or not isinstance(n, Integral):
+        raise SettingError(f"n must be a whole number, not {type(n).__name__}")
+    return int(n)

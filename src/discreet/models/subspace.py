@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
-from discreet.models.base import State, after_round, beginning, round_number
+from discreet.models.base import State, after_round, beginning, check_setting, round_number
 from discreet.models.popularity import behind, count_rows, most_popular, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
@@ -47,11 +47,17 @@ CLEAR = 3.0
 LEAST_EVIDENCE = 700.0
 """Below this, passes did not beat counts on the data sets tried; see ``docs/how-it-works.md``."""
 
+LONGEST_DIRECTION = 1 << 20
+"""With it, and with the least floor, no product of the kernels leaves int64: see the proof."""
+
 MOST_SHARED = 0.95
 """Largest length of the average history that is believed: a full 1 would leave nothing personal."""
 
 SELF = 0.5
 """Share of the items' own second moments that is taken out of the directions': z u' counts each item with itself."""
+
+CLEARLY = 1.1
+"""A direction is clearly more than items with themselves if its second moment is this much larger than theirs."""
 
 LEAST_OWN = 0.05
 """Least share of an item's second moment that is its own, whatever the factors explain."""
@@ -89,6 +95,13 @@ class Subspace:
     popularity: float = 10.0
     floor: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("items", "people", "kept"):
+            check_setting(name, getattr(self, name), 1)
+        check_setting("ranks", min(self.ranks, default=0), 1)
+        check_setting("direction", self.direction, 1, LONGEST_DIRECTION)
+        check_setting("floor", self.floor, 0.05, 1)
 
     @property
     def name(self) -> str:
@@ -156,8 +169,11 @@ class Subspace:
         # R = sum z u' is the second moment of z times the basis, over the length of a typical projection.
         projected = min(1.0, float(strengths.sum()) / self.people)
         own = counts / typical
+        seen, alone = strengths * projected * (1 - shared), (basis**2).T @ own
+        if not (seen > CLEARLY * alone).any():  # each item with itself explains all there is: nothing personal
+            basis, seen, alone = basis[:, :0], seen[:0], alone[:0]
         factors = np.column_stack([counts / np.linalg.norm(counts), basis])
-        personal = strengths * projected * (1 - shared) - SELF * (basis**2).T @ own
+        personal = seen - SELF * alone
         popular = self.popularity * self.people * shared
         moments = np.maximum(np.concatenate([[popular], personal]), 1e-9 * self.people)
         rest = np.maximum(own - factors**2 @ moments, LEAST_OWN * own) + ridge * projected + 1e-9 * self.people
@@ -201,13 +217,8 @@ class Subspace:
         people, rank = histories.shape[0], state["basis"].shape[1]
         personal, shared = np.zeros((people, rank), np.int64), np.zeros((people, rank), np.int64)
         squared_norms = np.zeros(people, np.int64)
-        arguments = (
-            positions_of(state["kept"], self.items),
-            state["basis"],
-            state["direction"],
-            bound,
-            self.floor,
-        )
+        released = (np.array(state["basis"]), np.array(state["direction"]))  # copies: one layout, one compilation
+        arguments = (positions_of(state["kept"], self.items), *released, bound, self.floor)
         _shorten(histories.indptr, histories.indices, *arguments, personal, shared, squared_norms)
         return personal, shared, squared_norms
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Catalogue
-from discreet.errors import ArtefactError, DiscreetError
+from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.gram import Gram
@@ -44,6 +44,7 @@ KINDS: dict[str, type[Popularity | Subspace | Gram | Als]] = {
 """The models that a file may name. Nothing is ever imported by a name that a file holds."""
 
 HEADER, SEAL = "header", "seal"
+MOST_MEMBERS = 64
 
 DAMAGE = (
     *(AttributeError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning),
@@ -80,7 +81,15 @@ class Trained:
 
     def __repr__(self) -> str:
         promise = f"epsilon={self.guarantee.epsilon:.3g}" if self.guarantee.private else "not private"
-        return f"Trained({self.model.name}, {promise}, {len(self.catalogue)} items, learnt from {self.dataset!r})"
+        billed = ", NOT BILLED" if self.unbilled else ""
+        return (
+            f"Trained({self.model.name}, {promise}, {len(self.catalogue)} items, learnt from {self.dataset!r}{billed})"
+        )
+
+    @property
+    def unbilled(self) -> bool:
+        """Whether there was a price that no ledger was charged: such a model must not be published."""
+        return self.release is None and self.guarantee.private
 
     @property
     def unsafe_noise(self) -> bool:
@@ -101,6 +110,8 @@ class Trained:
         Raises:
             SettingError: if ``n`` is below 1 or the history holds something other than ids.
         """
+        if not isinstance(history, Iterable):
+            raise SettingError(f"a history is a list of item ids, not {type(history).__name__}")
         known, unknown = self.catalogue.positions(history)
         row = csr_array((np.ones(len(known), np.int8), known, [0, len(known)]), shape=(1, len(self.catalogue)))
         exclude = known if exclude_seen else known[:0]
@@ -132,11 +143,12 @@ class Trained:
         """
         header, arrays = _unpacked(content)
         try:
+            plan = Plan.from_dict(header["plan"])
             return cls(
                 model=KINDS[header["model"]](**_settings(header["settings"])),
                 state={name.removeprefix("state."): array for name, array in arrays.items()},
-                plan=Plan.from_dict(header["plan"]),
-                guarantee=Guarantee.from_dict(header["guarantee"]),
+                plan=plan,
+                guarantee=_backed(Guarantee.from_dict(header["guarantee"]), plan),
                 catalogue=Catalogue.from_dict(header["catalogue"]),
                 dataset=str(header["dataset"]),
                 purpose=str(header["purpose"]),
@@ -178,6 +190,13 @@ class Trained:
         }
 
 
+def _backed(guarantee: Guarantee, plan: Plan) -> Guarantee:
+    """Return the guarantee if it is what the plan gives: a file is not believed when it promises more."""
+    if guarantee != Guarantee.of(plan, secure=guarantee.secure, catalogue_declared=guarantee.catalogue_declared):
+        raise ArtefactError("its promise is not that of its plan; retrain it")
+    return guarantee
+
+
 def _settings(stored: dict[str, Any]) -> dict[str, Any]:
     """Return keyword arguments; JSON has no tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
@@ -192,8 +211,18 @@ def _seal(header: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
 
 
+def _check_members(content: bytes) -> None:
+    """Refuse an archive that would unpack to more than itself: ours are stored as they are."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+    plain = all(each.compress_type == zipfile.ZIP_STORED and each.filename.endswith(".npy") for each in members)
+    if not plain or len(members) > MOST_MEMBERS or sum(each.file_size for each in members) > len(content):
+        raise ArtefactError("not a model file: it holds packed or strange parts; restore or retrain it")
+
+
 def _unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
+        _check_members(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             parts = {name: archive[name] for name in archive.files}
         header, seal = parts.pop(HEADER).tobytes(), parts.pop(SEAL)

@@ -5,8 +5,8 @@ whose noise is ``round(2^12 N(0, 1))`` on each coordinate costs a person with co
 units, so no float ever enters a ledger. Units of different releases add up, also when later releases are chosen in
 the light of earlier ones (Smith and Thakurta 2022; per person: Koskela, Tobaben, Honkela 2023). Epsilons do not.
 
-All conversions are those of ``dp_accounting`` (Balle and Wang 2018), rounded against the spender: a cap is never too
-high, an epsilon never too low. Proof: ``accounting.md``.
+The conversions to epsilon are those of ``dp_accounting`` (Balle and Wang 2018), rounded against the spender: a cap is
+never too high, an epsilon never too low. Proof: ``accounting.md``.
 
 Formal guarantees
 -----------------
@@ -19,8 +19,9 @@ edge case               behaviour
 ======================  =======================================
 epsilon = inf           SettingError: such a release is not private and has no price
 epsilon <= 0, NaN       SettingError
-epsilon > 1,000         SettingError: no guarantee worth the name
+epsilon > 30            SettingError: no guarantee worth the name, and beyond the sampler's proof
 delta outside (0, 1)    SettingError
+delta near the sampler  SettingError: (1 + e^epsilon) 2^-83 must be below a thousandth of delta
 cap below one unit      SettingError: the epsilon is too small for the grid
 u = 0                   epsilon 0, odds 1/2
 ======================  =======================================
@@ -29,6 +30,7 @@ u = 0                   epsilon 0, odds 1/2
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from discreet.errors import SettingError
 
@@ -38,7 +40,11 @@ GRID_BITS = 12
 UNITS_PER_MU2 = 1 << (2 * GRID_BITS)
 """Ledger units in mu^2 = 1."""
 
-MAX_EPSILON = 1_000.0
+MAX_EPSILON = 30.0
+"""Above it the sampler's finite table, not the formula, would decide what is lost; and nobody would call it private."""
+
+SAMPLER_GAP = 2.0**-83
+"""Total variation between the sampled noise and the ideal, for up to 2^30 coordinates (``gaussian.md``)."""
 
 SOLVER_SLACK = 1e-11
 """What is added to an epsilon: the solver stops within 1e-12 of the root, on either side of it."""
@@ -54,6 +60,8 @@ def cap(epsilon: float, delta: float) -> int:
 
     check_epsilon(epsilon)
     check_delta(delta)
+    if (1 + math.exp(epsilon)) * SAMPLER_GAP > delta / 1_000:
+        raise SettingError(f"delta {delta:g} is too small for epsilon {epsilon:g}; use a larger delta")
     deviation: float = get_sigma_gaussian(epsilon, delta)
     units = math.floor(UNITS_PER_MU2 / deviation**2)
     while units > 0 and epsilon_of(units, delta) > epsilon:  # the solver may have stopped above the root
@@ -96,16 +104,20 @@ def default_delta(people: int) -> float:
 
 
 def check_epsilon(epsilon: float) -> None:
-    """Refuse an epsilon that is not a number in (0, 1,000]."""
-    if not 0 < epsilon <= MAX_EPSILON:  # also refuses NaN
+    """Refuse an epsilon that is not a number in (0, 30]."""
+    if not _is_number(epsilon) or not 0 < epsilon <= MAX_EPSILON:  # refuses NaN too
         raise SettingError(f"epsilon must be above 0 and at most {MAX_EPSILON:g}, got {epsilon!r}")
 
 
 def check_delta(delta: float, people: int | None = None) -> None:
     """Refuse a delta outside (0, 1), or not below one over the number of people."""
-    if not 0 < delta < 1:
+    if not _is_number(delta) or not 0 < delta < 1:
         raise SettingError(f"delta must lie between 0 and 1, got {delta!r}")
     if people is not None and delta * people >= 1 and people > 1:
         raise SettingError(
             f"delta {delta:g} is not below 1/{people}: it would allow publishing one person whole; use a smaller delta"
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

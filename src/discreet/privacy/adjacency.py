@@ -6,10 +6,14 @@ from enum import Enum
 
 
 class Adjacency(Enum):
-    """Two data sets are neighbours if they differ in one person's whole history, in one of these ways."""
+    """Two data sets are neighbours if they differ in one person's whole history, in one of these ways.
 
-    ADD_OR_REMOVE_PERSON = "add or remove one person"
-    REPLACE_PERSON = "replace one person by another"
+    The number of people is public in both: a model and its card tell it. So to remove a person is to put an empty
+    history in the place of theirs, which adds a row of zeros to every sum.
+    """
+
+    ADD_OR_REMOVE_PERSON = "one person's history, or an empty one in its place"
+    REPLACE_PERSON = "one person's history, or any other in its place"
 
     @property
     def moves(self) -> int:

@@ -35,16 +35,17 @@ def add_rows(rows: csr_array, bound: int) -> Summed:
     """Add up the rows of a block, with their exact lengths.
 
     Args:
-        rows: int64 [people, dims], no duplicate entries in a row.
+        rows: int64 [people, dims], each coordinate at most once in a row.
         bound: S, in grid units.
 
     Raises:
-        TypeError: if the rows are not int64.
+        TypeError: if the rows are not int64, or a coordinate is out of range or comes twice.
         BoundExceeded: if an entry or a row is longer than the bound. Checked on each entry first, then with a float
             that cannot overflow, then exactly, so that no wrap-around of int64 can hide a long row.
     """
     if rows.dtype != np.int64:
         raise TypeError(f"contributions are int64, got {rows.dtype}")
+    _check_form(rows)
     entries = rows.data
     if entries.size and (entries.max() > bound or entries.min() < -bound):
         raise BoundExceeded(_refusal(bound))
@@ -61,6 +62,15 @@ def add_rows(rows: csr_array, bound: int) -> Summed:
     return summed
 
 
+def _check_form(rows: csr_array) -> None:
+    """Refuse a coordinate that is out of range, or comes twice in a row: its square would be counted in parts."""
+    if rows.indices.size and not 0 <= rows.indices.min() <= rows.indices.max() < rows.shape[1]:
+        raise TypeError("a contribution has a coordinate out of range")
+    # Asked of a fresh matrix: the answer is cached, and the cache may have been set by hand.
+    if not csr_array((rows.data, rows.indices, rows.indptr), shape=rows.shape).has_canonical_format:
+        raise TypeError("contributions must be in canonical form: sorted coordinates, none of them twice")
+
+
 def check_bound(summed: Summed, bound: int) -> None:
     """Refuse the block unless ``sum(q * q) <= bound * bound`` for each person, in integers.
 
@@ -68,6 +78,8 @@ def check_bound(summed: Summed, bound: int) -> None:
         BoundExceeded: for the whole block. The message does not say whose row it was.
     """
     norms = summed.squared_norms
+    if summed.total.dtype != np.int64 or norms.dtype != np.int64 or summed.total.ndim != 1 or norms.ndim != 1:
+        raise TypeError("a sum and its lengths are int64 vectors")  # another shape would reuse noise on broadcasting
     if norms.size and (int(norms.max()) > bound * bound or int(norms.min()) < 0):
         raise BoundExceeded(_refusal(bound))
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from discreet.errors import SettingError
-from discreet.models.base import Model
+from discreet.models.base import Model, State
 from discreet.models.trained import Trained
 from discreet.privacy.disclosure import Add, Spend, add_up, disclose
 from discreet.privacy.guarantee import Guarantee
@@ -52,7 +54,7 @@ def train(
         raise SettingError(f"the plan has {plan.rounds} rounds, the model asks for {model.rounds}; plan for the model")
     state, secure = model.start(), True
     for number, bound in enumerate(plan.bounds):
-        contributions = population.map(partial(model.summed, state=state, bound=bound))
+        contributions = population.map(partial(model.summed, state=_read_only(state), bound=bound))
         released = disclose(contributions, plan, number, spend=spend, add=add, source=source)
         state, secure = model.step(state, released), secure and released.secure
         if progress:
@@ -60,3 +62,11 @@ def train(
     guarantee = Guarantee.of(plan, secure=secure, catalogue_declared=population.catalogue_declared)
     whence = (population.catalogue, population.dataset, population.purpose, len(population))
     return Trained(model, state, plan, guarantee, *whence)
+
+
+def _read_only(state: State) -> State:
+    """Return a copy that a model cannot carry anything about people out in."""
+    copies = {name: np.array(array) for name, array in state.items()}
+    for array in copies.values():
+        array.flags.writeable = False
+    return copies

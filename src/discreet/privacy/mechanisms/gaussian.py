@@ -17,6 +17,7 @@ changed and the proof was not looked at again.
 edge case                behaviour
 =======================  ==========================================================================
 x is not int64           TypeError: a float would void the proof
+x is not a vector        TypeError: broadcasting would use one draw for several coordinates
 x + z leaves int64       cannot happen: |x| < 2^62 is checked by the door, |z| < 2^16
 empty x                  empty result
 test seed                same distribution, not secret; ``Disclosed.secure`` is False
@@ -64,8 +65,8 @@ def add_noise(total: NDArray[np.int64], source: NoiseSource) -> NDArray[np.int64
     Raises:
         TypeError: if ``total`` is not int64.
     """
-    if total.dtype != np.int64:
-        raise TypeError(f"noise is added to int64 alone, got {total.dtype}")
+    if total.dtype != np.int64 or total.ndim != 1:
+        raise TypeError(f"noise is added to int64 vectors alone, got {total.dtype} with {total.ndim} dimensions")
     return total + draw(total.size, source)
 
 
