@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from discreet.cli import app
+from discreet.cli.commands import app
 
 PAGE = Path(__file__).parents[1] / "docs/cli.md"
 HEAD = """# Commands
@@ -31,7 +31,8 @@ def page() -> str:
 
 def helps(command: Any, path: str, parent: typer.Context | None) -> Iterator[tuple[str, str]]:
     """Yield the name and the help of a command and of all below it."""
-    context = typer.Context(command, info_name=path.rsplit(maxsplit=1)[-1], parent=parent, terminal_width=100)
+    name, settings = path.rsplit(maxsplit=1)[-1], command.context_settings
+    context = typer.Context(command, info_name=name, parent=parent, terminal_width=100, **settings)
     yield path, command.get_help(context).strip()
     if isinstance(command, TyperGroup):
         for name, child in command.commands.items():

@@ -45,7 +45,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileNotWritten(f"{target}: cannot be written: {error.strerror}; nothing was changed") from None
+        raise FileNotWritten(f"{target}: cannot be written: {error.strerror}; nothing was changed") from error
 
 
 def sync_folder(folder: Path) -> None:

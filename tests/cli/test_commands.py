@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+import discreet
 from discreet.cli import main
+from discreet.cli.output import say, screen, table
+from discreet.training import fitting
 
 COMMANDS = (
     "",
@@ -32,7 +35,7 @@ COMMANDS = (
     "ledger verify",
     "demo",
 )
-LEFT = {"movielens-100k.parquet", "ledger.db", "model.npz", "model-card.json", "model-card.md", "tradeoff.svg"}
+LEFT = {"tastes.parquet", "ledger.db", "model.npz", "model-card.json", "model-card.md", "tradeoff.svg"}
 
 
 @dataclass
@@ -98,6 +101,15 @@ def test_help(command: str, run: Run) -> None:
         assert name.split(" ")[0] in done.out
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_short_help(command: str, run: Run) -> None:
+    assert run(*command.split(), "-h") == run(*command.split(), "--help")
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == Done(0, f"discreet {discreet.__version__}\n", "")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["divine"], ["train"], ["train", "x.csv"], ["recommend", "m", "--n", "many"], ["data", "check"], ["card", "--no"]],
@@ -115,8 +127,8 @@ def test_a_whole_session(run: Run, csv_file: Path, tmp_path: Path) -> None:
     assert "written to" in run("data", "import", csv_file, "--out", "d.parquet", "--name", "tastes", *purposes).out
     assert "open: tastes/train-recommender, epsilon 4" in run("budget", "open", "d.parquet", "--epsilon", 4).out
     trained = run("train", "d.parquet", "--epsilon", 2, "--out", "model.npz")
-    assert trained.err == ""
-    assert "release tastes-" in trained.out
+    assert trained.err.startswith("release tastes-")
+    assert trained.err.count("\n") == 1
     assert "a coin flip gets 50" in " ".join(trained.out.split())
     shown = run("recommend", "model.npz", "--history", "100,101,nothing", "--n", 5)
     assert "1 of the history's items are not in the catalogue" in shown.out
@@ -131,7 +143,7 @@ def test_a_whole_session(run: Run, csv_file: Path, tmp_path: Path) -> None:
     assert "everything fits" in verified.out
     head = verified.out.split()[-1]
     assert run("ledger", "verify", "--head", head).code == 0
-    (state,) = run("budget", "show", "--json").json
+    (state,) = run("budget", "show", "--json").json["accounts"]
     assert (state["releases"], state["account"]) == (1, "tastes/train-recommender")
     assert not (tmp_path / "more.npz").exists()
 
@@ -203,7 +215,7 @@ class TestTrain:
         missing = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--ledger", "others.db", "--json")
         assert_refused(missing, 1, "no budget is open for tastes/train-recommender")
         assert_refused(run("train", imported, "--epsilon", 1, "--out", model, "--json"), 1, "exists already")
-        (state,) = run("budget", "show", "--json").json
+        (state,) = run("budget", "show", "--json").json["accounts"]
         assert state["releases"] == 1
 
     def test_purposes_and_kinds(self, run: Run, imported: Path, csv_file: Path) -> None:
@@ -223,6 +235,44 @@ class TestTrain:
         again = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--release", "spring", "--json")
         assert first.json == again.json
         assert first.json["release"] == "spring"
+
+    def test_an_empty_release_id(self, run: Run, imported: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 1)
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--release", ""), 1, "release")
+        assert run("budget", "show", "--json").json["releases"] == []
+
+    def test_refusals_name_no_release(self, run: Run, imported: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 1)
+        assert_refused(run("train", imported, "--epsilon", 2, "--out", "m.npz"), 4, "asked")
+
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to")
+    def test_a_folder_that_cannot_be_written_to(self, run: Run, imported: Path) -> None:
+        run("budget", "open", imported, "--epsilon", 1)
+        assert_refused(run("train", imported, "--epsilon", 1, "--out", "/proc/m.npz"), 1, "cannot be written")
+        assert_refused(run("tradeoff", imported, "--out", "/proc/x.svg"), 1, "cannot be written")
+        assert_refused(run("tradeoff", imported, "--out", "missing/x.svg"), 1, "not a folder")
+        assert run("budget", "show", "--json").json["releases"] == []
+
+    def test_a_charged_run_can_be_found_and_repeated(
+        self, run: Run, imported: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        run("budget", "open", imported, "--epsilon", 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(fitting, "train", interrupt)
+            done = run("train", imported, "--epsilon", 1, "--out", "m.npz", "--json")
+        (release,) = run("budget", "show", "--json").json["releases"]
+        name = release["release"]
+        first, second, last = done.err.splitlines()
+        assert (done.code, done.out, last) == (130, "", "interrupted")
+        assert first.startswith(f"release {name} is charged")
+        assert second == f"release {name} is charged: repeat with --release {name}"
+        assert release["state"] == "reserved"
+        assert f"charged, not finished: {name} of tastes/train-recommender" in run("budget", "show").out
+        assert run("train", imported, "--epsilon", 1, "--out", "m.npz", "--release", name).code == 0
+        assert "not finished" not in run("budget", "show").out
 
 
 class TestEvaluateFile:
@@ -309,6 +359,41 @@ class TestBadInput:
         monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"caf\xe9"), "utf-8"))
         assert_refused(run("recommend", model, "--history", "-"), 1, "not UTF-8")
 
+    def test_history_of_lines(self, run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"100\r\n101,102\n\nnothing\n"), "utf-8"))
+        assert run("recommend", model, "--history", "-", "--json").json["unknown"] == 1
+        monkeypatch.setattr(sys, "stdin", None)
+        assert_refused(run("recommend", model, "--history", "-"), 1, "standard input is closed")
+
+    def test_an_empty_list_is_one_line(self, run: Run, model: Path) -> None:
+        done = run("recommend", model, "--history", ",".join(str(item) for item in range(100, 160)))
+        assert "For a history of 60: the list is empty" in done.out
+        assert "rank" not in done.out
+
+    def test_import_never_overwrites(self, run: Run, csv_file: Path, imported: Path) -> None:
+        before = imported.read_bytes()
+        assert_refused(run("data", "import", csv_file, "--out", imported, "--name", "x"), 1, "exists already")
+        assert imported.read_bytes() == before
+        assert_refused(run("data", "import", csv_file, "--out", "n" * 300 + ".parquet"), 1, "too long")
+
+    def test_a_cache_that_is_a_file(self, run: Run, csv_file: Path) -> None:
+        for command in (["data", "fetch"], ["demo", "--out", "made"]):
+            assert_refused(run(*command, "--cache", csv_file), 1, "is a file")
+            assert_refused(run(*command, "--cache", csv_file / "below"), 1, "is a file")
+        assert "tastes: " in run("data", "fetch", "--from", csv_file, "--cache", "cache").out
+
+    def test_nothing_drives_a_terminal(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        shown = table("\x1b[2Jlist", "title")
+        shown.add_row("\x1b]0;owned\x07\u202eplain")
+        shown.add_row("文\u3000字")
+        screen.print(shown)
+        say("\x1b[31mred\nsecond")
+        printed = capsys.readouterr().out
+        assert not set("\x1b\x07\u202e") & set(printed)
+        assert all(text in printed for text in ("�]0;owned��plain", "文 字", "�[2Jlist", "�[31mred\nsecond"))
+        failed = run("data", "check", "\x1b[2J.csv")
+        assert (failed.code, "\x1b" in failed.err) == (1, False)
+
     def test_corrupted_model(self, run: Run, model: Path) -> None:
         content = bytearray(model.read_bytes())
         content[len(content) // 2] ^= 1
@@ -334,6 +419,12 @@ class TestBadInput:
         assert_refused(run("budget", "open", imported, "--epsilon", 1, "--delta", 0.01), 1, "1/300")
         assert_refused(run("budget", "open", imported, "--epsilon", 1, "--until", "someday"), 1, "until")
         assert_refused(run("ledger", "verify", "--head", "x"), 1, "SEQ:HASH")
+        for name in ("n" * 300, "tstes.parquet", "x.csv", "some/tastes"):
+            refused = run("budget", "open", name, "--epsilon", 1, "--delta", 1e-6)
+            assert_refused(refused, 1, "too long" if len(name) == 300 else "no such file")
+        assert_refused(run("budget", "open", imported, "--epsilon", 1, "--purpose", "ads"), 3, "may not be used")
+        assert run("budget", "show", "--json").json["accounts"] == []
+        assert "no budget is open" in run("budget", "show").out
         run("budget", "open", imported, "--epsilon", 1)
         assert run("budget", "open", imported, "--epsilon", 1).code == 0
         assert_refused(run("budget", "open", imported, "--epsilon", 2), 1, "already open")
@@ -366,4 +457,20 @@ class TestDemo:
         (tmp_path / "few.csv").write_text("user_id,item_id\nperson-1,2\n")
         done = run("demo", "--from", "few.csv", "--out", "made", "--cache", "cache")
         assert done.code == 1
+        assert done.err.startswith("error: few.csv: the demo needs at least 10 people with 5 items each")
         assert done.err.count("\n") == 1
+        assert not (tmp_path / "made").exists()
+
+    def test_other_data_has_its_own_names(self, run: Run, csv_file: Path, tmp_path: Path) -> None:
+        done = run("demo", "--from", csv_file, "--out", "made", "--cache", "cache")
+        assert "For an example history" in " ".join(done.out.split())
+        assert "Star Wars" not in done.out
+        csv_file.rename(tmp_path / "shop.csv")
+        assert run("demo", "--from", "shop.csv", "--out", "made", "--cache", "cache").code == 0
+        assert [path.name for path in (tmp_path / "made").glob("*.parquet")] == ["shop.parquet"]
+
+    def test_an_earlier_demo_outlives_a_failed_one(self, run: Run, csv_file: Path, tmp_path: Path) -> None:
+        assert run("demo", "--from", csv_file, "--out", "made", "--cache", "cache").code == 0
+        before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+        assert run("demo", "--from", "no.csv", "--out", "made", "--cache", "cache").code == 1
+        assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == before

@@ -170,7 +170,7 @@ class TestGiven:
             ({"ml-100k/u.data": b""}, "cannot be read"),
             ({"ml-100k/u.data": b"1\t1\n"}, "cannot be read"),
             ({"ml-100k/u.data": b"1\t9\t3\t5\n"}, "not in the catalogue"),
-            ({"ml-100k/u.item": b"1|a\n1|b\n"}, "unique"),
+            ({"ml-100k/u.item": b"1|a\n1|b\n"}, r"ml-100k\.zip: .*unique"),
             ({"ml-100k/u.data": b"0" * 50_000_001}, "more than 50 MB"),
         ],
     )

@@ -480,3 +480,65 @@ except FileNotWritten as error:
 def test_every_refusal_can_be_caught_by_one_name() -> None:
     with pytest.raises(DiscreetError):
         read_interactions({"user_id": [], "item_id": []})
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            (f"{PERSON},tt0001\nbob,tt0002\n", "its first row has 2 columns and may lack a header; add one"),
+            ("alice_smith,tt0001\n", "its first row has 2 columns and may lack a header; add one"),
+            ("alice_smith\n", "its first row has 1 column and may lack a header; add one"),
+            ("alice_smith,title\n", "may lack a header"),
+            ("userId,movieId,Rating\n1,2,3\n", "the columns there are: 'userId', 'movieId', 'Rating'"),
+            ("user_id,thing\na,1\n", "the columns there are: 'user_id', 'thing'"),
+            ("user_id;item_id;x\na;1;1\n", "separated by ';': save it with commas or tabs"),
+            ('"userId";"movieId"\na;1\n', "separated by ';': save it with commas or tabs"),
+            ("user_id\titem_id\na\t1\n", "separated by tabs: save it with commas, or as .tsv"),
+            (" user_id , item_id\na,1\n", "column names have spaces around them"),
+            ("user_id, item_id\na,1\n", "column names have spaces around them"),
+            ("\n \nuser_id,item_id\na,1\n", "begins with a blank line"),
+        ],
+    )
+    def test_says_what_is_wrong_and_no_data(self, text: str, says: str, tmp_path: Path) -> None:
+        message = refusal(csv(tmp_path, text))
+        assert says in message
+        assert "alice_smith" not in message
+        assert "tt0001" not in message
+
+    def test_blank_lines_alone_are_an_empty_file(self, tmp_path: Path) -> None:
+        assert "is empty" in refusal(csv(tmp_path, "\n\n  \n"))
+
+    def test_commas_in_a_tsv(self, tmp_path: Path) -> None:
+        assert "separated by ','" in refusal(csv(tmp_path, "user_id,item_id\na,1\n", "ratings.tsv"))
+
+    def test_endings_in_capitals(self, tmp_path: Path) -> None:
+        data = read_interactions(csv(tmp_path, "user_id,item_id\na,1\n", "R.CSV"))
+        write_interactions(data, tmp_path / "R.PARQUET")
+        assert rows(read_interactions(tmp_path / "R.PARQUET")) == rows(data)
+        assert read_interactions(csv(tmp_path, "user_id\titem_id\na\t1\n", "R.TSV")).count == 1
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        "options",
+        [{"name": 5}, {"purposes": 5}, {"purposes": [1]}, {"purposes": b"a"}, {"catalogue": [1, 2]}, {"catalogue": 5}],
+    )
+    def test_of_another_type(self, options: dict[str, Any]) -> None:
+        with pytest.raises(SettingError, match=next(iter(options))):
+            read_interactions({"user_id": ["a"], "item_id": [1]}, **options)
+
+    def test_a_doubled_column(self) -> None:
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame([["a", 1, 2]], columns=["user_id", "item_id", "item_id"])
+        assert "column 'item_id' is there twice; keep one" in refusal(frame)
+
+
+@pytest.mark.parametrize("sign", ["\x00", "\n", "\x1b", "\x85", "\u2028", "\u202e"])
+def test_control_characters_are_refused(sign: str, tmp_path: Path) -> None:
+    for column in ("user_id", "item_id"):
+        message = refusal({"user_id": ["a", "b"], "item_id": ["x", "y"]} | {column: ["a", f"{PERSON}{sign}"]})
+        assert f"column '{column}', row 2: holds a control character" in message
+    titled = parquet(tmp_path, {"item_id": [1, 2], "title": ["a", f"b{sign}"]})
+    with pytest.raises(DataError, match="column 'title', row 2: holds a control character"):
+        read_catalogue(titled)

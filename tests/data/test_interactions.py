@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Catalogue, Histories, Interactions
@@ -79,13 +80,19 @@ class TestCatalogue:
             {"ids": [1], "titles": ["a", "b"]},
             {"ids": [1], "titles": [2]},
             {"ids": [1], "titles": "a"},
+            {"ids": [1], "titles": ["a\x1b[2J"]},
+            {"ids": ["a\n"], "titles": None},
+            {"ids": ["a\u202eb"], "titles": None},
         ],
     )
     def test_refuses_a_stored_form_that_is_not_one(self, stored: object) -> None:
         with pytest.raises(DataError):
             Catalogue.from_dict(stored)
 
-    @given(st.sets(st.integers(-(2**63), 2**63 - 1), min_size=1) | st.sets(st.text(), min_size=1))
+    @given(
+        st.sets(st.integers(-(2**63), 2**63 - 1), min_size=1)
+        | st.sets(st.text(st.characters(categories=["L", "N", "Zs"]), max_size=9), min_size=1)
+    )
     def test_every_item_is_found_where_it_stands(self, ids: set[Any]) -> None:
         ordered = sorted(ids)
         positions, unknown = Catalogue(tuple(ordered)).positions(ordered)
@@ -157,3 +164,61 @@ def test_describe_counts() -> None:
     assert json.loads(json.dumps(described)) == described
     assert (described["people"], described["items"], described["interactions"]) == (3, 3, 4)
     assert described["density"] == 4 / 9
+
+
+def test_ids_that_look_alike_are_counted() -> None:
+    ids = ["ann", " Ann", "caf\u00e9", "cafe\u0301", "bob"]
+    assert read_interactions({"user_id": ids, "item_id": [1] * 5}).describe()["ids_that_look_alike"] == 4
+    assert read_interactions({"user_id": [1, 2], "item_id": [1, 1]}).describe()["ids_that_look_alike"] == 0
+
+
+@pytest.mark.parametrize("history", [None, 5, 1.5])
+def test_a_history_that_is_no_list(history: Any) -> None:
+    with pytest.raises(SettingError, match="list of item ids"):
+        Catalogue((7,)).positions(history)
+
+
+def histories_of(indices: list[int], people: tuple[Any, ...] = ("ann", "bob"), **parts: Any) -> Histories:
+    data, starts = parts.get("data", np.ones(len(indices), np.int8)), parts.get("starts", [0, 2, 3])
+    matrix = csr_array(np.zeros((2, 3), np.int8))
+    matrix.data, matrix.indices, matrix.indptr = data, np.array(indices, np.int32), np.array(starts, np.int32)
+    matrix.has_canonical_format = True  # a lie in most cases below
+    return Histories(matrix, people, parts.get("last"), Catalogue((1, 2, 3)), "shop", "train-recommender")
+
+
+class TestSoundHistories:
+    def test_sound_ones(self) -> None:
+        assert len(histories_of([0, 2, 1])) == 2
+
+    @pytest.mark.parametrize("people", [("ann", "ann"), (1, "1"), (7, 7)])
+    def test_nobody_is_there_twice(self, people: tuple[Any, ...]) -> None:
+        with pytest.raises(SettingError, match="the same person more than once"):
+            histories_of([0, 2, 1], people)
+        with pytest.raises(SettingError, match="the same person more than once"):
+            histories_of([0, 2, 1]).take(np.array([0, 0]))
+
+    @pytest.mark.parametrize(
+        ("indices", "parts"),
+        [
+            ([0, 0, 1], {}),
+            ([2, 0, 1], {}),
+            ([0, 3, 1], {}),
+            ([0, -1, 1], {}),
+            ([0, 2, 1], {"data": np.array([1, 2, 1], np.int8)}),
+            ([0, 2, 1], {"data": np.ones(3)}),
+            ([0, 2, 1], {"data": np.ones(2, np.int8)}),
+            ([0, 2, 1], {"starts": [0, 2]}),
+            ([0, 2, 1], {"starts": [0, 3, 2]}),
+            ([0, 2, 1], {"starts": [0, 1, 2]}),
+            ([0, 2, 1], {"starts": [1, 2, 3]}),
+        ],
+    )
+    def test_a_matrix_of_anything_but_ones_once_each(self, indices: list[int], parts: dict[str, Any]) -> None:
+        with pytest.raises(SettingError, match="matrix"):
+            histories_of(indices, **parts)
+
+    def test_parts_that_do_not_fit(self) -> None:
+        with pytest.raises(SettingError, match="one row a person"):
+            histories_of([0, 2, 1], ("ann",))
+        with pytest.raises(SettingError, match="one latest item"):
+            histories_of([0, 2, 1], last=np.array([0], np.int32))

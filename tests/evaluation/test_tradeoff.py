@@ -87,6 +87,15 @@ class TestTradeoff:
         with pytest.raises(SettingError, match=names):
             tradeoff(opened, **{"epsilons": [1.0]} | options)
 
+    def test_what_the_recipe_chooses_is_one_run_with_what_is_asked_for_by_name(self, opened: Histories) -> None:
+        told: list[str] = []
+        asked: dict[str, Any] = {"epsilons": [0.3], "kinds": ["popularity", "auto"], "seeds": 2}
+        named, chosen = tradeoff(opened, **asked, progress=told.append)
+        assert (chosen.kind, chosen.model) == ("auto", "popularity")
+        assert named.quality == chosen.quality
+        assert named.odds == chosen.odds
+        assert len(told) == 4
+
     def test_models_made_for_measuring_are_billed_to_nobody(self, opened: Histories) -> None:
         trained = fit_unbilled(opened, 1.0)
         assert trained.release is None

@@ -71,9 +71,9 @@ def test_refusals_advise() -> None:
     assert (ended.account, ended.asked, ended.left, ended.until) == ("movies/train", 5, 0, "2027-01-01T00:00:00Z")
 
 
-@pytest.mark.parametrize("asked", [accounting.cap(1000.0, DELTA) + 1, 2**64, 2**255])
+@pytest.mark.parametrize("asked", [accounting.cap(accounting.MAX_EPSILON, DELTA) + 1, 2**64, 2**255])
 def test_absurd_prices_have_no_epsilon(asked: int) -> None:
-    assert "epsilon above 1,000 asked" in str(refusal(ROW, asked, 0))
+    assert f"epsilon above {accounting.MAX_EPSILON:,.0f} asked" in str(refusal(ROW, asked, 0))
 
 
 def test_nobody_admitted_tells_nothing_of_anybody() -> None:

@@ -249,7 +249,9 @@ def test_campaign_of_kills(folder: Path) -> None:
 def test_full_disk(folder: Path, kibibytes: int) -> None:
     assert start("fill", folder, str(kibibytes)).wait() == 0
     assert (folder / "said").read_text().startswith("LedgerError: ledger.db could not be written; free space")
-    assert "stays reserved" in (folder / "said of the artefact").read_text()
+    assert (
+        "is charged and waits: free space, then run the same command" in (folder / "said of the artefact").read_text()
+    )
     granted = int((folder / "granted").read_text())
     assert granted > 1
     with Ledger(folder / "ledger.db") as ledger:

@@ -120,7 +120,7 @@ def test_refusal_says_all_and_charges_nothing(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("cost", [2**53 + 1, 2**63, 10**40])
 def test_absurd_costs_are_refused_typed(ledger: Ledger, cost: int) -> None:
-    with pytest.raises(BudgetExceeded, match="above 1,000"):
+    with pytest.raises(BudgetExceeded, match=f"above {accounting.MAX_EPSILON:,.0f}"):
         ledger.reserve(TRAIN, cost=cost, release="r", spec=SPEC)
     assert ledger.verify().ok
 
@@ -213,10 +213,10 @@ def test_caps_leave_people_out_across_purposes(capped: Ledger) -> None:
     assert capped.reserve(TRAIN, cost=half, release="1", spec=SPEC, people=["a", "b", 1]).cost == half
     mixed = capped.reserve(TRENDS, cost=half, release="2", spec=SPEC, people=["c", "a", "1", "c", 1])
     assert mixed.admitted is not None
-    assert mixed.admitted.tolist() == [True, False, True, True, False]
+    assert mixed.admitted.tolist() == [True, False, False, True, False]
     again = capped.reserve(TRENDS, cost=half, release="2", spec=SPEC, people=["c", "a", "1", "c", 1])
     assert again.admitted is not None
-    assert again.admitted.tolist() == [True, False, True, True, False]
+    assert again.admitted.tolist() == [True, False, False, True, False]
     spent = {person: capped.person_spent("movies", person) for person in ("a", "b", "c", 1, "1", "nobody")}
     assert spent == {"a": half, "b": half, "c": half, 1: half, "1": half, "nobody": 0}
     with pytest.raises(BudgetExceeded, match="none of the people") as refused:
@@ -282,7 +282,7 @@ def test_arrays_of_ids_are_their_values(capped: Ledger) -> None:
     mixed: Any = [3, np.int64(4), 5, "3"]
     again = capped.reserve(TRENDS, cost=1, release="2", spec=SPEC, people=mixed)
     assert again.admitted is not None
-    assert again.admitted.tolist() == [False, False, True, True]
+    assert again.admitted.tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("people", [[], [1.5], [None], [True], ["a", b"a"]])

@@ -1,7 +1,9 @@
 """Artefacts under their names: once, whole, and only if paid for."""
 
+import errno
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_other_files_are_never_overwritten(ledger: Ledger, tmp_path: Path) -> No
     for name in ("", ".hidden", "a/b", "..", "a\\b"):
         with pytest.raises(SettingError):
             publish(ledger, "r", b"mine", tmp_path, name)
-    with pytest.raises(LedgerError, match=r"cannot be written: No such file.*release r stays reserved"):
+    with pytest.raises(LedgerError, match=r"cannot be written: No such file.*release r is charged and waits"):
         publish(ledger, "r", b"mine", tmp_path / "missing", "model")
     assert publish(ledger, "r", b"mine", tmp_path, "mine").read_bytes() == b"mine"
 
@@ -177,7 +179,7 @@ def test_a_disk_that_fails_after_the_commit(ledger: Ledger, tmp_path: Path, monk
     ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
     with monkeypatch.context() as failing:
         failing.setattr(os, "link", broken)
-        with pytest.raises(LedgerError, match="could not be published; check its folder and disk"):
+        with pytest.raises(LedgerError, match=r"cannot be written: .*release r is charged and waits"):
             publish(ledger, "r", b"mine", tmp_path, "model")
     assert ledger.artefact("r") is not None
     assert publish(ledger, "r", b"computed anew", tmp_path, "model").read_bytes() == b"mine"
@@ -195,3 +197,37 @@ def test_a_busy_ledger_at_the_commit(ledger: Ledger, tmp_path: Path, monkeypatch
     assert not (tmp_path / "model").exists()
     assert publish(ledger, "r", b"second", tmp_path, "model").read_bytes() == b"second"
     assert leftovers(tmp_path) == []
+
+
+def full() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
+@pytest.mark.parametrize("at", ["file", "commit", "link"])
+def test_a_full_disk_is_one_clear_sentence(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_row(*_: object) -> None:
+        raise LedgerError("could not be written") from full()
+
+    ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
+    with monkeypatch.context() as failing:
+        match at:
+            case "file":
+                failing.setattr(os, "fsync", no_space)
+            case "commit":
+                failing.setattr(ledger, "commit", no_row)
+            case _:
+                failing.setattr(os, "link", no_space)
+        with pytest.raises(LedgerError) as refused:
+            publish(ledger, "r", b"mine", tmp_path, "model")
+    assert str(refused.value) == (
+        f"the disk of {tmp_path} is full; release r is charged and waits: free space, then run the same command "
+        "with --release r"
+    )
+    assert publish(ledger, "r", b"mine", tmp_path, "model").exists()

@@ -1,16 +1,21 @@
 """A model file is what was written, or it is refused: nothing in between, whatever happened to its bytes."""
 
+import hashlib
 import io
+import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.data.interactions import Histories
 from discreet.errors import ArtefactError
 from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 
@@ -107,3 +112,65 @@ def test_another_promise_cannot_be_put_into_a_good_archive(tmp_path: Path, conte
     np.savez(tmp_path / "changed.npz", allow_pickle=False, **parts | {"state.counts": parts["state.counts"] + 1})
     with pytest.raises(ArtefactError, match="changed after it was written"):
         Trained.load(tmp_path / "changed.npz")
+
+
+def sealed(content: bytes, was: bytes, wanted: bytes) -> bytes:
+    """Return the file with another header and a seal that fits it: what somebody who means harm would write."""
+    with np.load(io.BytesIO(content)) as archive:
+        parts = {name: archive[name] for name in archive.files}
+    assert was in parts["header"].tobytes()
+    header = parts["header"].tobytes().replace(was, wanted)
+    seal = np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **parts | {"header": np.frombuffer(header, np.uint8), "seal": seal})
+    return file.getvalue()
+
+
+def test_a_promise_that_its_plan_does_not_give(content: bytes) -> None:
+    plan, promise = Trained.from_bytes(content).plan, Trained.from_bytes(content).guarantee
+    units, delta = b'"units":%d' % plan.cost, b'"delta":%s' % rfc8785.dumps(plan.delta)
+    assert Trained.from_bytes(sealed(content, units, units)).guarantee == promise
+    for was, wanted in (
+        (units, b'"units":1'),
+        (units, b'"units":null'),
+        (b'"catalogue_declared":false,' + delta, b'"catalogue_declared":false,"delta":1e-9'),
+        (b'"guarantee":{"adjacency":"', b'"guarantee":{"adjacency":"nobody, '),
+    ):
+        with pytest.raises(ArtefactError, match="not that of its plan"):
+            Trained.from_bytes(sealed(content, was, wanted))
+
+
+@pytest.mark.parametrize("how", ["packed", "named", "many", "lying"])
+def test_archives_that_would_unpack_to_more_than_they_are(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if how == "packed" else zipfile.ZIP_STORED) as archive:
+        if how == "packed":
+            with archive.open("header.npy", "w", force_zip64=True) as member:
+                for _ in range(200):
+                    member.write(bytes(1 << 20))
+        elif how == "many":
+            for number in range(65):
+                archive.writestr(f"{number}.npy", b"")
+        else:
+            archive.writestr("header.txt" if how == "named" else "header.npy", bytes(100))
+    bomb = file.getvalue()
+    if how == "lying":
+        at = bomb.index(b"PK\x01\x02") + 24
+        bomb = bomb[:at] + (1 << 30).to_bytes(4, "little") + bomb[at + 4 :]
+    assert len(bomb) < 1 << 20
+    monkeypatch.setattr(np, "load", None)  # to be called would be a TypeError, and reported as one
+    with pytest.raises(ArtefactError, match="packed or strange"):
+        Trained.from_bytes(bomb)
+
+
+def test_not_billed_is_said(histories: Histories, content: bytes) -> None:
+    trained = Trained.from_bytes(content)
+    assert "NOT BILLED" in repr(trained)
+    assert card(trained)["billing"] == "not billed: made outside a ledger"
+    assert "# Model (not billed: made outside a ledger)" in card_markdown(card(trained))
+    billed = trained.billed_as("spring")
+    assert "BILLED" not in repr(billed)
+    assert card(billed)["billing"] == "billed"
+    assert card_markdown(card(billed)).startswith("# Model spring\n")
+    assert "BILLED" not in repr(fit_unbilled(histories, math.inf))
+    assert card(fit_unbilled(histories, math.inf))["billing"] == "nothing to bill"

@@ -114,7 +114,7 @@ def test_two_processes_with_one_release(folder: Path, account: Account) -> None:
 
 def test_full_disk(folder: Path, account: Account) -> None:
     assert start("full", folder).wait() == 0
-    assert "release release stays reserved" in (folder / "said").read_text()
+    assert "release release is charged and waits" in (folder / "said").read_text()
     assert not (folder / "release.npz").exists()
     with Ledger(folder / "ledger.db", create=False) as ledger:
         assert ledger.verify().ok

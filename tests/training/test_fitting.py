@@ -14,6 +14,7 @@ from discreet.errors import (
     AccountMissing,
     BoundExceeded,
     BudgetExceeded,
+    LedgerError,
     PurposeNotAllowed,
     ReleaseConflict,
     SettingError,
@@ -188,6 +189,78 @@ class TestRefusal:
         assert not (tmp_path / "model.npz").exists()
         assert spent(book, account) > 0
         assert [release.state for release in book.releases()] == ["reserved"]
+
+
+WRONG: list[dict[str, Any]] = [
+    *[{"epsilon": value} for value in ("1", None, True, 1j, 10**400)],
+    *[{"delta": value} for value in ("x", True, [1e-6])],
+    *[{"epsilon": math.inf, "delta": value} for value in ("x", 0.0, 0.5, math.nan)],
+    *[{"ledger": value} for value in (5, True, b"ledger.db", "n" * 300)],
+    *[{"out": value} for value in (5, True, b"model.npz", "", "é" * 200, "n" * 300 + "/m.npz")],
+    *[{"release": value} for value in (5, "", True)],
+    *[{"data": value} for value in (None, "ratings.parquet", [[1, 2]])],
+    *[{name: 5} for name in ("purpose", "kind")],
+    *[{name: ["auto"]} for name in ("purpose", "kind")],
+]
+
+
+class TestWrongTypes:
+    @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: "-".join(map(repr, wrong.items()))[:60])
+    def test_are_refused_before_anything_is_charged(
+        self, wrong: dict[str, Any], data: Interactions, book: Ledger, account: Account, tmp_path: Path
+    ) -> None:
+        options: dict[str, Any] = {"data": data, "epsilon": 1.0, "ledger": book} | wrong
+        with untouched(book, account, tmp_path), pytest.raises(SettingError) as refused:
+            fit(options.pop("data"), **options)
+        assert "\n" not in str(refused.value)
+
+    @pytest.mark.parametrize("epsilon", [np.float32(1.0), np.int64(1), 1])
+    def test_numbers_of_other_kinds_are_numbers(self, epsilon: Any, data: Interactions, book: Ledger) -> None:
+        assert fit(data, epsilon=epsilon, ledger=book).guarantee.private
+
+    @pytest.mark.parametrize("n", [2.5, "3", True, None])
+    def test_length_of_a_list(self, n: Any, data: Interactions) -> None:
+        with pytest.raises(SettingError, match="n must be a whole number"):
+            fit(data, epsilon=math.inf, kind="popularity").recommend([100], n)
+
+    @pytest.mark.parametrize("history", [50, None, 2.5, "100"])
+    def test_history(self, history: Any, data: Interactions) -> None:
+        with pytest.raises(SettingError, match="a history is a list of item ids"):
+            fit(data, epsilon=math.inf, kind="popularity").recommend(history)
+
+
+class TestReserved:
+    def test_is_told_once_it_is_charged_and_before_anything_is_computed(
+        self, data: Interactions, book: Ledger, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[tuple[str, int]] = []
+        monkeypatch.setattr(fitting, "train", None)
+        with pytest.raises(TypeError):
+            fit(data, epsilon=1.0, ledger=book, reserved=lambda release: told.append((release, spent(book, account))))
+        assert told == [(book.releases()[0].release, spent(book, account))]
+        assert spent(book, account) > 0
+
+    def test_is_not_told_of_a_refusal(self, data: Interactions, book: Ledger) -> None:
+        told: list[str] = []
+        with pytest.raises(BudgetExceeded):
+            fit(data, epsilon=20.0, ledger=book, reserved=told.append)
+        fit(data, epsilon=math.inf, reserved=told.append)
+        assert told == []
+
+    def test_a_name_that_is_taken_meanwhile(
+        self, data: Interactions, book: Ledger, account: Account, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "model.npz"
+        with pytest.raises(LedgerError, match="--release spring --out OTHER"):
+            fit(data, epsilon=1.0, ledger=book, release="spring", out=out, reserved=lambda _: _take(out))
+        once = spent(book, account)
+        fit(data, epsilon=1.0, ledger=book, release="spring", out=tmp_path / "other.npz")
+        assert spent(book, account) == once
+        assert out.read_bytes() == b"mine"
+
+
+def _take(out: Path) -> None:
+    out.write_bytes(b"mine")
 
 
 class TestPersonsOwnCaps:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discreet.cli.data import there
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ ledger = typer.Typer(no_args_is_help=True)
 LedgerFile = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
 PURPOSE = "train-recommender"
 DEFAULT_LEDGER = Path("ledger.db")
+COLUMNS = ("epsilon", "delta", "spent", "left", "used", "releases", "until")
+WIDEST = 10_000
+FILES = (".parquet", ".csv", ".tsv", ".txt")
 
 
 @budget.command("open")
@@ -38,7 +42,7 @@ def open_(
     """Open a budget, once. It is never reset, and what is spent is never given back."""
     from discreet.governance.ledger import Account, Ledger
 
-    name, agreed = _name_and_delta(dataset, delta)
+    name, agreed = _name_and_delta(dataset, delta, purpose)
     with Ledger(ledger) as book:
         state = book.open_budget(
             Account(name, purpose), epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until
@@ -48,15 +52,19 @@ def open_(
 
 @budget.command()
 def show(ledger: LedgerFile = DEFAULT_LEDGER, as_json: Json = False) -> None:
-    """Show each budget and what is left of it."""
+    """Show each budget, what is left of it, and releases that were charged but not finished."""
     from discreet.governance.ledger import Ledger
 
     with Ledger(ledger, create=False) as book:
-        states = book.accounts()
+        states, releases = book.accounts(), book.releases()
     if as_json:
-        say_json([state.to_dict() for state in states])
-    else:
-        show_budgets(states)
+        found = {"accounts": [state.to_dict() for state in states], "releases": [made.to_dict() for made in releases]}
+        say_json(found)
+        return
+    show_budgets(states)
+    for made in releases:
+        if made.state == "reserved":
+            say(f"charged, not finished: {made.release} of {made.account}; repeat it with --release {made.release}")
 
 
 @ledger.command()
@@ -86,37 +94,61 @@ def verify(
 
 def show_budgets(states: list[AccountState]) -> None:
     """Print a table of budgets. Percentages are of units of mu^2, which add up; epsilons do not."""
-    shown = table("Budgets", "account", "epsilon", "delta", "spent", "left", "used", "releases", "until")
+    if not states:
+        say("no budget is open: open one with `discreet budget open`")
+        return
+    shown = table("Budgets", "account", *COLUMNS)
     for state in states:
-        from discreet.privacy.accounting import epsilon_of
-
-        shown.add_row(
-            str(state.account),
-            f"{state.epsilon:g}",
-            f"{state.delta:.3g}",
-            f"{state.epsilon_spent:.3f}",
-            f"{epsilon_of(state.left, state.delta):.3f}",
-            f"{state.spent / state.cap:.0%}",
-            str(state.releases),
-            state.until or "no end",
-        )
-    screen.print(shown)
+        shown.add_row(str(state.account), *_cells(state))
+    if screen.measure(shown, options=screen.options.update(width=WIDEST)).maximum <= screen.width:
+        screen.print(shown)
+        return
+    for state in states:  # too narrow for a table of all: an account's name is never broken in two
+        say(str(state.account), "bold")
+        alone = table("", *COLUMNS)
+        alone.add_row(*_cells(state))
+        screen.print(alone)
 
 
-def _name_and_delta(dataset: str, delta: float | None) -> tuple[str, float]:
+def _cells(state: AccountState) -> list[str]:
+    from discreet.privacy.accounting import epsilon_of
+
+    return [
+        f"{state.epsilon:g}",
+        f"{state.delta:.3g}",
+        f"{state.epsilon_spent:.3f}",
+        f"{epsilon_of(state.left, state.delta):.3f}",
+        f"{state.spent / state.cap:.0%}",
+        str(state.releases),
+        state.until or "no end",
+    ]
+
+
+def _name_and_delta(dataset: str, delta: float | None, purpose: str) -> tuple[str, float]:
     from discreet.errors import SettingError
     from discreet.privacy.accounting import check_delta, default_delta
 
-    if not Path(dataset).is_file():
+    if not _is_file(dataset):
         if delta is None:
             raise SettingError(f"{dataset} is a name, not a file: give --delta, below one over the number of people")
         return dataset, delta
     from discreet.data.intake import read_interactions
 
     data = read_interactions(Path(dataset))
+    data.opened_for(purpose)  # a budget for what the data may not be used for could never be spent
     if delta is not None:
         check_delta(delta, data.people)
-    return data.name, delta or default_delta(data.people)
+    return data.name, default_delta(data.people) if delta is None else delta
+
+
+def _is_file(dataset: str) -> bool:
+    from discreet.errors import SettingError
+
+    if there(Path(dataset)):
+        return Path(dataset).is_file()
+    if "/" in dataset or dataset.endswith(FILES):
+        raise SettingError(f"{dataset}: no such file; give the file of a data set, or a name without '/' or ending")
+    return False
 
 
 def _head(text: str | None) -> Head | None:

@@ -30,11 +30,12 @@ def fetch(
     """Obtain a public data set, check it, and keep it in the cache."""
     from discreet.data.datasets import TERMS, fetch
 
+    check_cache(cache)
     path = fetch(dataset, source=source, cache=cache, progress=None if as_json else say)
     if as_json:
-        say_json({"dataset": dataset, "path": str(path)})
+        say_json({"dataset": path.stem, "path": str(path)})
     else:
-        say(f"{dataset}: {path}")
+        say(f"{path.stem}: {path}")
         if source is None:
             say(TERMS, style="dim")
 
@@ -69,13 +70,45 @@ def import_(
     """Check a file and write it as a data set: only what models use is kept, with its name and its purposes."""
     from discreet.data.intake import read_interactions
     from discreet.data.store import write_interactions
+    from discreet.errors import SettingError
 
+    if there(out):
+        raise SettingError(f"{out} exists already; data sets are never overwritten, give another name")
     chosen: dict[str, Any] = {"purposes": purpose} if purpose else {}
     data = read_interactions(source, name=name, user=user, item=item, catalogue=items, **chosen)
     write_interactions(data, out)
     _show(data, as_json)
     if not as_json:
         say(f"written to {out}")
+
+
+def check_cache(cache: Path | None) -> None:
+    """Refuse a cache that is, or lies below, a file: before anything is downloaded."""
+    from discreet.errors import SettingError
+
+    if cache is None:
+        return
+    nearest = next((folder for folder in (cache, *cache.parents) if there(folder)), cache)
+    if there(nearest) and not nearest.is_dir():
+        raise SettingError(f"{nearest} is a file, so downloads cannot be kept in it; name a folder with --cache")
+
+
+def there(path: Path) -> bool:
+    """Return whether there is such a file or folder.
+
+    Raises:
+        SettingError: there can be none, since its name is too long or the like.
+    """
+    from discreet.errors import SettingError
+
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds a null character"
+        raise SettingError(f"a path cannot be used: {why}; give another name") from None
+    return True
 
 
 def _show(data: Interactions, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from discreet.cli.budgets import show_budgets
+from discreet.cli.data import check_cache, there
 from discreet.cli.models import show_slate, tradeoff_table
 from discreet.cli.output import progress, say, screen
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 BUDGET, PRICE, TOO_MUCH = 2.0, 1.0, 1.9
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, math.inf)
 HELD_OUT, SEEDS = 140, 3
+LEAST_PEOPLE, LEAST_HISTORY = 10, 5
 EXAMPLE = (50, 181, 172, 174, 210, 176)
 """Star Wars, Return of the Jedi, The Empire Strikes Back, two of Indiana Jones, Aliens: nobody's history."""
 
 MARK = ".made-by-discreet-demo"
 """Without it a folder is somebody's own, and its ledger is not ours to delete."""
 
-MADE = ("movielens-100k.parquet", "ledger.db", "ledger.db-wal", "ledger.db-shm", "model.npz", "model-card.json")
+MOVIES = "movielens-100k"
+MADE = (f"{MOVIES}.parquet", "ledger.db", "ledger.db-wal", "ledger.db-shm", "model.npz", "model-card.json")
 MADE_TOO = ("model-card.md", "tradeoff.svg", "tradeoff.json")
 
 
@@ -46,9 +49,12 @@ def demo(
     from discreet.privacy.accounting import default_delta
     from discreet.training.fitting import PURPOSE
 
-    _prepare(out)
-    data = _imported(out, source, cache)
-    split = hold_out_people(data.opened_for(PURPOSE), min(HELD_OUT, data.people // 5), seed=0)
+    _check_folder(out)
+    data = _obtained(source, cache)
+    held_out = _held_out(data, source)
+    _prepare(out, data)
+    _imported(data, out)
+    split = hold_out_people(data.opened_for(PURPOSE), held_out, seed=0)
     account = Account(data.name, PURPOSE)
     with Ledger(out / "ledger.db") as book:
         _step(f"3. A budget: epsilon {BUDGET:g} for {account}, never reset")
@@ -56,41 +62,76 @@ def demo(
         trained = _trained(split, book, out)
         _refused(split, book)
         quality = _measured(trained, split)
-        rows = _curve(data, out)
+        rows = _curve(data, out, held_out)
         _cards(trained, quality, out)
         _last_screen(rows, trained, book, out)
 
 
-def _prepare(out: Path) -> None:
+def _check_folder(out: Path) -> None:
     from discreet.errors import SettingError
+
+    if not there(out):
+        return
+    if not out.is_dir() or any(path.name not in _known(out) for path in out.iterdir()):
+        raise SettingError(f"{out} holds something that is not this demo's; name another folder with --out")
+    if any(out.iterdir()) and not (out / MARK).exists():
+        raise SettingError(f"{out} was not made by this demo, which would delete its ledger; name another with --out")
+
+
+def _known(out: Path) -> set[str]:
+    """Return the names that an earlier demo may have left: the last line of its mark is that of its data."""
+    mark = out / MARK
+    told = mark.read_text(errors="replace").splitlines()[1:2] if mark.is_file() else []
+    return {MARK, *MADE, *MADE_TOO, *[name for name in told if name.endswith(".parquet") and "/" not in name]}
+
+
+def _prepare(out: Path, data: Interactions) -> None:
     from discreet.files import write_bytes, writing
 
-    known = {MARK, *MADE, *MADE_TOO}
-    if out.exists() and (not out.is_dir() or any(path.name not in known for path in out.iterdir())):
-        raise SettingError(f"{out} holds something that is not this demo's; name another folder with --out")
-    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
-        raise SettingError(f"{out} was not made by this demo, which would delete its ledger; name another with --out")
     with writing(out / MARK):
         out.mkdir(parents=True, exist_ok=True)
-    for name in known:
-        (out / name).unlink(missing_ok=True)
-    write_bytes(out / MARK, b"Made by `discreet demo`, which may delete what it left here.\n")
+    for name in _known(out):
+        with writing(out / name):
+            (out / name).unlink(missing_ok=True)
+    told = f"Made by `discreet demo`, which may delete what it left here.\n{data.name}.parquet\n"
+    write_bytes(out / MARK, told.encode())
 
 
-def _imported(out: Path, source: Path | None, cache: Path | None) -> Interactions:
+def _obtained(source: Path | None, cache: Path | None) -> Interactions:
     from discreet.data.datasets import TERMS, fetch
     from discreet.data.intake import read_interactions
-    from discreet.data.store import write_interactions
 
+    check_cache(cache)
     _step(f"1. Real people's ratings: {source or 'MovieLens-100K'}")
     data = read_interactions(fetch("movielens-100k", source=source, cache=cache, progress=say))
-    if data.name == "movielens-100k":
+    if data.name == MOVIES:
         say(TERMS, "dim")
+    return data
+
+
+def _held_out(data: Interactions, source: Path | None) -> int:
+    """Return how many people to measure on."""
+    import numpy as np
+
+    from discreet.errors import SettingError
+    from discreet.evaluation.tradeoff import PURPOSE
+
+    able = int((np.diff(data.opened_for(PURPOSE).matrix.indptr) >= LEAST_HISTORY).sum())
+    if able < LEAST_PEOPLE:
+        raise SettingError(
+            f"{source or data.name}: the demo needs at least {LEAST_PEOPLE} people with {LEAST_HISTORY} items each; "
+            "give it more data with --from"
+        )
+    return min(HELD_OUT, data.people // 5, able)
+
+
+def _imported(data: Interactions, out: Path) -> None:
+    from discreet.data.store import write_interactions
+
     _step("2. Checked and imported")
-    write_interactions(data, out / "movielens-100k.parquet")
+    write_interactions(data, out / f"{data.name}.parquet")
     say(f"{data.people:,} people, {data.items:,} items, {data.count:,} interactions; may be used for:")
     say(f"  {', '.join(sorted(data.purposes))}")
-    return data
 
 
 def _trained(split: Split, book: Ledger, out: Path) -> Trained:
@@ -132,13 +173,12 @@ def _measured(trained: Trained, split: Split) -> dict[str, float]:
     return found
 
 
-def _curve(data: Interactions, out: Path) -> list[Row]:
+def _curve(data: Interactions, out: Path, held_out: int) -> list[Row]:
     from discreet.evaluation.charts import draw_tradeoff
     from discreet.evaluation.tradeoff import PURPOSE, steps, tradeoff
     from discreet.files import write_bytes
 
     histories = data.opened_for(PURPOSE)
-    held_out = min(HELD_OUT, data.people // 5)
     with progress() as bars:
         bar = bars.add_task("measuring", total=steps(EPSILONS, ("popularity", "auto"), SEEDS) + SEEDS)
 
@@ -180,9 +220,17 @@ def _last_screen(rows: list[Row], trained: Trained, book: Ledger, out: Path) -> 
     found = book.verify(artefacts=out)
     found.require()
     say(f"ledger: {found.rows} journal rows replayed, everything fits\n")
-    show_slate(trained.recommend(EXAMPLE, 10), "For someone who watched Star Wars, Indiana Jones and Aliens")
-    left = sorted(path.name for path in out.iterdir() if path.name in {*MADE, *MADE_TOO} and ".db-" not in path.name)
+    _example(trained)
+    left = sorted(path.name for path in out.iterdir() if path.name != MARK and ".db-" not in path.name)
     say(f"Left in {out}/: {', '.join(left)}")
+
+
+def _example(trained: Trained) -> None:
+    if trained.dataset == MOVIES:
+        show_slate(trained.recommend(EXAMPLE, 10), "For someone who watched Star Wars, Indiana Jones and Aliens")
+    else:
+        liked = trained.recommend([], len(EXAMPLE)).items
+        show_slate(trained.recommend(liked, 10), "For an example history")
 
 
 def _step(text: str) -> None:

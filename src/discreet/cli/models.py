@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
-import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
-from discreet.cli.output import Json, progress, say, say_json, screen, table
+from discreet.cli.output import Json, note, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from discreet.data.interactions import Histories
+    from discreet.data.interactions import Histories, Interactions
     from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
     from discreet.models.recipe import Kind
@@ -50,31 +50,43 @@ def train(
     from discreet.data.intake import read_interactions
     from discreet.governance.ledger import Ledger
     from discreet.models.card import card
-    from discreet.training.fitting import fit
 
     interactions = read_interactions(data)
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
-        release = release or f"{interactions.name}-{uuid.uuid4().hex[:12]}"
-        if book and not as_json:
-            say(f"release {release}: if this run is cut off, repeat it with --release, at no further charge", "dim")
-        bars = stack.enter_context(progress())
-        bar = bars.add_task("training", total=None)
-        trained = fit(
-            interactions,
-            epsilon=epsilon,
-            ledger=book,
-            kind=cast("Kind", model),
-            purpose=purpose,
-            release=release,
-            out=out,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
-        )
+        asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
+        trained = _trained(interactions, asked | {"release": release})
     if as_json:
         say_json(card(trained))
         return
     say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
     say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
+
+
+def _trained(interactions: Interactions, asked: dict[str, Any]) -> Trained:
+    """Train with bars, and say under which id, as soon as something is charged."""
+    from discreet.training.fitting import fit
+
+    charged: list[str] = []
+
+    def tell(release: str) -> None:
+        charged.append(release)
+        note(
+            f"release {release} is charged: if this run fails, repeat it with --release {release}, at no further charge"
+        )
+
+    try:
+        with progress() as bars:
+            bar = bars.add_task("training", total=None)
+
+            def step(done: int, total: int) -> None:
+                bars.update(bar, completed=done, total=total)
+
+            return fit(interactions, **asked, progress=step, reserved=tell)
+    except KeyboardInterrupt:
+        for release in charged:
+            note(f"release {release} is charged: repeat with --release {release}")
+        raise
 
 
 def evaluate(
@@ -114,9 +126,11 @@ def tradeoff(
 ) -> None:
     """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
     from discreet.evaluation.charts import chart_format, draw_tradeoff
+    from discreet.training.fitting import check_place
 
     if out:
         chart_format(out)
+        check_place(out)
     rows = _rows(
         _opened(data), epsilon or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf], model or ["popularity", "auto"], seeds, protocol
     )
@@ -130,7 +144,7 @@ def tradeoff(
 def recommend(
     file: ModelFile,
     history: Annotated[
-        str, typer.Option("--history", help="Item ids, separated by commas; - reads them from standard input.")
+        str, typer.Option("--history", help="Item ids, separated by commas or lines; - reads standard input.")
     ] = "",
     n: Annotated[int, typer.Option("--n", help="Length of the list.")] = 10,
     on_device: Annotated[
@@ -143,7 +157,7 @@ def recommend(
     from discreet.inference.plain import Plain
     from discreet.models.trained import Trained
 
-    items = [part.strip() for part in (_typed() if history == "-" else history).split(",") if part.strip()]
+    items = [part.strip() for part in re.split(r"[,\r\n]", _typed() if history == "-" else history) if part.strip()]
     trained = Trained.load(file)
     slate: Slate
     if on_device:
@@ -177,6 +191,9 @@ def card(file: ModelFile, as_json: Json = False) -> None:
 
 def show_slate(slate: Slate, title: str) -> None:
     """Print a list."""
+    if not len(slate):
+        say(f"{title}: the list is empty, since no item is left that is not in the history")
+        return
     shown = table(title, "rank", "item", "title")
     shown.columns[2].justify = "left"
     for row in slate.to_dicts():
@@ -211,12 +228,16 @@ def _opened(data: Path) -> Histories:
 
 
 def _typed() -> str:
-    from discreet.errors import DataError
+    from discreet.errors import DataError, SettingError
 
+    if vars(sys)["stdin"] is None:
+        raise SettingError("standard input is closed: give the items after --history")
     try:
         return sys.stdin.read()
     except UnicodeDecodeError:
         raise DataError("standard input: is not UTF-8") from None
+    except (OSError, ValueError):
+        raise SettingError("standard input cannot be read: give the items after --history") from None
 
 
 def _measured(file: Path, histories: Histories, protocol: str) -> tuple[Trained, dict[str, float]]:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import polars as pl
 
+from discreet.data.interactions import CONTROL
 from discreet.errors import DataError
 
 
@@ -26,6 +27,7 @@ def ids(column: pl.Series, source: str) -> pl.Series:
     _refuse(column.is_null(), column.name, source, "has no id; every row needs one")
     if column.dtype == pl.String:
         _refuse(column == "", column.name, source, "has an empty id; every row needs one")
+        _refuse_control(column, source)
     return column
 
 
@@ -63,7 +65,9 @@ def titles(column: pl.Series, source: str) -> pl.Series:
     """Titles as String, empty where there is none. Raises DataError if they are not text."""
     if column.dtype not in (pl.String, pl.Null):
         _refuse_type(column, source, "titles are text")
-    return column.cast(pl.String).fill_null("")
+    column = column.cast(pl.String).fill_null("")
+    _refuse_control(column, source)
+    return column
 
 
 def _whole(column: pl.Series, source: str) -> pl.Series:
@@ -96,6 +100,10 @@ def _refuse(bad: pl.Series, column: str, source: str, why: str) -> None:
     first = bad.arg_max() if bad.any() else None
     if first is not None:
         raise DataError(f"{source}: column {column!r}, row {first + 1}: {why}")
+
+
+def _refuse_control(column: pl.Series, source: str) -> None:
+    _refuse(column.str.contains(CONTROL), column.name, source, "holds a control character; leave it out")
 
 
 def _refuse_type(column: pl.Series, source: str, why: str) -> NoReturn:

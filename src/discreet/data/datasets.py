@@ -142,7 +142,7 @@ def _unavailable(dataset: str, why: str) -> DatasetUnavailable:
 
 
 def _given(dataset: str, source: Path) -> Interactions:
-    if source.suffix == ".zip":
+    if source.suffix.lower() == ".zip":
         return _from_official(dataset, source)
     return read_interactions(source, purposes=PURPOSES)
 
@@ -164,7 +164,11 @@ def _from_official(dataset: str, path: Path) -> Interactions:
     columns = ["user_id", "item_id", "rating", "timestamp"]
     events = _bare(path, members["ml-100k/u.data"], "\t", columns)
     titles = members["ml-100k/u.item"].decode("latin-1").encode()
-    return _movielens(dataset, events, _bare(path, titles, "|", ["item_id", "title"]))
+    items = _bare(path, titles, "|", ["item_id", "title"])
+    try:
+        return _movielens(dataset, events, items)
+    except DataError as error:  # speaks of a data frame, or of a catalogue
+        raise DataError(f"{path}: {error}; download ml-100k.zip again") from None
 
 
 def _bare(path: Path, content: bytes, separator: str, names: list[str]) -> pl.DataFrame:

@@ -55,18 +55,27 @@ def read_interactions(
 
     Raises:
         DataError: the source cannot be used; one line says where and what to do.
-        SettingError: a name is empty, too long, holds "/" or control characters, or contradicts the file's own.
+        SettingError: a name is empty, too long, holds "/" or control characters, or contradicts the file's own; an
+            argument is of another type.
         PurposeNotAllowed: the file does not carry one of ``purposes``.
     """
     table = table_of(source)
     passport = passport_of(table) if isinstance(table, ParquetTable) else None
-    declared = read_catalogue(catalogue) if isinstance(catalogue, str | Path) else catalogue
+    declared = _declared(catalogue)
     if passport is None:
         passport = _issued(source, name, purposes, declared)
     else:
         passport = _narrowed(passport, name, purposes, declared)
     events = _events(table, user, item)
     return _assembled(events, passport, table.label)
+
+
+def _declared(catalogue: object) -> Catalogue | None:
+    if isinstance(catalogue, str | Path):
+        return read_catalogue(catalogue)
+    if catalogue is None or isinstance(catalogue, Catalogue):
+        return catalogue
+    raise SettingError(f"catalogue: give a Catalogue, or the path of a file, not {type(catalogue).__name__}")
 
 
 def read_catalogue(path: str | Path) -> Catalogue:
@@ -76,7 +85,7 @@ def read_catalogue(path: str | Path) -> Catalogue:
         DataError: the file cannot be used, or names an item twice.
     """
     table = table_of(path)
-    _require(table, "item_id")
+    _require(table, "item_id", ("item_id",))
     titled = "title" in table.names
     frame = table.columns(["item_id", "title"] if titled else ["item_id"])
     if frame.is_empty():
@@ -109,8 +118,10 @@ def _narrowed(
     return Passport(passport.name, wanted, passport.catalogue, passport.declared, passport.intake)
 
 
-def _purposes(purposes: Iterable[str]) -> frozenset[str]:
+def _purposes(purposes: object) -> frozenset[str]:
     one = [purposes] if isinstance(purposes, str) else purposes
+    if not isinstance(one, Iterable):
+        raise SettingError(f"purposes: give a list of texts, not {type(one).__name__}")
     checked = frozenset(checked_name(purpose, "purposes") for purpose in one)
     if not checked:
         raise SettingError("purposes: name at least one; data without a purpose cannot be used")
@@ -131,7 +142,9 @@ def _events(table: Table, user: str, item: str) -> _Events:
     if user == item:
         raise SettingError("user and item name the same column")
     for argument, column in (("user", user), ("item", item)):
-        _require(table, column, f" (if it has another name, say {argument}=, on the command line --{argument})")
+        _require(
+            table, column, (user, item), f" (if it has another name, say {argument}=, on the command line --{argument})"
+        )
     weight, time = _spare(table, _WEIGHTS, user, item), _spare(table, ("timestamp",), user, item)
     wanted = [name for name in (user, item, weight, time) if name is not None]
     frame = table.columns(wanted)
@@ -147,9 +160,9 @@ def _events(table: Table, user: str, item: str) -> _Events:
     return _Events(people.filter(counts), items.filter(counts), times, intake)
 
 
-def _require(table: Table, column: str, hint: str = "") -> None:
+def _require(table: Table, column: str, wanted: tuple[str, ...], hint: str = "") -> None:
     if column not in table.names:
-        raise DataError(f"{table.label}: no column {column!r}{hint}; {table.listing()}")
+        raise DataError(f"{table.label}: no column {column!r}{hint}; {table.listing(wanted)}")
 
 
 def _spare(table: Table, names: tuple[str, ...], *taken: str) -> str | None:

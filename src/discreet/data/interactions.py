@@ -7,6 +7,7 @@ The :class:`Catalogue` is the public side: the items there are, whoever chose th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from numbers import Integral
 from typing import TypeAlias, cast
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -27,8 +29,14 @@ Ids: TypeAlias = tuple[str, ...] | tuple[int, ...]
 _LONGEST_NAME = 200  # characters; a data set's name and a purpose together name an account
 
 
-def checked_name(name: str, what: str = "name") -> str:
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
+"""What would break a line, or turn the order of what is shown on it: in no id and no title."""
+
+
+def checked_name(name: object, what: str = "name") -> str:
     """Return ``name`` if it can be half of an account's name; raise SettingError otherwise."""
+    if not isinstance(name, str):
+        raise SettingError(f"{what}: must be text, not {type(name).__name__}")
     if not name or len(name) > _LONGEST_NAME or "/" in name or not name.isprintable():
         raise SettingError(f"{what}: must have 1 to {_LONGEST_NAME} printable characters and no '/'")
     return name
@@ -43,7 +51,8 @@ class Catalogue:
         titles: one title an item, or None. An empty title means that the item has none.
 
     Raises:
-        DataError: the ids are mixed, unsorted, repeated or absent, or titles and ids differ in number.
+        DataError: the ids are mixed, unsorted, repeated or absent; titles and ids differ in number; or one of them
+            holds a control character.
     """
 
     ids: Ids
@@ -59,6 +68,9 @@ class Catalogue:
             raise DataError("the catalogue's ids must be ascending and unique")
         if self.titles is not None and len(self.titles) != len(self.ids):
             raise DataError(f"the catalogue has {len(self.ids)} ids but {len(self.titles)} titles")
+        for what, texts in (("ids", self.ids), ("titles", self.titles or ())):
+            if re.search(CONTROL, "".join(map(str, texts))):
+                raise DataError(f"the catalogue's {what} hold a control character; leave it out")
 
     def __len__(self) -> int:
         """How many items there are."""
@@ -85,6 +97,8 @@ class Catalogue:
         """
         if isinstance(history, str | bytes):
             raise SettingError("a history is a list of item ids, not one string")
+        if not _can_be_iterated(history):
+            raise SettingError(f"a history is a list of item ids, not {type(history).__name__}")
         wanted = {_id_text(item) for item in history}
         known = [self._places[text] for text in wanted if text in self._places]
         return np.sort(np.array(known, dtype=np.int64)), len(wanted) - len(known)
@@ -116,6 +130,10 @@ def _of_one_kind(ids: Iterable[object]) -> bool:
 def _ascending(ids: Ids) -> bool:
     same = cast("tuple[str, ...]", ids)  # of one kind: what can be compared as strings can be as integers
     return all(a < b for a, b in pairwise(same))
+
+
+def _can_be_iterated(given: object) -> bool:
+    return hasattr(given, "__iter__")
 
 
 def _id_text(item: object) -> str:
@@ -156,6 +174,10 @@ class Histories:
         dataset: name of the data set: half of the account that pays.
         purpose: what the histories were opened for: the other half.
         catalogue_is_declared: as in :class:`Interactions`.
+
+    Raises:
+        SettingError: somebody is there more than once; or the matrix is not as said above. Every bound on what one
+            person adds rests on both.
     """
 
     matrix: Rows
@@ -165,6 +187,17 @@ class Histories:
     dataset: str
     purpose: str
     catalogue_is_declared: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would let one person count twice."""
+        if self.matrix.shape != (len(self.people_ids), len(self.catalogue)):
+            raise SettingError("histories: the matrix must have one row a person and one column an item")
+        if not _has_ones_once(self.matrix):
+            raise SettingError("histories: the matrix must be int8 ones in CSR, indices ascending and within range")
+        if self.last is not None and self.last.shape != (len(self),):
+            raise SettingError("histories: there must be one latest item a person")
+        if not _distinct(self.people_ids):
+            raise SettingError("histories: hold the same person more than once; give each person one row")
 
     def __len__(self) -> int:
         """How many people there are."""
@@ -186,10 +219,32 @@ class Histories:
         return (self.matrix[at : at + people_per_block] for at in range(0, len(self), people_per_block))
 
     def take(self, rows: NDArray[np.int64]) -> Histories:
-        """The same data for some people only: ``rows`` are positions, in the order wanted."""
+        """The same data for some people only: ``rows`` are positions, in the order wanted.
+
+        Raises:
+            SettingError: a row is there more than once.
+        """
         people = tuple(self.people_ids[row] for row in rows.tolist())
         last = None if self.last is None else self.last[rows]
         return replace(self, matrix=self.matrix[rows], people_ids=people, last=last)
+
+
+def _has_ones_once(matrix: Rows) -> bool:
+    """Whether this is canonical CSR of int8 ones, whatever its flags say: they are set by hand here and there."""
+    if matrix.format != "csr" or matrix.dtype != np.int8 or len(matrix.data) != len(matrix.indices):
+        return False
+    try:
+        fresh = csr_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        fresh.check_format(full_check=True)
+    except ValueError:  # indices out of range, pointers that fall
+        return False
+    return len(matrix.data) == matrix.indptr[-1] and fresh.has_canonical_format and bool((matrix.data == 1).all())
+
+
+def _distinct(people: tuple[str | int, ...]) -> bool:
+    """Whether nobody is there twice: a number and its decimal text are one person, as in the ledger."""
+    one_kind = len(set(map(type, people))) < 2
+    return len(set(people if one_kind else map(str, people))) == len(people)
 
 
 @dataclass(frozen=True)
@@ -273,8 +328,16 @@ class Interactions:
             "density": self.count / (self.people * self.items),
             "duplicates_collapsed": self.intake.duplicates_collapsed,
             "zero_weight_rows_dropped": self.intake.zero_weight_rows_dropped,
+            "ids_that_look_alike": self._alike(),
             "columns_not_read": list(self.intake.columns_not_read),
         }
+
+    def _alike(self) -> int:
+        """How many people have an id that is another's but for case, spaces around it, or the encoding of accents."""
+        ids = pl.Series(self._people_ids)
+        if ids.dtype != pl.String:
+            return 0
+        return int(ids.str.strip_chars().str.to_lowercase().str.normalize("NFC").is_duplicated().sum())
 
     def _last(self) -> NDArray[np.int32] | None:
         if self._times is None:

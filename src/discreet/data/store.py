@@ -54,7 +54,7 @@ def write_interactions(data: Interactions, path: str | Path) -> None:
         FileNotWritten: the file cannot be written; an older file is untouched.
     """
     target = Path(path)
-    if target.suffix != ".parquet":
+    if target.suffix.lower() != ".parquet":
         raise DataError(f"{target}: the imported form is Parquet; choose a name that ends in .parquet")
     frame, passport = _frame(data), _passport(data)
 

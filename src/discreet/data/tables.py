@@ -18,6 +18,22 @@ import polars as pl
 from discreet.errors import DataError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_OTHER_SEPARATORS = {
+    ";": "separated by ';': save it with commas or tabs",
+    "|": "separated by '|': save it with commas or tabs",
+    "\t": "separated by tabs: save it with commas, or as .tsv",
+    ",": "separated by ',': save it with tabs, or as .csv",
+}
+
+# Headers that are nobody's data, in small letters: they may be repeated in a message.
+# fmt: off
+_USUAL = frozenset([
+    "user", "users", "userid", "user_id", "item", "items", "itemid", "item_id", "movie", "movieid", "movie_id",
+    "film", "filmid", "film_id", "book", "bookid", "book_id", "track", "trackid", "track_id", "product", "productid",
+    "product_id", "customer", "customerid", "customer_id", "weight", "rating", "ratings", "score", "count",
+    "timestamp", "time", "date", "title", "titles", "name", "genre", "genres",
+])
+# fmt: on
 
 
 class Frame(Protocol):
@@ -39,8 +55,8 @@ class Table(Protocol):
         """Fetch the ``wanted`` columns, all of which are among ``names``. Raises DataError."""
         ...
 
-    def listing(self) -> str:
-        """Say which columns there are, without repeating anything that may be data."""
+    def listing(self, wanted: Sequence[str], /) -> str:
+        """Say which columns there are instead of all ``wanted``, without repeating anything that may be data."""
         ...
 
 
@@ -53,9 +69,10 @@ def table_of(source: str | Path | Frame) -> Table:
     if not isinstance(source, str | Path):
         return FrameTable(source)
     path = Path(source)
-    if path.suffix == ".parquet":
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         return ParquetTable(path)
-    if path.suffix in {".csv", ".tsv", ".txt"}:
+    if ending in {".csv", ".tsv", ".txt"}:
         return TextTable(path)
     raise DataError(f"{path}: files must end in .csv, .tsv, .txt or .parquet")
 
@@ -87,8 +104,8 @@ class TextTable:
         """Read the header. Raises DataError if there is none, or it is not UTF-8."""
         self.label = str(path)
         self._path = path
-        header = self._header()
-        self._separator = _SEPARATORS.get(path.suffix) or ("\t" if "\t" in header else ",")
+        self._first = header = self._header()
+        self._separator = _SEPARATORS.get(path.suffix.lower()) or ("\t" if "\t" in header else ",")
         try:
             self.names = tuple(self._parsed(header.encode()).columns)
         except pl.exceptions.PolarsError:
@@ -102,8 +119,25 @@ class TextTable:
         with readable(self.label), self._parsing():
             return self._parsed(self._path).select(wanted)
 
-    def listing(self) -> str:
+    def listing(self, wanted: Sequence[str], /) -> str:
         """List the columns, unless the first row may be somebody's data instead of a header."""
+        if not set(wanted) - {name.strip() for name in self.names}:
+            return "column names have spaces around them; take them out"
+        public = {name for name in self.names if name in wanted or name.lower() in _USUAL}
+        if public < set(self.names) and not public & set(wanted):
+            return self._guess(wanted)
+        return self._listed()
+
+    def _guess(self, wanted: Sequence[str]) -> str:
+        """What may be wrong with a first row in which nothing is known to be a column's name."""
+        for separator, advice in _OTHER_SEPARATORS.items():
+            names = [name.strip(' "\ufeff\r\n') for name in self._first.split(separator)]
+            if len(names) > 1 and (set(wanted) <= set(names) or all(name.lower() in _USUAL for name in names)):
+                return advice
+        many = f"{len(self.names)} column{'s'[: len(self.names) != 1]}"
+        return f"its first row has {many} and may lack a header; add one"
+
+    def _listed(self) -> str:
         with readable(self.label), self._parsing():
             rows = self._parsed(self._path)
         again = rows.select((pl.nth(at) == name).any() for at, name in enumerate(rows.columns)).row(0)
@@ -114,6 +148,9 @@ class TextTable:
     def _header(self) -> str:
         with readable(self.label), self._path.open("rb") as file:
             line = file.readline()
+            more = line and not line.strip() and any(map(bytes.strip, file))
+        if more:
+            raise DataError(f"{self.label}: begins with a blank line; take it out, the header comes first")
         if not line.strip():
             raise DataError(f"{self.label}: is empty")
         try:
@@ -172,7 +209,7 @@ class ParquetTable:
         with readable(self.label), self._parsing():
             return pl.read_parquet(self._path, columns=list(wanted), glob=False)
 
-    def listing(self) -> str:
+    def listing(self, _: Sequence[str], /) -> str:
         """List the columns."""
         return listed(self.names)
 
@@ -202,12 +239,15 @@ class FrameTable:
 
     def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
         """Fetch columns. One at a time, so that a column nobody wants cannot be in the way."""
+        repeated = [name for name in wanted if self.names.count(name) > 1]
+        if repeated:
+            raise DataError(f"{self.label}: column {repeated[0]!r} is there twice; keep one")
         fetched = [self._column(name) for name in wanted]
         if len({len(column) for column in fetched}) > 1:
             raise DataError(f"{self.label}: columns {', '.join(wanted)} differ in length")
         return pl.DataFrame(fetched)
 
-    def listing(self) -> str:
+    def listing(self, _: Sequence[str], /) -> str:
         """List the columns."""
         return listed(self.names)
 

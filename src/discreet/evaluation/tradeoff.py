@@ -12,9 +12,12 @@ from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_people, leave_one_out
 from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.evaluation.ranking import METRICS, Estimate, Protocol, measure
+from discreet.models.base import Model
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, default_delta, odds_of
+from discreet.privacy.guarantee import Guarantee
+from discreet.privacy.plan import Plan
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
@@ -23,6 +26,9 @@ HELD_OUT_SHARE = 0.15
 MOST_HELD_OUT = 1_000
 
 Progress = Callable[[str], None]
+Run = tuple[Guarantee, dict[str, float]]
+Made = dict[tuple[int, Model, Plan], Run]
+"""By split, model and plan: what the recipe chose and what was asked for by name is one run, not two noises."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,12 @@ class Row:
             "epsilon": self.epsilon if self.private else None,
             "odds": self.odds,
             "quality": {
-                name: {"mean": value.mean, "standard_error": value.error, "seeds": value.seeds}
+                name: {
+                    "mean": value.mean,
+                    "standard_error": value.error,
+                    "interval_95": list(value.interval()) if value.seeds > 1 else None,
+                    "seeds": value.seeds,
+                }
                 for name, value in self.quality.items()
             },
         }
@@ -97,7 +108,8 @@ def tradeoff(
     if protocol not in METRICS:
         raise SettingError(f"unknown protocol {protocol!r}: choose {' or '.join(METRICS)}")
     splits = [_split(histories, protocol, held_out, seed) for seed in range(seeds)]
-    return [_row(kind, epsilon, splits, protocol, progress) for kind, epsilon in product(kinds, epsilons)]
+    made: Made = {}
+    return [_row(kind, epsilon, splits, protocol, progress, made) for kind, epsilon in product(kinds, epsilons)]
 
 
 def steps(epsilons: Sequence[float], kinds: Sequence[Kind], seeds: int) -> int:
@@ -107,32 +119,42 @@ def steps(epsilons: Sequence[float], kinds: Sequence[Kind], seeds: int) -> int:
 
 def fit_unbilled(histories: Histories, epsilon: float, kind: Kind = "auto") -> Trained:
     """Train as ``fit`` does, for measuring alone: billed to nobody, so it must never be published."""
+    model, plan = _planned(histories, epsilon, kind)
+    return train(model, Here(histories), plan, spend=_nobody)
+
+
+def _planned(histories: Histories, epsilon: float, kind: Kind) -> tuple[Model, Plan]:
     people, items = len(histories), len(histories.catalogue)
     delta = default_delta(people)
     units = None if epsilon == math.inf else cap(epsilon, delta)
-    model, plan = recipe(people, items, units, delta=delta, kind=kind)
-    return train(model, Here(histories), plan, spend=_nobody)
+    return recipe(people, items, units, delta=delta, kind=kind)
 
 
 def _nobody(units: int) -> None:
     """Bill nobody: see ``fit_unbilled``."""
 
 
-def _row(kind: Kind, epsilon: float, splits: list[Split], protocol: Protocol, progress: Progress | None) -> Row:
-    trained, found = zip(*_runs(kind, epsilon, splits, protocol, progress), strict=True)
+def _row(
+    kind: Kind, epsilon: float, splits: list[Split], protocol: Protocol, progress: Progress | None, made: Made
+) -> Row:
+    guarantees, found = zip(*_runs(kind, epsilon, splits, protocol, progress, made), strict=True)
     quality = {name: Estimate.over([run[name] for run in found]) for name in METRICS[protocol]}
-    units = trained[0].guarantee.units
-    return Row(kind, trained[0].model.name, epsilon, 1.0 if units is None else odds_of(units), quality)
+    chosen, _ = _planned(splits[0].train, epsilon, kind)
+    units = guarantees[0].units
+    return Row(kind, chosen.name, epsilon, 1.0 if units is None else odds_of(units), quality)
 
 
 def _runs(
-    kind: Kind, epsilon: float, splits: list[Split], protocol: Protocol, progress: Progress | None
-) -> Iterator[tuple[Trained, dict[str, float]]]:
+    kind: Kind, epsilon: float, splits: list[Split], protocol: Protocol, progress: Progress | None, made: Made
+) -> Iterator[Run]:
     for number, split in enumerate(splits):
         if progress:
             progress(f"{kind} at epsilon {epsilon:g}, split {number + 1} of {len(splits)}")
-        trained = fit_unbilled(split.train, epsilon, kind)
-        yield trained, measure(trained.scores, split, protocol)
+        run = (number, *_planned(split.train, epsilon, kind))
+        if run not in made:
+            trained = fit_unbilled(split.train, epsilon, kind)
+            made[run] = trained.guarantee, measure(trained.scores, split, protocol)
+        yield made[run]
 
 
 def _split(histories: Histories, protocol: Protocol, held_out: int | None, seed: int) -> Split:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from discreet.errors import BudgetExceeded, LedgerError
-from discreet.governance.checks import check_name
+from discreet.errors import BudgetExceeded, LedgerCorrupted, LedgerError, SettingError
+from discreet.governance.checks import check_name, instant, is_units
 from discreet.privacy import accounting
 
 
@@ -65,6 +65,37 @@ class AccountRow(NamedTuple):
     person_cap: int | None
     until: str | None
     spent: int
+
+    @classmethod
+    def stored(cls, row: tuple[Any, ...]) -> Self:
+        """Return a row of the table.
+
+        Raises:
+            LedgerCorrupted: it holds what no budget can.
+        """
+        found = cls(*row)
+        if not found._is_sound():
+            raise LedgerCorrupted("a budget in the tables holds what no budget can; run `discreet ledger verify`")
+        return found
+
+    @classmethod
+    def opened(cls, facts: dict[str, Any]) -> Self:
+        """Return a budget as the journal tells of its opening: whole numbers are text there."""
+        person_cap = None if facts["person_cap"] is None else int(facts["person_cap"])
+        numbers = {"cap": int(facts["cap"]), "person_cap": person_cap, "spent": int(facts["spent"])}
+        return cls(**facts | numbers)
+
+    def _is_sound(self) -> bool:
+        try:
+            account = Account(self.dataset, self.name.removeprefix(f"{self.dataset}/"))
+            ends = self.until is None or instant(self.until) == self.until
+        except (SettingError, TypeError, AttributeError):  # not even text
+            return False
+        units = is_units(self.cap) and is_units(self.spent) and self.spent <= self.cap
+        person = self.person_cap is None or is_units(self.person_cap)
+        numbers = isinstance(self.epsilon, float) and isinstance(self.delta, float)
+        rates = numbers and 0 < self.epsilon < math.inf and 0 < self.delta < 1
+        return str(account) == self.name and ends and units and person and rates
 
     @property
     def terms(self) -> tuple[object, ...]:

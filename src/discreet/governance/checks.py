@@ -6,10 +6,11 @@ import hashlib
 import operator
 from datetime import UTC, datetime
 
-from discreet.errors import SettingError
+from discreet.errors import LedgerCorrupted, SettingError
 
 LONGEST_NAME = 200
 ABSURD = 1 << 256  # far above any price, and far below where Python refuses to print an integer
+MOST_STORED = 1 << 53  # units, far above any sum of prices; a thousand such still fit 64 bits
 
 
 def check_name(what: str, text: str, forbidden: str = "") -> None:
@@ -62,6 +63,22 @@ def whole(what: str, units: int, least: int) -> int:
     if number < least:
         raise SettingError(f"{what} is at least {least} units, got {number}")
     return number
+
+
+def is_units(stored: object) -> bool:
+    """Tell whether a value of the tables can be a number of units."""
+    return isinstance(stored, int) and 0 <= stored < MOST_STORED
+
+
+def stored_units(stored: object) -> int:
+    """Return a number of units of the tables.
+
+    Raises:
+        LedgerCorrupted: it is none.
+    """
+    if not isinstance(stored, int) or not is_units(stored):
+        raise LedgerCorrupted("a number of units in the tables is damaged; run `discreet ledger verify`")
+    return stored
 
 
 def instant(text: str) -> str:

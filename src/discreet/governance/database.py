@@ -13,6 +13,8 @@ from typing import Any
 from discreet.errors import LedgerCorrupted, LedgerError
 from discreet.files import sync_folder
 
+_UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+
 
 class Database:
     """An open file. One object per thread and process.
@@ -24,24 +26,42 @@ class Database:
         path: the file; it is never made here.
         deadline: seconds to wait for other processes that are writing.
         version: what the file must say it is.
+        must_write: give False to read what stands on read-only media too. Writing to that is a `LedgerError`.
 
     Raises:
         LedgerError: the file is missing, cannot be opened, or is of another version; it is left untouched.
     """
 
-    def __init__(self, path: Path, deadline: float, version: int) -> None:
+    def __init__(self, path: Path, deadline: float, version: int, *, must_write: bool = True) -> None:
         self.path, self.deadline = path, deadline
         self._process = os.getpid()
-        with self._translated():  # mode=rw: a file that has just gone is not made anew, empty
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=deadline, isolation_level=None
-            )
+        try:
+            self._open("mode=rw", version)  # a file that has just gone is not made anew, empty
+        except LedgerError as error:
+            if must_write or primary_code(error.__cause__) not in _UNWRITABLE:
+                raise
+            self._check_nothing_waits()
+            self._open("mode=ro&immutable=1", version)
+
+    def _open(self, mode: str, version: int) -> None:
+        with self._translated():
+            address = f"{self.path.absolute().as_uri()}?{mode}"
+            self._connection = sqlite3.connect(address, uri=True, timeout=self.deadline, isolation_level=None)
         self._connection.text_factory = _text
         try:
             self._prepare(version)
         except LedgerError:
             self.close()
             raise
+
+    def _check_nothing_waits(self) -> None:
+        # What is opened as immutable is read without its -wal, whose rows would be passed over in silence.
+        with suppress(OSError):
+            if self.path.with_name(f"{self.path.name}-wal").stat().st_size:
+                raise LedgerError(
+                    f"{self.path.name} has its last rows in a -wal file beside it, which cannot be read where nothing "
+                    "can be written; copy both to a folder that can be written"
+                )
 
     def _prepare(self, version: int) -> None:
         found = self.setting("user_version")  # first, for it does not write: another program's file stays untouched
@@ -119,6 +139,19 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise _translation(error, self.path.name, self.deadline) from error
+        except (UnicodeDecodeError, OverflowError) as error:  # of SQLite's own words, or of a stored value
+            raise _damaged(self.path.name) from error
+
+
+def primary_code(error: BaseException | None) -> int | None:
+    """Return SQLite's primary error code, or None of another error."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF  # the low byte
+
+
+def _damaged(name: str) -> LedgerCorrupted:
+    return LedgerCorrupted(f"{name} is damaged or is not a ledger; restore it and run `discreet ledger verify`")
 
 
 def _text(content: bytes) -> str:
@@ -127,7 +160,7 @@ def _text(content: bytes) -> str:
 
 def _translation(error: sqlite3.Error, name: str, deadline: float) -> LedgerError:
     # SQLite's own words are left out: they may quote what was being stored.
-    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF:  # the low byte is the primary code
+    match primary_code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LedgerError(f"{name} was kept busy by another process for {deadline:g} s; try again")
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
@@ -135,12 +168,12 @@ def _translation(error: sqlite3.Error, name: str, deadline: float) -> LedgerErro
                 f"{name} could not be written; free space on its disk and try again: nothing was changed"
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return LedgerCorrupted(f"{name} is damaged or is not a ledger; restore it and run `discreet ledger verify`")
+            return _damaged(name)
         case sqlite3.SQLITE_CONSTRAINT:
             return LedgerCorrupted(f"{name} holds what its own rules forbid; run `discreet ledger verify`")
         case sqlite3.SQLITE_ERROR:
             return LedgerCorrupted(f"{name} lacks a table or column of a ledger; restore it")
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+        case code if code in _UNWRITABLE:
             return LedgerError(f"{name} cannot be opened for writing; check the path and its permissions")
         case _:
             return LedgerError(f"{name} is closed, or was opened in another thread; open it where it is used")
@@ -165,7 +198,8 @@ def create(path: Path, version: int, schema: str, populate: Callable[[Database],
         raise LedgerError(f"{path.name} cannot be created; check its folder, permissions and free space") from error
     finally:
         with suppress(OSError):  # a name too long to be made cannot be taken away either
-            fresh.unlink(missing_ok=True)
+            for leftover in ("", "-wal", "-shm"):
+                fresh.with_name(f"{fresh.name}{leftover}").unlink(missing_ok=True)
 
 
 def _fill(path: Path, version: int, schema: str, populate: Callable[[Database], None]) -> None:

@@ -83,14 +83,35 @@ class Journal:
     def head(self) -> Head:
         """Return the last row's number and hash; ``Head(-1, zeros)`` for an empty journal."""
         row = self._database.one("SELECT seq, CAST(hash AS BLOB) FROM journal ORDER BY seq DESC LIMIT 1")
-        return Head(-1, GENESIS.hex()) if row is None else Head(row[0], row[1].hex())
+        return Head(-1, GENESIS.hex()) if row is None else Head(row[0], _whole(row[1], row[0]).hex())
 
     def hash_of(self, seq: int) -> str | None:
         """Return the hash (hex) of one row, or None if there is no such row."""
         if not 0 <= seq <= LAST_POSSIBLE:
             return None
         row = self._database.one("SELECT CAST(hash AS BLOB) FROM journal WHERE seq = ?", seq)
-        return None if row is None else row[0].hex()
+        return None if row is None else _whole(row[0], seq).hex()
+
+    def linked(self, seq: int) -> Entry:
+        """Return one row, which follows the one before it in the chain.
+
+        Raises:
+            LedgerCorrupted: there is no such row, or it does not follow.
+        """
+        row = self._database.one("SELECT CAST(body AS BLOB), CAST(hash AS BLOB) FROM journal WHERE seq = ?", seq)
+        previous = GENESIS.hex() if seq == 0 else self.hash_of(seq - 1)
+        if row is None or previous is None:
+            raise LedgerCorrupted(f"journal row {max(seq, 0)} or the one before it is gone", row=max(seq, 0))
+        if chained(bytes.fromhex(previous), seq, _whole(row[0], seq)) != row[1]:
+            raise LedgerCorrupted(f"journal row {seq} does not fit the chain of hashes", row=seq)
+        return _entry(seq, row[0], row[1])
+
+    def opening(self, name: str) -> int | None:
+        """Return the number of the row that opens a budget, or None. Rows are looked through from the first."""
+        # Canonical JSON sorts its keys and escapes quotes, so these bytes stand in such a row alone.
+        told = b'"kind":"open","name":' + rfc8785.dumps(name) + b","
+        row = self._database.one("SELECT seq FROM journal WHERE instr(body, ?) ORDER BY seq LIMIT 1", told.decode())
+        return None if row is None else row[0]
 
     def rows(self) -> Iterator[Entry]:
         """Stream the journal from row 0.
@@ -122,6 +143,12 @@ class Journal:
 def chained(previous: bytes, seq: int, body: bytes) -> bytes:
     """Return the hash, 32 bytes, of a row that follows ``previous``."""
     return hashlib.sha256(LEAF + previous + seq.to_bytes(8, "big") + body).digest()
+
+
+def _whole(stored: bytes | None, seq: int) -> bytes:
+    if stored is None:
+        raise LedgerCorrupted(f"journal row {seq} is damaged; run `discreet ledger verify`", row=seq)
+    return stored
 
 
 def _entry(seq: int, body: bytes, digest: bytes) -> Entry:

@@ -40,6 +40,7 @@ from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
+from discreet.governance.standing import check_standing
 from discreet.governance.tables import ACCOUNTS, RELEASES, VERSION, find
 from discreet.governance.verification import Verification, verify
 from discreet.privacy import accounting
@@ -52,7 +53,7 @@ class Ledger:
 
     Args:
         path: the file. It is made, with mode 0600, if missing and ``create``.
-        create: give False to read: then a missing file is an error.
+        create: give False to read: then a missing file is an error, and one on read-only media is no hindrance.
         deadline: seconds to wait for other processes that are writing, 0 to 1,000,000.
 
     Raises:
@@ -65,7 +66,7 @@ class Ledger:
         self.path = Path(path)
         check_deadline(deadline)
         find(self.path, may_create=create)
-        self._db = Database(self.path, deadline, VERSION)
+        self._db = Database(self.path, deadline, VERSION, must_write=create)
         self.journal = Journal(self._db)
         self._persons = Persons(self._db)
 
@@ -143,7 +144,7 @@ class Ledger:
         """Return every budget as it stands, by name."""
         with self._db.snapshot():
             rows = list(self._db.each(ACCOUNTS + " ORDER BY name"))
-            return [self._state(AccountRow(*row)) for row in rows]
+            return [self._state(AccountRow.stored(row)) for row in rows]
 
     def _state(self, row: AccountRow) -> AccountState:
         count = self._db.one("SELECT COUNT(*) FROM release WHERE account = ?", row.name)
@@ -152,11 +153,12 @@ class Ledger:
     def releases(self, account: Account | None = None) -> list[ReleaseState]:
         """Return the releases of one account, or of all, in the order of reservation."""
         rows = self._db.each(
-            "SELECT r.name, account, cost, spec, state, artefact, length(members) / 16 FROM release AS r "
-            "LEFT JOIN cohort ON cohort.digest = r.cohort WHERE ?1 IS NULL OR account = ?1 ORDER BY r.rowid",
+            "SELECT r.name, account, cost, spec, asked, cohort, state, artefact, length(members) / 16 "
+            "FROM release AS r LEFT JOIN cohort ON cohort.digest = r.cohort "
+            "WHERE ?1 IS NULL OR account = ?1 ORDER BY r.rowid",
             None if account is None else str(account),
         )
-        return [ReleaseState(*row) for row in rows]
+        return [ReleaseRow.stored(row[:-1]).standing(row[-1]) for row in rows]
 
     # People
 
@@ -212,6 +214,7 @@ class Ledger:
             SettingError: an argument is out of its range; or people have caps and were not given.
             AccountMissing: the budget was never opened.
             ReleaseConflict: the id names a release with other terms, or one that was abandoned.
+            LedgerCorrupted: the budget, its releases and the journal do not agree; nothing is charged.
             BudgetExceeded: the account has less left, or has ended; or nobody has that much left. ``left`` is then
                 the account's, or 0 where persons' caps decided, which tells nothing of anybody's. The refusal is
                 journalled.
@@ -246,6 +249,7 @@ class Ledger:
 
     def _charge(self, account: Account, asked: ReleaseRow, members: Crowd | None) -> ReleaseRow:
         row, time = self._open_account(account), now()
+        check_standing(self._db, self.journal, row)
         left = row.left_at(time)
         if asked.cost > left:
             raise refusal(row, asked.cost, left)
@@ -334,11 +338,11 @@ class Ledger:
 
     def _release(self, name: str) -> ReleaseRow | None:
         row = self._db.one(RELEASES + " WHERE name = ?", name)
-        return None if row is None else ReleaseRow(*row)
+        return None if row is None else ReleaseRow.stored(row)
 
     def _account(self, name: str) -> AccountRow | None:
         row = self._db.one(ACCOUNTS + " WHERE name = ?", name)
-        return None if row is None else AccountRow(*row)
+        return None if row is None else AccountRow.stored(row)
 
     def _open_account(self, account: Account) -> AccountRow:
         found = self._account(str(account))

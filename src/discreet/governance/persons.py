@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import LedgerCorrupted, SettingError
-from discreet.governance.checks import check_name, sha256
+from discreet.governance.checks import check_name, sha256, stored_units
 from discreet.governance.database import Database
 
 UNCAPPED = np.iinfo(np.int64).max
@@ -47,7 +47,7 @@ class Persons:
         if len(ids) == 0:
             raise SettingError(f"nobody was named of data set {dataset}; give at least one person")
         key = self._db.one("SELECT CAST(value AS BLOB) FROM secret WHERE name = 'pseudonyms'")
-        if key is None:
+        if key is None or not key[0]:
             raise LedgerCorrupted("the key of the pseudonyms is gone; restore the ledger", row=0)
         prefix = dataset.encode() + b"\0"
         return as_crowd(b"".join(hmac.digest(key[0], prefix + each, "sha256")[:WIDTH] for each in _tagged(ids)))
@@ -78,17 +78,19 @@ class Persons:
             dataset,
         )
         for cohort, cost in costs:
-            spent += cost if cohort is None else cost * within(self.cohort(cohort), crowd)
+            units = stored_units(cost)
+            spent += units if cohort is None else units * within(self.cohort(cohort), crowd)
         return spent
 
     def general_cap(self, dataset: str) -> int | None:
         """Return the cap of everybody in a data set, in units: the lowest that a budget names."""
         row = self._db.one("SELECT MIN(person_cap) FROM account WHERE dataset = ?", dataset)
-        return None if row is None else row[0]
+        return None if row is None or row[0] is None else stored_units(row[0])
 
     def own_caps(self, dataset: str) -> dict[bytes, int]:
         """Return the caps in units of those who were given one of their own, by pseudonym."""
-        return dict(self._db.each("SELECT CAST(pseudonym AS BLOB), cap FROM person WHERE dataset = ?", dataset))
+        rows = self._db.each("SELECT CAST(pseudonym AS BLOB), cap FROM person WHERE dataset = ?", dataset)
+        return {as_crowd(pseudonym, 1).tobytes(): stored_units(cap) for pseudonym, cap in rows}
 
     def cap_of(self, dataset: str, pseudonym: bytes) -> int | None:
         """Return what one person's cap is in units, or None if there is none."""
@@ -159,13 +161,13 @@ class Tally:
             self._spent = np.insert(self._spent, places, 0)
 
 
-def as_crowd(pseudonyms: bytes) -> Crowd:
+def as_crowd(pseudonyms: bytes, many: int | None = None) -> Crowd:
     """Return pseudonyms, one after the other, as an array.
 
     Raises:
-        LedgerCorrupted: the last one is cut off.
+        LedgerCorrupted: the last one is cut off, or there are not so many.
     """
-    if len(pseudonyms) % WIDTH:
+    if len(pseudonyms) % WIDTH or many not in {None, len(pseudonyms) // WIDTH}:
         raise LedgerCorrupted("a pseudonym in the tables is damaged; run `discreet ledger verify`")
     return np.frombuffer(pseudonyms, dtype=f"V{WIDTH}")
 
@@ -213,12 +215,12 @@ def _listed(people: People) -> Sequence[str | int]:
         return people
     if people.ndim != 1:
         raise SettingError(f"people is an array of {people.ndim} dimensions; give one id a person")
-    # An array is of one type, so tolist keeps what each id is; a list may mix "1" and 1, which are two people.
     ids: list[str | int] = people.tolist()
     return ids
 
 
 def _tagged(ids: Sequence[str | int]) -> Iterator[bytes]:
+    # A number and its decimal text are one person: which of them a file holds is decided by what else is in its column.
     for position, person in enumerate(ids):
         if isinstance(person, str):
             yield b"s" + person.encode("utf-8", "surrogatepass")  # an error of the encoder would quote the id
@@ -232,4 +234,4 @@ def _tagged(ids: Sequence[str | int]) -> Iterator[bytes]:
 def _numbered(person: int, position: int) -> bytes:
     if person.bit_length() > LONGEST_ID:
         raise SettingError(f"a person's id has at most {LONGEST_ID:,} bits; number {position} (from 0) has more")
-    return b"i%d" % person
+    return b"s%d" % person

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.errors import BudgetExceeded
+from discreet.errors import BudgetExceeded, LedgerCorrupted, SettingError
 from discreet.governance.accounts import Account
-from discreet.governance.checks import whole
+from discreet.governance.checks import check_name, check_sha256, is_units, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,33 @@ class ReleaseRow(NamedTuple):
     cohort: str | None
     state: str = "reserved"
     artefact: str | None = None
+
+    @classmethod
+    def stored(cls, row: tuple[Any, ...]) -> Self:
+        """Return a row of the table.
+
+        Raises:
+            LedgerCorrupted: it holds what no release can.
+        """
+        found = cls(*row)
+        if not found._is_sound():
+            raise LedgerCorrupted("a release in the tables holds what no release can; run `discreet ledger verify`")
+        return found
+
+    def standing(self, people: int | None) -> ReleaseState:
+        """Return how it stands, with the number of people admitted."""
+        return ReleaseState(self.name, self.account, self.cost, self.spec, self.state, self.artefact, people)
+
+    def _is_sound(self) -> bool:
+        digests = (self.asked, self.cohort, self.artefact)
+        try:
+            check_name("release", self.name)
+            for digest in (self.spec, *(each for each in digests if each is not None)):
+                check_sha256("digest", digest)
+        except (SettingError, TypeError, AttributeError):  # not even text
+            return False
+        ends = self.state == "committed" if self.artefact else self.state in {"reserved", "abandoned"}
+        return isinstance(self.account, str) and is_units(self.cost) and self.cost > 0 and ends
 
     @property
     def terms(self) -> tuple[object, ...]:

@@ -60,9 +60,7 @@ class Replay:
         return None if entry.seq == 0 else "creates the ledger a second time"
 
     def _open(self, entry: Entry) -> str | None:
-        facts = entry.facts | {"cap": int(entry.facts["cap"]), "spent": int(entry.facts["spent"])}
-        facts["person_cap"] = None if facts["person_cap"] is None else int(facts["person_cap"])
-        opened = AccountRow(**facts)
+        opened = AccountRow.opened(entry.facts)
         if opened.name in self._budgets or opened.spent:
             return f"opens budget {opened.name} a second time"
         self._tallies[opened.dataset].cap_everybody(opened.person_cap)

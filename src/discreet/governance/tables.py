@@ -36,7 +36,7 @@ CREATE TABLE release (
     state TEXT NOT NULL CHECK (state IN ('reserved', 'committed', 'abandoned')), artefact TEXT,
     CHECK ((asked IS NULL) = (cohort IS NULL)), CHECK ((state = 'committed') = (artefact IS NOT NULL))
 );
-CREATE INDEX release_of_account ON release (account);
+CREATE INDEX release_of_account ON release (account, cost);
 CREATE TABLE person (
     dataset TEXT NOT NULL, pseudonym BLOB NOT NULL CHECK (typeof(pseudonym) = 'blob' AND length(pseudonym) = 16),
     cap INTEGER NOT NULL CHECK (cap >= 0 AND typeof(cap) = 'integer'), PRIMARY KEY (dataset, pseudonym)
@@ -113,7 +113,7 @@ def find(path: Path, *, may_create: bool) -> None:
 def _first_row(database: Database) -> None:
     with database.transaction():
         database.execute("INSERT INTO secret VALUES ('pseudonyms', ?)", secrets.token_bytes(32))
-        journal.Journal(database).append("create", rules=_rules(database), secrets=_secrets(database))
+        journal.Journal(database).append("create", **pins(database))
 
 
 def everything(database: Database) -> Iterator[tuple[Key, object]]:
@@ -128,6 +128,11 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
         yield ("cohort", digest), sha256(members)
     yield RULES, _rules(database)
     yield SECRETS, _secrets(database)
+
+
+def pins(database: Database) -> dict[str, str]:
+    """Return the hashes that row 0 of the journal holds: of the rules, and of the key of the pseudonyms."""
+    return {"rules": _rules(database), "secrets": _secrets(database)}
 
 
 def _rules(database: Database) -> str:

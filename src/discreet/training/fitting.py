@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
 from discreet.data.interactions import Histories, Interactions
-from discreet.errors import AccountMissing, PurposeNotAllowed, ReleaseConflict, SettingError
-from discreet.files import write_bytes
+from discreet.errors import AccountMissing, LedgerError, PurposeNotAllowed, ReleaseConflict, SettingError
+from discreet.files import write_bytes, writing
 from discreet.governance.checks import check_name
 from discreet.governance.ledger import Account, Ledger, Reservation
 from discreet.governance.publication import publish, resume
@@ -28,6 +30,8 @@ from discreet.training.populations import Here
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
+LONGEST_STEM = 180
+"""Of a release's own id: a data set's name may be as long as an id may be."""
 
 
 def fit(
@@ -41,6 +45,7 @@ def fit(
     release: str | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    reserved: Callable[[str], None] | None = None,
     insecure_test_seed: int | None = None,
 ) -> Trained:
     """Train a recommender on ``data`` for a price, and publish it once.
@@ -59,6 +64,8 @@ def fit(
         release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
         out: where to publish the model file; must not exist.
         progress: told the rounds done and planned.
+        reserved: told the id of the release as soon as it is charged; from then on a run that fails can be repeated
+            under it.
         insecure_test_seed: for tests; the model then promises nothing and says ``unsafe_noise``.
 
     Raises:
@@ -66,47 +73,82 @@ def fit(
         PurposeNotAllowed: the data was not collected for this.
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
     """
-    histories = _opened_for(data, purpose)
+    price, asked_delta = _number("epsilon", epsilon), None if delta is None else _number("delta", delta)
+    histories = _opened_for(data, _text("purpose", purpose))
+    if asked_delta is not None:
+        check_delta(asked_delta, len(histories))
+    _text("kind", kind)
+    if release is not None:
+        check_name("release", _text("release", release))
     target = _checked_target(out)
-    if math.isinf(epsilon) and epsilon > 0:
-        return _without_promise(histories, kind, delta, target, progress)
-    check_epsilon(epsilon)
-    if delta is not None:
-        check_delta(delta, len(histories))
-    if ledger is None:
-        raise SettingError("a private fit is billed: give ledger='ledger.db', or epsilon=math.inf for no privacy")
-    account = Account(histories.dataset, purpose)
-    if not isinstance(ledger, Ledger) and not Path(ledger).exists():
+    if price == math.inf:
+        return _without_promise(histories, kind, asked_delta, target, progress)
+    check_epsilon(price)
+    account, book_or_path = Account(histories.dataset, purpose), _checked_ledger(ledger)
+    if not isinstance(book_or_path, Ledger) and not _exists(book_or_path):
         _check_free(target)
-        _open_first(Path(ledger), account, histories, epsilon, delta, kind)
-    with _opened_ledger(ledger) as book:
-        agreed_delta = _agreed_delta(book, account, delta, len(histories))
+        _open_first(book_or_path, account, histories, price, asked_delta, kind)
+    source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
+    with _opened_ledger(book_or_path) as book:
+        agreed_delta = _agreed_delta(book, account, asked_delta, len(histories))
         if not _is_published(book, release):
             _check_free(target)
-        model, plan = _planned(histories, epsilon, agreed_delta, kind)
-        reservation = book.reserve(
-            account,
-            cost=plan.cost,
-            release=release or f"{histories.dataset}-{uuid.uuid4().hex[:12]}",
-            spec=fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()}),
-            people=histories.people_ids,
-        )
+        model, plan = _planned(histories, price, agreed_delta, kind)
+        reservation = _reserve(book, account, histories, release, model, plan)
+        if reserved:
+            reserved(reservation.release)
         if reservation.state == "committed":
             return _published_before(book, reservation, target)
-        source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
         population = Here(_admitted(histories, reservation))
         trained = train(model, population, plan, spend=reservation.draw, progress=progress, source=source)
         return _published(book, trained.billed_as(reservation.release), target)
 
 
-def _opened_for(data: Interactions | Histories, purpose: str) -> Histories:
+def _number(what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise SettingError(f"{what} must be a number, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise SettingError(f"{what} must be a number of ordinary size") from None
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingError(f"{what} must be text, not {type(value).__name__}")
+    return value
+
+
+def _checked_ledger(ledger: object) -> Ledger | Path:
+    if ledger is None:
+        raise SettingError("a private fit is billed: give ledger='ledger.db', or epsilon=math.inf for no privacy")
+    if not isinstance(ledger, Ledger | str | Path):
+        raise SettingError(f"ledger must be a Ledger or the path of its file, not {type(ledger).__name__}")
+    return ledger if isinstance(ledger, Ledger) else Path(ledger)
+
+
+def _opened_for(data: object, purpose: str) -> Histories:
     if isinstance(data, Interactions):
         return data.opened_for(purpose)
+    if not isinstance(data, Histories):
+        raise SettingError(f"data must be what discreet.read_interactions returns, not {type(data).__name__}")
     if data.purpose != purpose:
         raise PurposeNotAllowed(
             f"these histories were opened for {data.purpose!r}, not for {purpose!r}; open them anew"
         )
     return data
+
+
+def _reserve(
+    book: Ledger, account: Account, histories: Histories, release: str | None, model: Model, plan: Plan
+) -> Reservation:
+    return book.reserve(
+        account,
+        cost=plan.cost,
+        release=release or f"{histories.dataset[:LONGEST_STEM]}-{uuid.uuid4().hex[:12]}",
+        spec=fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()}),
+        people=histories.people_ids,
+    )
 
 
 def _planned(histories: Histories, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
@@ -152,6 +194,7 @@ def _without_promise(
     model, plan = recipe(len(histories), len(histories.catalogue), None, delta=some_delta, kind=kind)
     trained = train(model, Here(histories), plan, spend=_nothing, progress=progress)
     if target:
+        _check_free(target)  # again: another run may have taken the name meanwhile
         write_bytes(target, trained.to_bytes())
     return trained
 
@@ -171,10 +214,22 @@ def _published(book: Ledger, trained: Trained, target: Path | None) -> Trained:
     payload = trained.to_bytes()
     release = str(trained.release)
     if target:
-        return Trained.load(publish(book, release, payload, target.parent, target.name))
+        try:
+            return Trained.load(publish(book, release, payload, target.parent, target.name))
+        except LedgerError:
+            if not _is_taken(target, book.artefact(release)):
+                raise
+            raise LedgerError(
+                f"{target} was taken by another file meanwhile; release {release} is charged: repeat it at no further "
+                f"charge with --release {release} --out OTHER"
+            ) from None
     if book.commit(release, _sha256(payload)) != _sha256(payload):
         raise ReleaseConflict(f"release {release} was made by another process at the same time; this one is discarded")
     return trained
+
+
+def _is_taken(target: Path, artefact: str | None) -> bool:
+    return target.is_file() and _sha256(target.read_bytes()) != artefact
 
 
 def _published_before(book: Ledger, reservation: Reservation, target: Path | None) -> Trained:
@@ -186,16 +241,37 @@ def _published_before(book: Ledger, reservation: Reservation, target: Path | Non
     return Trained.load(resume(book, reservation.release, target.parent, target.name))
 
 
-def _checked_target(out: str | Path | None) -> Path | None:
+def _checked_target(out: object) -> Path | None:
     if out is None:
         return None
+    if not isinstance(out, str | Path):
+        raise SettingError(f"out must be a path, not {type(out).__name__}")
     target = Path(out)
-    if not target.parent.is_dir():
-        raise SettingError(f"{target.parent} is not a folder; make it, or publish elsewhere")
     check_name("model file", target.name, forbidden="/\\")  # as publication does, but before anything is charged
     if target.name.startswith("."):
         raise SettingError(f"file name {target.name} would be hidden; give one that does not begin with a dot")
+    check_place(target)
     return target
+
+
+def check_place(target: Path) -> None:
+    """Refuse a path where no file could be written: worth asking before anything is charged or measured.
+
+    Raises:
+        SettingError: there is no such folder.
+        FileNotWritten: the folder cannot be written to.
+    """
+    if not _exists(target.parent) or not target.parent.is_dir():
+        raise SettingError(f"{target.parent} is not a folder; make it, or write elsewhere")
+    with writing(target), tempfile.TemporaryFile(dir=target.parent):
+        pass
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SettingError(f"a path cannot be used: {error.strerror}; give another name") from None
 
 
 def _is_published(book: Ledger, release: str | None) -> bool:
@@ -204,7 +280,7 @@ def _is_published(book: Ledger, release: str | None) -> bool:
 
 def _check_free(target: Path | None) -> None:
     """Refuse before anything is charged, or a budget would be spent on a model that has no place."""
-    if target is not None and target.exists():
+    if target is not None and _exists(target):
         raise SettingError(f"{target} exists already; models are never overwritten, give another name")
 
 
