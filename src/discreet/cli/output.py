@@ -115,14 +115,15 @@ def unwritten(error: OSError) -> FileNotWritten:
 
 
 def hush() -> None:
-    """Drop what standard output did not take: at the end the interpreter would try again, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    except (AttributeError, ValueError):  # closed from the beginning, or by now
-        return
+    """Drop what the standard streams did not take: at the end the interpreter would try again, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        except (AttributeError, ValueError):  # closed from the beginning, or by now
+            continue
 
 
 @contextmanager
