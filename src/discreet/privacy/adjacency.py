@@ -12,8 +12,8 @@ class Adjacency(Enum):
     history in the place of theirs, which adds a row of zeros to every sum.
     """
 
-    ADD_OR_REMOVE_PERSON = "one person's history, or an empty one in its place"
-    REPLACE_PERSON = "one person's history, or any other in its place"
+    ADD_OR_REMOVE_PERSON = "one person's whole history and an empty one in its place"
+    REPLACE_PERSON = "one person's whole history and any other in its place"
 
     @property
     def moves(self) -> int:

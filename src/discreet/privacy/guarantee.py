@@ -83,8 +83,8 @@ class Guarantee:
     def __str__(self) -> str:
         if not self.private:
             return self.sentence
-        claim = f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}; unit: one person's whole history"
-        return f"{self.sentence}\n{claim}; {self.adjacency}.\nNot protected: {'; '.join(self.not_protected)}."
+        claim = f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}"
+        return f"{self.sentence}\n{claim}, between {self.adjacency}.\nNot protected: {'; '.join(self.not_protected)}."
 
     @property
     def not_protected(self) -> tuple[str, ...]:
