@@ -2,13 +2,15 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discreet.errors import LedgerError
+from discreet.errors import BudgetExceeded, LedgerError
 from discreet.governance.accounts import Account, AccountRow, nobody_admitted, off_record, refusal
+from discreet.governance.ledger import Ledger
 from discreet.privacy import accounting
 
 DELTA = 1e-6
@@ -94,3 +96,13 @@ def test_names_may_look_like_one_another() -> None:
     row = ROW._replace(name="movies/movies", dataset="movies")
     assert row.state("2026-01-01T00:00:00Z", 0).account == Account("movies", "movies")
     assert math.isclose(row.state("2026-01-01T00:00:00Z", 0).epsilon, 2.0)
+
+
+def test_a_refusal_at_a_tiny_delta_is_a_refusal(tmp_path: Path) -> None:
+    """At such a delta the largest epsilon has no cap of its own, and must not be asked for one."""
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        state = ledger.open_budget(Account("tiny", "train"), epsilon=1.0, delta=1e-10)
+        for asked in (state.cap + 1, 1 << 50):
+            with pytest.raises(BudgetExceeded):
+                ledger.reserve(state.account, cost=asked, release=f"r{asked}", spec="0" * 64)
+        assert ledger.verify().ok

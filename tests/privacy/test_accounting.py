@@ -85,7 +85,7 @@ def test_nothing_spent_is_nothing_lost() -> None:
     assert odds_of(0) == 0.5
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, -math.inf, MAX_EPSILON * 1.01, 1e-9])
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, -math.inf, MAX_EPSILON * 1.01, 1e-9, 1e-12])
 def test_an_epsilon_out_of_range_is_refused(epsilon: float) -> None:
     with pytest.raises(SettingError, match="epsilon"):
         cap(epsilon, 1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,11 @@ class TestDisclose:
         with pytest.raises(PrivacyError, match="overflow"):
             disclose([crowd], plan, 0, spend=Till(left=1 << 60))
 
+    def test_blocks_of_different_widths_are_no_sum(self) -> None:
+        """One number would be added to every coordinate: a contribution sqrt(dims) times too long."""
+        with pytest.raises(TypeError, match="cannot be one sum"):
+            disclose([block([[0] * 50]), block([[5]])], PLAN, 0, spend=Till())
+
     def test_who_adds_is_an_argument(self) -> None:
         seen: list[int] = []
 
@@ -162,6 +168,11 @@ class TestBound:
         rows.has_canonical_format = True
         with pytest.raises(TypeError, match="canonical"):
             add_rows(rows, 100)
+
+    def test_columns_are_not_rows(self) -> None:
+        columns: Any = csr_array(np.diag([1_000] * 3)).tocsc()
+        with pytest.raises(TypeError, match="csr"):
+            add_rows(columns, 1_000)
 
     @pytest.mark.parametrize("place", [-1, 5])
     def test_a_coordinate_out_of_range_is_refused(self, place: int) -> None:
@@ -213,8 +224,8 @@ class TestPlan:
         assert fingerprint(PLAN.to_dict()) != fingerprint(other.to_dict())
         assert fingerprint(PLAN.to_dict()) == fingerprint(dict(reversed(PLAN.to_dict().items())))
 
-    @pytest.mark.parametrize("bounds", [(), (0,), (5, MAX_BOUND + 1), (-3,)])
-    def test_bounds_out_of_range(self, bounds: tuple[int, ...]) -> None:
+    @pytest.mark.parametrize("bounds", [(), (0,), (5, MAX_BOUND + 1), (-3,), (1.5,)])
+    def test_bounds_out_of_range(self, bounds: Any) -> None:
         with pytest.raises(SettingError, match="round"):
             Plan(bounds=bounds, delta=1e-6)
 

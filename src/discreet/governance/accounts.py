@@ -154,9 +154,11 @@ def off_record(refused: BudgetExceeded, reason: LedgerError) -> BudgetExceeded:
 
 def _epsilon(units: int, delta: float, rounded: Callable[[float], int]) -> str:
     """Two decimals, rounded against the spender: up what is asked, down what is left."""
-    if units > accounting.cap(accounting.MAX_EPSILON, delta):
+    # mu = 20 is far above any epsilon that is allowed; far beyond it the solver has nothing to hold on to.
+    epsilon = accounting.epsilon_of(units, delta) if units < 400 * accounting.UNITS_PER_MU2 else math.inf
+    if epsilon > accounting.MAX_EPSILON:
         return f"above {accounting.MAX_EPSILON:,.0f}"
-    return f"{rounded(100 * accounting.epsilon_of(units, delta)) / 100:g}"
+    return f"{rounded(100 * epsilon) / 100:g}"
 
 
 def _day(time: str) -> str:

@@ -97,7 +97,7 @@ class Ledger:
 
         Args:
             account: data set and purpose.
-            epsilon: nats, above 0 and at most 1,000; becomes the cap in units.
+            epsilon: nats, above 0 and at most 30; becomes the cap in units.
             delta: in (0, 1).
             person_epsilon: the cap of each person, at the same delta, over all purposes of the data set. If the
                 budgets of a data set differ in it, the lowest holds.

@@ -64,6 +64,8 @@ def cap(epsilon: float, delta: float) -> int:
         raise SettingError(f"delta {delta:g} is too small for epsilon {epsilon:g}; use a larger delta")
     deviation: float = get_sigma_gaussian(epsilon, delta)
     units = math.floor(UNITS_PER_MU2 / deviation**2)
+    if epsilon <= 2 * SOLVER_SLACK:
+        raise SettingError(f"epsilon {epsilon:g} is too small to be told from the solver's error; ask for more")
     while units > 0 and epsilon_of(units, delta) > epsilon:  # the solver may have stopped above the root
         units -= 1
     if units < 1:

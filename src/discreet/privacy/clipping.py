@@ -43,8 +43,8 @@ def add_rows(rows: csr_array, bound: int) -> Summed:
         BoundExceeded: if an entry or a row is longer than the bound. Checked on each entry first, then with a float
             that cannot overflow, then exactly, so that no wrap-around of int64 can hide a long row.
     """
-    if rows.dtype != np.int64:
-        raise TypeError(f"contributions are int64, got {rows.dtype}")
+    if rows.dtype != np.int64 or rows.format != "csr":  # another format would measure coordinates, not people
+        raise TypeError(f"contributions are int64 rows (csr), got {rows.dtype} ({rows.format})")
     _check_form(rows)
     entries = rows.data
     if entries.size and (entries.max() > bound or entries.min() < -bound):

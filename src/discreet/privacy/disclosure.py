@@ -108,10 +108,13 @@ def disclose(
 
 
 def _within_bounds(blocks: Iterable[csr_array | Summed], bound: int) -> Iterator[NDArray[np.int64]]:
-    people = 0
+    people, width = 0, -1
     for block in blocks:
         summed = block if isinstance(block, Summed) else add_rows(block, bound)
         check_bound(summed, bound)
+        width = summed.total.size if width < 0 else width
+        if summed.total.size != width:  # numpy would broadcast one number over all coordinates
+            raise TypeError(f"blocks of {width} and of {summed.total.size} coordinates cannot be one sum")
         people += summed.squared_norms.size
         if people * bound >= HEADROOM:
             raise PrivacyError(f"{people:,} people at a bound of {bound} could overflow the sum; use a coarser grid")

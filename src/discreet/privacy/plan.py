@@ -46,7 +46,7 @@ class Plan:
     noise: Literal["rounded-gaussian", "none"] = "rounded-gaussian"
 
     def __post_init__(self) -> None:
-        if not self.bounds or not all(1 <= bound <= MAX_BOUND for bound in self.bounds):
+        if not self.bounds or not all(type(bound) is int and 1 <= bound <= MAX_BOUND for bound in self.bounds):
             raise SettingError(f"a plan needs at least one round, each with a bound from 1 to {MAX_BOUND}")
         check_delta(self.delta)
 
