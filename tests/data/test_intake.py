@@ -428,7 +428,7 @@ class TestStoredForm:
         [
             lambda _: "{",
             lambda _: "[]",
-            lambda passport: json.dumps(passport | {"format": 2}),
+            lambda passport: json.dumps(passport | {"format": 1}),
             lambda passport: json.dumps(passport | {"name": "a/b"}),
             lambda passport: json.dumps(passport | {"name": 5}),
             lambda passport: json.dumps(passport | {"purposes": "research"}),

@@ -141,7 +141,7 @@ class TestHistories:
         assert np.array_equal(np.vstack([block.toarray() for block in blocks]), histories.matrix.toarray())
 
     def test_blocks_hold_somebody(self) -> None:
-        with pytest.raises(SettingError, match="people_per_block"):
+        with pytest.raises(SettingError, match="at least 1 person"):
             opened().blocks(0)
 
     def test_take_keeps_everything_aligned(self) -> None:

@@ -135,7 +135,7 @@ def _name_and_delta(dataset: str, delta: float | None, purpose: str) -> tuple[st
     from discreet.data.intake import read_interactions
 
     data = read_interactions(Path(dataset))
-    data.opened_for(purpose)  # a budget for what the data may not be used for could never be spent
+    data.check_purpose(purpose)  # a budget for what the data may not be used for could never be spent
     if delta is not None:
         check_delta(delta, data.people)
     return data.name, default_delta(data.people) if delta is None else delta

@@ -24,8 +24,8 @@ import polars as pl
 
 from discreet.data.intake import TRAINING, read_interactions
 from discreet.data.interactions import Catalogue, Interactions
-from discreet.data.store import write_interactions
-from discreet.data.tables import readable
+from discreet.data.store import passport_of, write_interactions
+from discreet.data.tables import ParquetTable, readable
 from discreet.errors import DataError, DatasetUnavailable, SettingError
 from discreet.files import write_bytes, writing
 
@@ -237,8 +237,14 @@ def _keep(data: Interactions, folder: Path) -> Path:
 
 
 def _is_intact(kept: Path) -> bool:
+    """Whether what was kept is as it was written, and by a version that writes as this one does."""
     recorded = _digest_path(kept)
-    return kept.is_file() and recorded.is_file() and recorded.read_bytes() == _digest(kept).encode()
+    if not (kept.is_file() and recorded.is_file() and recorded.read_bytes() == _digest(kept).encode()):
+        return False
+    try:
+        return passport_of(ParquetTable(kept)) is not None
+    except DataError:
+        return False
 
 
 def _digest(path: Path) -> str:

@@ -9,17 +9,17 @@ the row, and never a person or a value.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.data import columns
-from discreet.data.interactions import Catalogue, Intake, Interactions, checked_name
+from discreet.data.interactions import Catalogue, Held, Intake, Interactions, checked_name, rows_of
 from discreet.data.store import Passport, passport_of
+from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
 
@@ -62,12 +62,17 @@ def read_interactions(
     table = table_of(source)
     passport = passport_of(table) if isinstance(table, ParquetTable) else None
     declared = _declared(catalogue)
-    if passport is None:
-        passport = _issued(source, name, purposes, declared)
-    else:
-        passport = _narrowed(passport, name, purposes, declared)
-    events = _events(table, user, item)
-    return _assembled(events, passport, table.label)
+    if passport is not None:
+        return _in_file(Path(table.label), _narrowed(passport, name, purposes, declared))
+    return _assembled(_events(table, user, item), _issued(source, name, purposes, declared), table.label)
+
+
+def _in_file(path: Path, passport: Passport) -> Interactions:
+    """The rows stay where they are: an imported file says by itself what is in it."""
+    if passport.catalogue is None or passport.intake is None:
+        raise DataError(f"{path}: was damaged after import; import it again")
+    of = (passport.name, passport.catalogue, passport.purposes, passport.declared, passport.intake)
+    return Interactions(*of, InFile(path, passport.catalogue, passport.blocks), passport.synthetic)
 
 
 def _declared(catalogue: object) -> Catalogue | None:
@@ -115,7 +120,7 @@ def _narrowed(
     if not wanted <= passport.purposes:
         extra, allowed = ", ".join(sorted(wanted - passport.purposes)), ", ".join(sorted(passport.purposes))
         raise PurposeNotAllowed(f"{passport.name} may not be used for {extra}; it was collected for: {allowed}")
-    return Passport(passport.name, wanted, passport.catalogue, passport.declared, passport.intake)
+    return replace(passport, purposes=wanted)
 
 
 def _purposes(purposes: object) -> frozenset[str]:
@@ -182,16 +187,15 @@ def _assembled(events: _Events, passport: Passport, label: str) -> Interactions:
     cols = _positions(events.items, pl.Series(catalogue.ids), label)
     times = None if events.times is None else events.times.to_numpy()
     latest = _latest_of_each_pair(rows * len(catalogue) + cols, times)
-    matrix = _matrix(rows[latest], cols[latest], (len(people), len(catalogue)))
+    lengths = np.bincount(rows[latest], minlength=len(people))
+    matrix = rows_of(lengths, cols[latest].astype(np.int32), len(catalogue))
     return Interactions(
         passport.name,
         catalogue,
         passport.purposes,
         passport.declared,
-        passport.intake or _with_duplicates(events.intake, len(rows) - len(latest)),
-        matrix,
-        tuple(people.to_list()),
-        None if times is None else times[latest],
+        replace(events.intake, duplicates_collapsed=len(rows) - len(latest)),
+        Held(matrix, tuple(people.to_list()), None if times is None else times[latest]),
     )
 
 
@@ -211,17 +215,3 @@ def _latest_of_each_pair(pairs: NDArray[np.int64], times: NDArray[np.float64] | 
     order = np.lexsort((pairs,) if times is None else (times, pairs))
     latest: NDArray[np.int64] = order[np.append(np.diff(pairs[order]) != 0, True)]
     return latest
-
-
-def _matrix(
-    rows: NDArray[np.int64], cols: NDArray[np.int64], shape: tuple[int, int]
-) -> csr_array[np.int8, tuple[int, int]]:
-    """Rows and columns are already ascending and distinct, so this is CSR but for the row pointers."""
-    starts = np.searchsorted(rows, np.arange(shape[0] + 1)).astype(np.int32)
-    matrix = csr_array((np.ones(len(cols), np.int8), cols.astype(np.int32), starts), shape=shape)
-    matrix.has_canonical_format = True
-    return matrix
-
-
-def _with_duplicates(intake: Intake, collapsed: int) -> Intake:
-    return Intake(collapsed, intake.zero_weight_rows_dropped, intake.columns_not_read)

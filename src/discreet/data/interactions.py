@@ -1,8 +1,9 @@
 """What is known about people's choices, in the one shape that leaves this room.
 
 An :class:`Interactions` is a checked data set. It shows counts; the histories inside it are reached only by
-saying what for (:meth:`Interactions.opened_for`), and come out as :class:`Histories`, which carry that purpose.
-The :class:`Catalogue` is the public side: the items there are, whoever chose them.
+saying what for (:meth:`Interactions.opened_for`), and come out as :class:`Histories`, which carry that purpose; or,
+where they need not all be in memory at once (:meth:`Interactions.streamed_for`), as something that is
+:class:`Opened`. The :class:`Catalogue` is the public side: the items there are, whoever chose them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
-from typing import TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import polars as pl
@@ -64,7 +65,7 @@ class Catalogue:
             raise DataError("the catalogue holds no items")
         if not _of_one_kind(self.ids):
             raise DataError("the catalogue's ids must be all strings or all whole numbers")
-        if not _ascending(self.ids):
+        if not ascending(self.ids):
             raise DataError("the catalogue's ids must be ascending and unique")
         if self.titles is not None and len(self.titles) != len(self.ids):
             raise DataError(f"the catalogue has {len(self.ids)} ids but {len(self.titles)} titles")
@@ -127,8 +128,9 @@ def _of_one_kind(ids: Iterable[object]) -> bool:
     return {type(item) for item in ids} in ({int}, {str})
 
 
-def _ascending(ids: Ids) -> bool:
-    same = cast("tuple[str, ...]", ids)  # of one kind: what can be compared as strings can be as integers
+def ascending(ids: tuple[str | int, ...]) -> bool:
+    """Whether each of the ids, all of one kind, is above the one before."""
+    same = cast("tuple[str, ...]", ids)  # what can be compared as strings can be as integers
     return all(a < b for a, b in pairwise(same))
 
 
@@ -161,9 +163,42 @@ def _stored_titles(stored: object) -> tuple[str, ...] | None:
     raise DataError("a stored catalogue's titles must be strings, or null")
 
 
+class Opened(Protocol):
+    """People's histories, opened for one purpose: in memory, or in the file that holds them."""
+
+    @property
+    def people_ids(self) -> tuple[str | int, ...]:
+        """External ids, in the order of the rows. Nobody is there twice."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items, in column order."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set: half of the account that pays."""
+
+    @property
+    def purpose(self) -> str:
+        """What the histories were opened for: the other half."""
+
+    @property
+    def catalogue_is_declared(self) -> bool:
+        """Whether the catalogue was given, rather than read off the data."""
+
+    def __len__(self) -> int:
+        """How many people there are."""
+
+    def blocks(self, most: int) -> Iterator[Rows]:
+        """Yield each person's row once, in order, at most ``most`` people at a time."""
+
+    def take(self, rows: NDArray[np.int64]) -> Opened:
+        """The same data for some people only: ``rows`` are their positions."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Histories:
-    """People's histories, opened for one purpose. Personal data: nothing here may be printed or logged.
+    """People's histories, opened for one purpose, in memory. Personal data: nothing here may be printed or logged.
 
     Attributes:
         matrix: int8 ones, CSR [people, items], indices sorted, no duplicates.
@@ -192,7 +227,7 @@ class Histories:
         """Refuse what would let one person count twice."""
         if self.matrix.shape != (len(self.people_ids), len(self.catalogue)):
             raise SettingError("histories: the matrix must have one row a person and one column an item")
-        if not _has_ones_once(self.matrix):
+        if not is_canonical(self.matrix):
             raise SettingError("histories: the matrix must be int8 ones in CSR, indices ascending and within range")
         if self.last is not None and self.last.shape != (len(self),):
             raise SettingError("histories: there must be one latest item a person")
@@ -208,15 +243,15 @@ class Histories:
         counts = f"{len(self)} people, {len(self.catalogue)} items"
         return f"Histories({self.dataset!r} for {self.purpose!r}, {counts})"
 
-    def blocks(self, people_per_block: int) -> Iterator[Rows]:
-        """Yield consecutive rows, ``people_per_block`` at a time (the last block may be smaller).
+    def blocks(self, most: int) -> Iterator[Rows]:
+        """Yield consecutive rows, ``most`` people at a time (the last block may be smaller).
 
         Raises:
-            SettingError: ``people_per_block`` is below 1.
+            SettingError: ``most`` is below 1.
         """
-        if people_per_block < 1:
-            raise SettingError(f"people_per_block must be at least 1, not {people_per_block}")
-        return (self.matrix[at : at + people_per_block] for at in range(0, len(self), people_per_block))
+        if most < 1:
+            raise SettingError(f"a block holds at least 1 person, not {most}")
+        return (self.matrix[at : at + most] for at in range(0, len(self), most))
 
     def take(self, rows: NDArray[np.int64]) -> Histories:
         """The same data for some people only: ``rows`` are positions, in the order wanted.
@@ -229,7 +264,7 @@ class Histories:
         return replace(self, matrix=self.matrix[rows], people_ids=people, last=last)
 
 
-def _has_ones_once(matrix: Rows) -> bool:
+def is_canonical(matrix: Rows) -> bool:
     """Whether this is canonical CSR of int8 ones, whatever its flags say: they are set by hand here and there."""
     if matrix.format != "csr" or matrix.dtype != np.int8 or len(matrix.data) != len(matrix.indices):
         return False
@@ -256,6 +291,96 @@ class Intake:
     columns_not_read: tuple[str, ...] = ()
 
 
+class Opening(NamedTuple):
+    """What histories carry with them once they are opened: of what, for what."""
+
+    catalogue: Catalogue
+    dataset: str
+    purpose: str
+    catalogue_is_declared: bool
+
+
+class Source(Protocol):
+    """Where the rows of a checked data set are: in memory, or in its file."""
+
+    @property
+    def people(self) -> int:
+        """How many people there are; each has at least one interaction."""
+
+    @property
+    def count(self) -> int:
+        """How many interactions there are."""
+
+    def pieces(self) -> Iterator[Held]:
+        """Yield the rows, some people at a time, in order."""
+
+    def opened(self, opening: Opening) -> Opened:
+        """Hand out the histories without holding more of them in memory than is held already."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Held:
+    """Rows in memory.
+
+    Attributes:
+        matrix: int8 ones, CSR [people, items], canonical.
+        people_ids: ids of the rows, ascending.
+        times: seconds, float64, aligned with ``matrix.indices``; or None.
+    """
+
+    matrix: Rows
+    people_ids: tuple[str | int, ...]
+    times: NDArray[np.float64] | None = None
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return self.matrix.shape[0]
+
+    @property
+    def count(self) -> int:
+        """How many interactions there are."""
+        return int(self.matrix.nnz)
+
+    def pieces(self) -> Iterator[Held]:
+        """Yield the rows, all at once."""
+        yield self
+
+    def opened(self, opening: Opening) -> Histories:
+        """Hand out the histories."""
+        return Histories(self.matrix, self.people_ids, self._last(), *opening)
+
+    def _last(self) -> NDArray[np.int32] | None:
+        if self.times is None:
+            return None
+        rows = np.repeat(np.arange(self.people), np.diff(self.matrix.indptr))
+        by_time = np.lexsort((self.matrix.indices, self.times, rows))
+        ends = by_time[self.matrix.indptr[1:] - 1]  # each person's latest, since nobody here has an empty row
+        return self.matrix.indices[ends].astype(np.int32)
+
+    @classmethod
+    def joined(cls, pieces: Iterable[Held]) -> Held:
+        """Put pieces, at least one, together again."""
+        several = tuple(pieces)
+        if len(several) == 1:
+            return several[0]
+        items = several[0].matrix.shape[1]
+        lengths = np.concatenate([np.diff(piece.matrix.indptr) for piece in several])
+        indices = np.concatenate([piece.matrix.indices for piece in several])
+        people = tuple(person for piece in several for person in piece.people_ids)
+        times = [piece.times for piece in several if piece.times is not None]
+        return cls(rows_of(lengths, indices, items), people, np.concatenate(times) if times else None)
+
+
+def rows_of(lengths: NDArray[np.integer], indices: NDArray[np.int32], items: int) -> Rows:
+    """Return ones at ``indices``, ascending within each row, ``lengths`` of them in each: CSR [people, items]."""
+    ends = np.cumsum(lengths)
+    starts = np.append(0, ends).astype(np.int32) if len(indices) < 2**31 else np.append(0, ends).astype(np.int64)
+    matrix: Rows = csr_array((np.ones(len(indices), np.int8), indices, starts), shape=(len(lengths), items))
+    matrix.has_canonical_format = True
+    return matrix
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
     """A checked data set: who chose what, at most once each, and what that may be used for.
@@ -269,6 +394,7 @@ class Interactions:
         catalogue_is_declared: False when the catalogue was read off the data, in which case the guarantee has
             to say that the list of items is treated as public.
         intake: what reading dropped.
+        synthetic: whether the people do not exist; see :mod:`discreet.data.synthetic`.
     """
 
     name: str
@@ -276,14 +402,13 @@ class Interactions:
     purposes: frozenset[str]
     catalogue_is_declared: bool
     intake: Intake
-    _matrix: Rows
-    _people_ids: tuple[str | int, ...]
-    _times: NDArray[np.float64] | None = None  # seconds, aligned with _matrix.indices
+    _source: Source
+    synthetic: bool = False
 
     @property
     def people(self) -> int:
         """How many people have at least one interaction."""
-        return self._matrix.shape[0]
+        return self._source.people
 
     @property
     def items(self) -> int:
@@ -293,15 +418,15 @@ class Interactions:
     @property
     def count(self) -> int:
         """How many interactions there are: distinct pairs of a person and an item."""
-        return int(self._matrix.nnz)
+        return self._source.count
 
     def __repr__(self) -> str:
         """The name and counts only: this text ends up in logs."""
         counts = f"{self.people} people, {self.items} items, {self.count} interactions"
         return f"Interactions({self.name!r}, {counts})"
 
-    def opened_for(self, purpose: str) -> Histories:
-        """Hand out the histories, for one of the purposes they were collected for.
+    def check_purpose(self, purpose: str) -> None:
+        """Refuse a purpose that the data was not collected for.
 
         Raises:
             PurposeNotAllowed: ``purpose`` is not among :attr:`purposes`.
@@ -309,18 +434,36 @@ class Interactions:
         if purpose not in self.purposes:
             allowed = ", ".join(sorted(self.purposes))
             raise PurposeNotAllowed(f"{self.name} may not be used for {purpose!r}; it was collected for: {allowed}")
-        return Histories(
-            self._matrix,
-            self._people_ids,
-            self._last(),
-            self.catalogue,
-            self.name,
-            purpose,
-            self.catalogue_is_declared,
-        )
+
+    def opened_for(self, purpose: str) -> Histories:
+        """Hand out the histories, for one of the purposes they were collected for, all of them in memory.
+
+        Raises:
+            PurposeNotAllowed: ``purpose`` is not among :attr:`purposes`.
+            DataError: the file that holds them was changed or damaged.
+        """
+        opening = self._opening(purpose)
+        return Held.joined(self._source.pieces()).opened(opening)
+
+    def streamed_for(self, purpose: str) -> Opened:
+        """As :meth:`opened_for`; histories in a file stay there, and come block by block.
+
+        Raises:
+            PurposeNotAllowed: ``purpose`` is not among :attr:`purposes`.
+            DataError: the file that holds them was changed or damaged.
+        """
+        return self._source.opened(self._opening(purpose))
+
+    def _opening(self, purpose: str) -> Opening:
+        self.check_purpose(purpose)
+        return Opening(self.catalogue, self.name, purpose, self.catalogue_is_declared)
 
     def describe(self) -> dict[str, object]:
-        """Counts for a person who checks the import, ready for JSON."""
+        """Counts for a person who checks the import, ready for JSON. Reads all rows.
+
+        Raises:
+            DataError: the file that holds them was changed or damaged.
+        """
         return {
             "people": self.people,
             "items": self.items,
@@ -330,19 +473,12 @@ class Interactions:
             "zero_weight_rows_dropped": self.intake.zero_weight_rows_dropped,
             "ids_that_look_alike": self._alike(),
             "columns_not_read": list(self.intake.columns_not_read),
+            "synthetic": self.synthetic,
         }
 
     def _alike(self) -> int:
         """How many people have an id that is another's but for case, spaces around it, or the encoding of accents."""
-        ids = pl.Series(self._people_ids)
+        ids = pl.Series([person for piece in self._source.pieces() for person in piece.people_ids])
         if ids.dtype != pl.String:
             return 0
         return int(ids.str.strip_chars().str.to_lowercase().str.normalize("NFC").is_duplicated().sum())
-
-    def _last(self) -> NDArray[np.int32] | None:
-        if self._times is None:
-            return None
-        rows = np.repeat(np.arange(self.people), np.diff(self._matrix.indptr))
-        by_time = np.lexsort((self._matrix.indices, self._times, rows))
-        ends = by_time[self._matrix.indptr[1:] - 1]  # each person's latest, since nobody here has an empty row
-        return self._matrix.indices[ends].astype(np.int32)

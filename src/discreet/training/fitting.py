@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from discreet.data.interactions import Histories, Interactions
+from discreet.data.interactions import Histories, Interactions, Opened
+from discreet.data.stored import StoredHistories
 from discreet.errors import AccountMissing, LedgerError, PurposeNotAllowed, ReleaseConflict, SettingError
 from discreet.files import write_bytes, writing
 from discreet.governance.checks import check_name
@@ -35,7 +36,7 @@ LONGEST_STEM = 180
 
 
 def fit(
-    data: Interactions | Histories,
+    data: Interactions | Opened,
     *,
     epsilon: float,
     ledger: Ledger | str | Path | None = None,
@@ -127,10 +128,10 @@ def _checked_ledger(ledger: object) -> Ledger | Path:
     return ledger if isinstance(ledger, Ledger) else Path(ledger)
 
 
-def _opened_for(data: object, purpose: str) -> Histories:
+def _opened_for(data: object, purpose: str) -> Opened:
     if isinstance(data, Interactions):
-        return data.opened_for(purpose)
-    if not isinstance(data, Histories):
+        return data.streamed_for(purpose)
+    if not isinstance(data, Histories | StoredHistories):
         raise SettingError(f"data must be what discreet.read_interactions returns, not {type(data).__name__}")
     if data.purpose != purpose:
         raise PurposeNotAllowed(
@@ -140,7 +141,7 @@ def _opened_for(data: object, purpose: str) -> Histories:
 
 
 def _reserve(
-    book: Ledger, account: Account, histories: Histories, release: str | None, model: Model, plan: Plan
+    book: Ledger, account: Account, histories: Opened, release: str | None, model: Model, plan: Plan
 ) -> Reservation:
     return book.reserve(
         account,
@@ -151,12 +152,12 @@ def _reserve(
     )
 
 
-def _planned(histories: Histories, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
+def _planned(histories: Opened, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
     return recipe(len(histories), len(histories.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
 
 
 def _open_first(
-    ledger: Path, account: Account, histories: Histories, epsilon: float, delta: float | None, kind: Kind
+    ledger: Path, account: Account, histories: Opened, epsilon: float, delta: float | None, kind: Kind
 ) -> None:
     """Make a ledger with a budget of exactly one run, unless that run could not be made: then no file is left."""
     agreed = delta or default_delta(len(histories))
@@ -187,7 +188,7 @@ def _agreed_delta(book: Ledger, account: Account, delta: float | None, people: i
 
 
 def _without_promise(
-    histories: Histories, kind: Kind, delta: float | None, target: Path | None, progress: Progress | None
+    histories: Opened, kind: Kind, delta: float | None, target: Path | None, progress: Progress | None
 ) -> Trained:
     _check_free(target)
     some_delta = delta or default_delta(len(histories))  # nothing is promised at it
@@ -203,7 +204,7 @@ def _nothing(units: int) -> None:
     """Book nothing: a run without noise has no price."""
 
 
-def _admitted(histories: Histories, reservation: Reservation) -> Histories:
+def _admitted(histories: Opened, reservation: Reservation) -> Opened:
     """Leave out the people whose own budget does not reach."""
     if reservation.admitted is None or reservation.admitted.all():
         return histories

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import Catalogue, Histories
+from discreet.data.interactions import Catalogue, Opened
 from discreet.privacy.clipping import Summed
 
 Work = Callable[[csr_array], Summed]
@@ -44,15 +44,15 @@ class Population(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Here:
-    """Histories in this process, in blocks, by threads.
+    """Histories in this process or in a file, in blocks, by threads.
 
     Attributes:
         histories: opened for a purpose.
-        block: people in a block; what a round needs beside the histories is bounded by it.
+        block: most people in a block; what a round needs beside the histories is bounded by it.
         threads: kernels run without the GIL.
     """
 
-    histories: Histories
+    histories: Opened
     block: int = 4_096
     threads: int = 2
 
