@@ -27,7 +27,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
 from discreet.privacy.plan import Plan, fingerprint
 from discreet.randomness import NoiseSource
-from discreet.training.populations import Here
+from discreet.training.populations import Here, Population
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
@@ -45,6 +45,7 @@ def fit(
     purpose: str = PURPOSE,
     release: str | None = None,
     out: str | Path | None = None,
+    population: Callable[[Opened], Population] = Here,
     progress: Progress | None = None,
     reserved: Callable[[str], None] | None = None,
     insecure_test_seed: int | None = None,
@@ -55,7 +56,8 @@ def fit(
     repeated under its release id, with fresh noise and at no further charge; nothing of the first attempt was visible.
 
     Args:
-        data: checked interactions, opened for ``purpose`` here; or histories that were opened for it.
+        data: checked interactions, opened for ``purpose`` here; or histories that were opened for it. Those of an
+            imported file stay there, and are read block by block in each round.
         epsilon: of this training run, in nats; ``math.inf`` adds no noise, bills nothing, and promises nothing.
         ledger: where the run is billed, or the path of its file. A file that is not there yet is made, and a budget of
             exactly this epsilon opened in it; in a ledger that exists the budget must have been opened before.
@@ -64,6 +66,8 @@ def fit(
         purpose: must be one that the data was collected for.
         release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
         out: where to publish the model file; must not exist.
+        population: who computes what people add: by default this process, with two threads. The sums are the same,
+            bit by bit, whoever does.
         progress: told the rounds done and planned.
         reserved: told the id of the release as soon as it is charged; from then on a run that fails can be repeated
             under it.
@@ -83,7 +87,7 @@ def fit(
         check_name("release", _text("release", release))
     target = _checked_target(out)
     if price == math.inf:
-        return _without_promise(histories, kind, asked_delta, target, progress)
+        return _without_promise(population(histories), kind, asked_delta, target, progress)
     check_epsilon(price)
     account, book_or_path = Account(histories.dataset, purpose), _checked_ledger(ledger)
     if not isinstance(book_or_path, Ledger) and not _exists(book_or_path):
@@ -100,8 +104,8 @@ def fit(
             reserved(reservation.release)
         if reservation.state == "committed":
             return _published_before(book, reservation, target)
-        population = Here(_admitted(histories, reservation))
-        trained = train(model, population, plan, spend=reservation.draw, progress=progress, source=source)
+        people = population(_admitted(histories, reservation))
+        trained = train(model, people, plan, spend=reservation.draw, progress=progress, source=source)
         return _published(book, trained.billed_as(reservation.release), target)
 
 
@@ -188,12 +192,12 @@ def _agreed_delta(book: Ledger, account: Account, delta: float | None, people: i
 
 
 def _without_promise(
-    histories: Opened, kind: Kind, delta: float | None, target: Path | None, progress: Progress | None
+    people: Population, kind: Kind, delta: float | None, target: Path | None, progress: Progress | None
 ) -> Trained:
     _check_free(target)
-    some_delta = delta or default_delta(len(histories))  # nothing is promised at it
-    model, plan = recipe(len(histories), len(histories.catalogue), None, delta=some_delta, kind=kind)
-    trained = train(model, Here(histories), plan, spend=_nothing, progress=progress)
+    some_delta = delta or default_delta(len(people))  # nothing is promised at it
+    model, plan = recipe(len(people), len(people.catalogue), None, delta=some_delta, kind=kind)
+    trained = train(model, people, plan, spend=_nothing, progress=progress)
     if target:
         _check_free(target)  # again: another run may have taken the name meanwhile
         write_bytes(target, trained.to_bytes())
