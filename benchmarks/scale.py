@@ -3,10 +3,10 @@
     python benchmarks/scale.py                                   # 1, 2, 5, 10 and 20 million interactions
     python benchmarks/scale.py --millions 1 5 20 100 --out docs  # and write docs/scale-measured.md and docs/scale.svg
 
-People are synthetic: 7,000 a million interactions, over 20,000 items. Each line is a process of its own, from its start to
-its end: imports, reading, checks, the ledger, the model file. CPU time is of all threads; memory is the largest resident
-set. The peer is `implicit` (alternating least squares, 64 factors, 15 iterations), where it is installed; it is given its
-matrix ready made.
+People are synthetic: 7,000 a million interactions, over 20,000 items. Each line is a process of its own, from start to
+end: imports, reading, checks, the ledger, the model file. CPU time is of all threads; memory is the largest resident
+set. The peer is `implicit` (alternating least squares, 64 factors, 15 iterations), where it is installed; it is given
+its matrix ready made.
 """
 
 from __future__ import annotations

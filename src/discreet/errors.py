@@ -5,6 +5,7 @@ DiscreetError                 exit code 1
 ├── DataError                 the input cannot be used; names the file, column or row
 │   └── DatasetUnavailable    a named data set could not be obtained; says what to do
 ├── FileNotWritten            a file could not be written; what stood in its place still does
+├── EngineLost                other software that computes for this run went away, or does not answer
 ├── ArtefactError             a model file is damaged, of another kind, or was made unsafely
 ├── LedgerError               the ledger cannot do what was asked
 │   ├── AccountMissing        no budget was opened for this data set and purpose
@@ -42,6 +43,10 @@ class DatasetUnavailable(DataError):
 
 class FileNotWritten(DiscreetError):
     """A file could not be written. What stood in its place still does."""
+
+
+class EngineLost(DiscreetError):
+    """Other software that computes for this run went away, or does not answer. Nothing was released."""
 
 
 class ArtefactError(DiscreetError):

@@ -50,6 +50,10 @@ class InFile:
         """How many interactions there are."""
         return sum(block.rows for block in self.blocks)
 
+    def resolved(self) -> InFile:
+        """The same file by its whole path, for processes that stand elsewhere."""
+        return replace(self, path=self.path.resolve())
+
     def pieces(self) -> Iterator[Held]:
         """Yield the blocks, with times where there are any.
 

@@ -1,0 +1,1 @@
+"""Other people's software: the only home of optional dependencies."""
