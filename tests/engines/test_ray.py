@@ -174,7 +174,7 @@ class TestACluster:
 
                 def kill(done: int, total: int) -> None:
                     if done == 1:
-                        found = [number for number, name in session(cluster).items() if f"/{victim}/{victim} " in name]
+                        found = [number for number, name in session(cluster).items() if f"/{victim} " in name]
                         os.kill(cluster._driver.pid if victim == "driver" else found[0], signal.SIGKILL)
 
                 options: dict[str, Any] = {"epsilon": 4.0, "ledger": book, "release": "spring", "kind": "subspace"}
@@ -191,9 +191,20 @@ class TestACluster:
             assert book.account(account).spent == release.cost == trained.plan.cost
             assert book.verify(artefacts=tmp_path).ok
 
+    def test_that_is_frozen(self, stored: Interactions) -> None:
+        with Cluster(workers=1, deadline=8) as cluster:
+            os.kill(cluster._driver.pid, signal.SIGSTOP)
+            histories = stored.streamed_for(TRAIN)
+            assert isinstance(histories, StoredHistories)
+            heavy = partial(
+                Popularity(items=60).summed, state={"basis": np.zeros(2_000_000)}, bound=1_000
+            )  # more than a pipe takes in
+            with pytest.raises(EngineLost):
+                list(OnRay(cluster, histories).map(heavy))
+
     def test_that_is_not_there(self) -> None:
-        with pytest.raises(EngineLost, match="did not start"):
-            Cluster(workers=1, address="127.0.0.1:1", deadline=60)
+        with pytest.raises(EngineLost, match=r"did not start|has not answered for 8 seconds"):
+            Cluster(workers=1, address="127.0.0.1:1", deadline=8)
 
     def test_finds_the_file_changed_between_rounds(
         self, stored: Interactions, data: Interactions, tmp_path: Path, account: Account

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discreet.cli.output import Json, say, say_json, screen, table
+from discreet.cli.output import Json, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
     from discreet.data.interactions import Interactions
@@ -82,6 +82,30 @@ def import_(
         say(f"written to {out}")
 
 
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Option("--out", help="Where to write the data set (.parquet).")],
+    people: Annotated[int, typer.Option("--people", help="How many.")] = 7_000,
+    items: Annotated[int, typer.Option("--items", help="How many.")] = 20_000,
+    interactions: Annotated[int, typer.Option("--interactions", help="About how many.")] = 1_000_000,
+    seed: Annotated[int, typer.Option("--seed", help="Public.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a data set of people who do not exist, of any size, for measuring speed and nothing else."""
+    from discreet.data.synthetic import write_synthetic
+    from discreet.errors import SettingError
+
+    if there(out):
+        raise SettingError(f"{out} exists already; data sets are never overwritten, give another name")
+    with progress() as bars:
+        bar = bars.add_task("drawing people", total=people)
+        asked = {"people": people, "items": items, "interactions": interactions, "seed": seed}
+        data = write_synthetic(out, **asked, progress=lambda done, _: bars.update(bar, completed=done))
+    _show(data, as_json)
+    if not as_json:
+        say(f"written to {out}: synthetic, for the purpose {', '.join(data.purposes)} alone")
+
+
 def check_cache(cache: Path | None) -> None:
     """Refuse a cache that is, or lies below, a file: before anything is downloaded."""
     from discreet.errors import SettingError
@@ -123,6 +147,8 @@ def _show(data: Interactions, as_json: bool) -> None:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

@@ -15,14 +15,15 @@ from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
 from discreet.cli.output import Json, note, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from discreet.data.interactions import Histories, Interactions
+    from discreet.data.interactions import Histories, Interactions, Opened
     from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
     from discreet.models.recipe import Kind
     from discreet.models.slate import Slate
     from discreet.models.trained import Trained
+    from discreet.training.populations import Population
 
 LEAST_HISTORY = 5
 """Items that someone must have to be measured."""
@@ -44,9 +45,18 @@ def train(
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
     ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option("--ray-workers", help="Add up on so many workers of Ray; needs an imported data set.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster; without it one is started here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model, bill it, publish it once, and print what it promises."""
+    """Train a model, bill it, publish it once, and print what it promises.
+
+    An imported data set stays in its file, and is read block by block.
+    """
     from discreet.data.intake import read_interactions
     from discreet.governance.ledger import Ledger
     from discreet.models.card import card
@@ -55,12 +65,22 @@ def train(
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
         asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
+        if ray_workers is not None or ray_address is not None:
+            asked["population"] = _on_ray(stack, ray_workers, ray_address)
         trained = _trained(interactions, asked | {"release": release})
     if as_json:
         say_json(card(trained))
         return
     say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
     say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
+
+
+def _on_ray(stack: ExitStack, workers: int | None, address: str | None) -> Callable[[Opened], Population]:
+    from discreet.engines.ray import Cluster
+
+    with progress() as bars:
+        bars.add_task("reaching Ray", total=None)
+        return stack.enter_context(Cluster(workers=workers, address=address)).population
 
 
 def _trained(interactions: Interactions, asked: dict[str, Any]) -> Trained:

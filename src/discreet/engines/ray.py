@@ -20,6 +20,8 @@ import math
 import os
 import secrets
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,8 +29,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,14 +70,15 @@ class Cluster:
             raise SettingError("a cluster needs at least one worker, and a deadline in seconds above 0")
         if find_spec("ray") is None:
             raise SettingError("Ray is not installed: pip install 'discreet[ray]'")
-        self._folder = tempfile.TemporaryDirectory(prefix="discreet-ray-", ignore_cleanup_errors=True)
-        self._connection, theirs = Pipe()
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+        self._connection, theirs = _pipe(deadline)
         self._driver = _started(theirs, own=address is None)
         try:
-            self._connection.send(Settings(self.workers, address, self._folder.name))
+            inner = str(Path(self._folder.name) / "ray")  # Ray opens its own folder to everybody, but not this one
+            self._connection.send(Settings(self.workers, address, inner))
             self._heard("did not start; look whether its address is right, or start it anew")
         except BaseException:
-            self.close()
+            self.close(patience=0.0)
             raise
 
     def __enter__(self) -> Self:
@@ -86,13 +89,12 @@ class Cluster:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Let the driver go, with the cluster if it was started here."""
+    def close(self, patience: float = GOODBYE) -> None:
+        """Let the driver go, with the cluster if it was started here; kill it after ``patience`` seconds."""
         self._connection.close()
         try:
-            self._driver.wait(GOODBYE)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self._driver.wait(patience)
         finally:
             with suppress(ProcessLookupError):  # what it leaves behind belongs to its session
                 os.killpg(self._driver.pid, signal.SIGKILL)
@@ -126,14 +128,14 @@ class Cluster:
             raise self._lost("went away") from None
         finally:
             if not finished:  # its answers to this round may still be on their way
-                self.close()
+                self.close(patience=0.0)
 
     def _heard(self, otherwise: str) -> Any:
         try:
             if not self._connection.poll(self._deadline):
                 raise self._lost(f"has not answered for {self._deadline:g} seconds")
             answer = self._connection.recv()
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # the latter also when a deadline passes in the middle
             raise self._lost(otherwise) from None
         if isinstance(answer, DiscreetError):
             raise answer
@@ -179,6 +181,15 @@ class OnRay:
         each = min(LONGEST_SPAN, max(1, len(wanted) // (SPANS * self.cluster.workers)))
         spans = tuple(wanted[at : at + each] for at in range(0, len(wanted), each))
         yield from self.cluster.sums(self.histories.file.resolved(), work, spans)
+
+
+def _pipe(deadline: float) -> tuple[Connection, Connection]:
+    """Return two ends, of which ours waits for no reading or writing longer than the deadline."""
+    ours, theirs = socket.socketpair()
+    whole, rest = divmod(deadline, 1)
+    for waiting in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        ours.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", int(whole), max(1, int(rest * 1e6))))
+    return Connection(ours.detach()), Connection(theirs.detach())
 
 
 def _started(theirs: Connection, *, own: bool) -> subprocess.Popen[bytes]:
