@@ -8,7 +8,7 @@ the row, and never a person or a value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +17,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from discreet.data import columns
+from discreet.data.columns import Where
 from discreet.data.interactions import Catalogue, Held, Intake, Interactions, checked_name, rows_of
 from discreet.data.store import Passport, passport_of
 from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
+
+IdCheck = Callable[[pl.Series, Where], pl.Series]
 
 TRAINING = "train-recommender"
 _WEIGHTS = ("weight", "rating")
@@ -60,19 +63,41 @@ def read_interactions(
         PurposeNotAllowed: the file does not carry one of ``purposes``.
     """
     table = table_of(source)
-    passport = passport_of(table) if isinstance(table, ParquetTable) else None
+    passport = passport_for(source, table, name=name, purposes=purposes, catalogue=catalogue)
+    if passport.blocks:
+        return _in_file(Path(table.label), passport)
+    layout = layout_of(table, user, item)
+    return _assembled(_events(table, layout), layout, passport, table.label)
+
+
+def passport_for(
+    source: object,
+    table: Table,
+    *,
+    name: str | None,
+    purposes: Iterable[str] | None,
+    catalogue: Catalogue | str | Path | None,
+) -> Passport:
+    """Return the passport that an imported file carries, narrowed to what is asked for; or a new one, without blocks.
+
+    Raises:
+        DataError, SettingError, PurposeNotAllowed: as :func:`read_interactions`.
+    """
+    carried = passport_of(table) if isinstance(table, ParquetTable) else None
     declared = _declared(catalogue)
-    if passport is not None:
-        return _in_file(Path(table.label), _narrowed(passport, name, purposes, declared))
-    return _assembled(_events(table, user, item), _issued(source, name, purposes, declared), table.label)
+    if carried is None:
+        return _issued(source, name, purposes, declared)
+    return _narrowed(carried, name, purposes, declared)
 
 
 def _in_file(path: Path, passport: Passport) -> Interactions:
     """The rows stay where they are: an imported file says by itself what is in it."""
-    if passport.catalogue is None or passport.intake is None:
+    catalogue, intake = passport.catalogue, passport.intake
+    if catalogue is None or intake is None:
         raise DataError(f"{path}: was damaged after import; import it again")
-    of = (passport.name, passport.catalogue, passport.purposes, passport.declared, passport.intake)
-    return Interactions(*of, InFile(path, passport.catalogue, passport.blocks), passport.synthetic)
+    rows = InFile(path, catalogue, passport.blocks)
+    of = (passport.name, catalogue, passport.purposes, passport.declared, intake)
+    return Interactions(*of, rows, passport.synthetic)
 
 
 def _declared(catalogue: object) -> Catalogue | None:
@@ -94,11 +119,12 @@ def read_catalogue(path: str | Path) -> Catalogue:
     titled = "title" in table.names
     frame = table.columns(["item_id", "title"] if titled else ["item_id"])
     if frame.is_empty():
-        raise DataError(f"{table.label}: holds no rows")
-    frame = frame.with_columns(_ids(frame["item_id"], table)).sort("item_id")
+        raise nothing_in(table.label)
+    check = columns.ids_from_text if table.from_text else columns.ids
+    frame = frame.with_columns(check(frame["item_id"], Where(table.label))).sort("item_id")
     if frame["item_id"].is_duplicated().any():
         raise DataError(f"{table.label}: column 'item_id' names an item twice; keep one row an item")
-    titles = tuple(columns.titles(frame["title"], table.label).to_list()) if titled else None
+    titles = tuple(columns.titles(frame["title"], Where(table.label)).to_list()) if titled else None
     return Catalogue(tuple(frame["item_id"].to_list()), titles)
 
 
@@ -134,16 +160,38 @@ def _purposes(purposes: object) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class _Events:
-    """Checked rows, aligned: ids of people and items, seconds or None; and what was dropped to get them."""
+class Layout:
+    """Which columns of a table say what; ``unread`` are the others."""
+
+    user: str
+    item: str
+    weight: str | None
+    time: str | None
+    unread: tuple[str, ...]
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns to read."""
+        return [name for name in (self.user, self.item, self.weight, self.time) if name is not None]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Checked rows, aligned: ids of people and items, seconds or None; and how many rows were dropped to get them."""
 
     people: pl.Series
     items: pl.Series
     times: pl.Series | None
-    intake: Intake
+    dropped: int
 
 
-def _events(table: Table, user: str, item: str) -> _Events:
+def layout_of(table: Table, user: str, item: str) -> Layout:
+    """Find the columns.
+
+    Raises:
+        DataError: one that is needed is not there.
+        SettingError: ``user`` and ``item`` are the same.
+    """
     if user == item:
         raise SettingError("user and item name the same column")
     for argument, column in (("user", user), ("item", item)):
@@ -151,18 +199,43 @@ def _events(table: Table, user: str, item: str) -> _Events:
             table, column, (user, item), f" (if it has another name, say {argument}=, on the command line --{argument})"
         )
     weight, time = _spare(table, _WEIGHTS, user, item), _spare(table, ("timestamp",), user, item)
-    wanted = [name for name in (user, item, weight, time) if name is not None]
-    frame = table.columns(wanted)
+    return Layout(
+        user, item, weight, time, tuple(name for name in table.names if name not in {user, item, weight, time})
+    )
+
+
+def events_of(frame: pl.DataFrame, layout: Layout, where: Where, ids: IdCheck) -> Events:
+    """Check rows, and drop those of weight 0.
+
+    Raises:
+        DataError: a row cannot be used.
+    """
+    people, items = ids(frame[layout.user], where), ids(frame[layout.item], where)
+    counts = pl.repeat(True, len(frame), eager=True)
+    if layout.weight is not None:
+        counts = columns.positive(frame[layout.weight], where)
+    times = columns.seconds(frame[layout.time], where).filter(counts) if layout.time is not None else None
+    return Events(people.filter(counts), items.filter(counts), times, len(frame) - int(counts.sum()))
+
+
+def _events(table: Table, layout: Layout) -> Events:
+    frame = table.columns(layout.wanted)
     if frame.is_empty():
-        raise DataError(f"{table.label}: holds no rows")
-    people, items = _ids(frame[user], table), _ids(frame[item], table)
-    counts = columns.positive(frame[weight], table.label) if weight else pl.repeat(True, len(frame), eager=True)
-    if not counts.any():
-        raise DataError(f"{table.label}: column {weight!r}: every row has weight 0, so nothing is left")
-    times = columns.seconds(frame[time], table.label).filter(counts) if time else None
-    unread = tuple(name for name in table.names if name not in wanted)
-    intake = Intake(zero_weight_rows_dropped=len(frame) - int(counts.sum()), columns_not_read=unread)
-    return _Events(people.filter(counts), items.filter(counts), times, intake)
+        raise nothing_in(table.label)
+    events = events_of(frame, layout, Where(table.label), columns.ids_from_text if table.from_text else columns.ids)
+    if events.people.is_empty():
+        raise nothing_left(table.label, layout)
+    return events
+
+
+def nothing_in(label: str) -> DataError:
+    """Return what to raise of a table without rows."""
+    return DataError(f"{label}: holds no rows")
+
+
+def nothing_left(label: str, layout: Layout) -> DataError:
+    """Return what to raise of a table in which no row counts."""
+    return DataError(f"{label}: column {layout.weight!r}: every row has weight 0, so nothing is left")
 
 
 def _require(table: Table, column: str, wanted: tuple[str, ...], hint: str = "") -> None:
@@ -175,28 +248,27 @@ def _spare(table: Table, names: tuple[str, ...], *taken: str) -> str | None:
     return next((name for name in names if name in table.names and name not in taken), None)
 
 
-def _ids(column: pl.Series, table: Table) -> pl.Series:
-    check = columns.ids_from_text if table.from_text else columns.ids
-    return check(column, table.label)
-
-
-def _assembled(events: _Events, passport: Passport, label: str) -> Interactions:
-    people = events.people.unique().sort()
+def _assembled(events: Events, layout: Layout, passport: Passport, label: str) -> Interactions:
     catalogue = passport.catalogue or Catalogue(tuple(events.items.unique().sort().to_list()))
+    held = held_of(events, catalogue, label)
+    intake = Intake(len(events.people) - held.count, events.dropped, layout.unread)
+    return Interactions(passport.name, catalogue, passport.purposes, passport.declared, intake, held)
+
+
+def held_of(events: Events, catalogue: Catalogue, label: str) -> Held:
+    """Group rows by person, people and items ascending; of rows that say the same the latest stays.
+
+    Raises:
+        DataError: an item is not in the catalogue.
+    """
+    people = events.people.unique().sort()
     rows = _positions(events.people, people)
     cols = _positions(events.items, pl.Series(catalogue.ids), label)
     times = None if events.times is None else events.times.to_numpy()
     latest = _latest_of_each_pair(rows * len(catalogue) + cols, times)
     lengths = np.bincount(rows[latest], minlength=len(people))
     matrix = rows_of(lengths, cols[latest].astype(np.int32), len(catalogue))
-    return Interactions(
-        passport.name,
-        catalogue,
-        passport.purposes,
-        passport.declared,
-        replace(events.intake, duplicates_collapsed=len(rows) - len(latest)),
-        Held(matrix, tuple(people.to_list()), None if times is None else times[latest]),
-    )
+    return Held(matrix, tuple(people.to_list()), None if times is None else times[latest])
 
 
 def _positions(ids: pl.Series, known: pl.Series, label: str = "") -> NDArray[np.int64]:
@@ -206,8 +278,13 @@ def _positions(ids: pl.Series, known: pl.Series, label: str = "") -> NDArray[np.
     places = pl.DataFrame({"id": known, "place": pl.int_range(len(known), eager=True)})
     found = pl.DataFrame({"id": ids}).join(places, on="id", how="left", maintain_order="left")["place"]
     if found.null_count():
-        raise DataError(f"{label}: {found.null_count()} rows name items that are not in the catalogue; add them to it")
+        raise unknown_items(label, found.null_count())
     return np.array(found.to_numpy(), dtype=np.int64)
+
+
+def unknown_items(label: str, rows: int) -> DataError:
+    """Return what to raise of so many rows."""
+    return DataError(f"{label}: {rows} rows name items that are not in the catalogue; add them to it")
 
 
 def _latest_of_each_pair(pairs: NDArray[np.int64], times: NDArray[np.float64] | None) -> NDArray[np.int64]:

@@ -201,8 +201,12 @@ def _read(stored: dict[str, object]) -> Passport:
         stored["declared"] is True,
         _intake(_a(dict, stored["intake"])),
         stored["synthetic"] is True,
-        tuple(map(_block, _a(list, stored["blocks"]))),
+        tuple(map(_block, _a(list, stored["blocks"]))) or _none(),
     )
+
+
+def _none() -> tuple[StoredBlock, ...]:
+    raise ValueError("no blocks")
 
 
 def _intake(stored: dict[str, object]) -> Intake:

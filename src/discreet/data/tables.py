@@ -25,6 +25,9 @@ _OTHER_SEPARATORS = {
     ",": "separated by ',': save it with tabs, or as .csv",
 }
 
+_LARGEST_SEARCHED = 1 << 28
+"""Bytes of a text file in which a broken row is looked for: that takes several times as much memory."""
+
 # Headers that are nobody's data, in small letters: they may be repeated in a message.
 # fmt: off
 _USUAL = frozenset([
@@ -53,6 +56,10 @@ class Table(Protocol):
 
     def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
         """Fetch the ``wanted`` columns, all of which are among ``names``. Raises DataError."""
+        ...
+
+    def batches(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Fetch the ``wanted`` columns, about ``rows`` rows at a time, in order. Raises DataError."""
         ...
 
     def listing(self, wanted: Sequence[str], /) -> str:
@@ -113,11 +120,24 @@ class TextTable:
 
     def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
         """Fetch columns. All are parsed, because polars overlooks overlong rows when asked for some only."""
+        self._check_once(wanted)
+        with readable(self.label), self._parsing():
+            return self._parsed(self._path).select(wanted)
+
+    def batches(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Fetch columns, some rows at a time."""
+        self._check_once(wanted)
+        with readable(self.label), self._parsing():
+            for batch in self._scanned().collect_batches(chunk_size=rows, maintain_order=True):
+                yield batch.select(wanted)
+
+    def _check_once(self, wanted: Sequence[str]) -> None:
         repeated = [name for name in wanted if f"{name}_duplicated_0" in self.names]
         if repeated:
             raise DataError(f"{self.label}: column {repeated[0]!r} is there twice; keep one")
-        with readable(self.label), self._parsing():
-            return self._parsed(self._path).select(wanted)
+
+    def _scanned(self) -> pl.LazyFrame:
+        return pl.scan_csv(self._path, separator=self._separator, infer_schema=False, glob=False)
 
     def listing(self, wanted: Sequence[str], /) -> str:
         """List the columns, unless the first row may be somebody's data instead of a header."""
@@ -169,6 +189,8 @@ class TextTable:
             raise DataError(f"{self.label}: {self._complaint()}") from None
 
     def _complaint(self) -> str:
+        if self._path.stat().st_size > _LARGEST_SEARCHED:
+            return "has a row that is not UTF-8, or has more fields than the header, or a quote that is not closed"
         content = self._path.read_bytes()
         try:
             content.decode()
@@ -209,6 +231,12 @@ class ParquetTable:
         with readable(self.label), self._parsing():
             return pl.read_parquet(self._path, columns=list(wanted), glob=False)
 
+    def batches(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Fetch columns, some rows at a time."""
+        with readable(self.label), self._parsing():
+            scanned = pl.scan_parquet(self._path, glob=False).select(wanted)
+            yield from scanned.collect_batches(chunk_size=rows, maintain_order=True)
+
     def listing(self, _: Sequence[str], /) -> str:
         """List the columns."""
         return listed(self.names)
@@ -246,6 +274,10 @@ class FrameTable:
         if len({len(column) for column in fetched}) > 1:
             raise DataError(f"{self.label}: columns {', '.join(wanted)} differ in length")
         return pl.DataFrame(fetched)
+
+    def batches(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Fetch columns, some rows at a time: they are in memory anyway."""
+        yield from self.columns(wanted).iter_slices(rows)
 
     def listing(self, _: Sequence[str], /) -> str:
         """List the columns."""
