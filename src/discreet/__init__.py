@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from discreet.data.datasets import fetch
+    from discreet.data.importing import import_interactions
     from discreet.data.intake import read_interactions
     from discreet.data.interactions import Interactions
     from discreet.data.store import write_interactions
@@ -36,6 +37,7 @@ __all__ = [
     "Trained",
     "fetch",
     "fit",
+    "import_interactions",
     "read_interactions",
     "tradeoff",
     "write_interactions",
@@ -52,6 +54,7 @@ _HOMES = {
     "Trained": "models.trained",
     "fetch": "data.datasets",
     "fit": "training.fitting",
+    "import_interactions": "data.importing",
     "read_interactions": "data.intake",
     "tradeoff": "evaluation.tradeoff",
     "write_interactions": "data.store",

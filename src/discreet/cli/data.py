@@ -67,16 +67,18 @@ def import_(
     items: Items = None,
     as_json: Json = False,
 ) -> None:
-    """Check a file and write it as a data set: only what models use is kept, with its name and its purposes."""
-    from discreet.data.intake import read_interactions
-    from discreet.data.store import write_interactions
-    from discreet.errors import SettingError
+    """Check a file of any size and write it as a data set: only what models use, with its name and its purposes."""
+    from discreet.data.importing import import_interactions
 
-    if there(out):
-        raise SettingError(f"{out} exists already; data sets are never overwritten, give another name")
-    chosen: dict[str, Any] = {"purposes": purpose} if purpose else {}
-    data = read_interactions(source, name=name, user=user, item=item, catalogue=items, **chosen)
-    write_interactions(data, out)
+    _check_new(out)
+    chosen: dict[str, Any] = {"name": name, "user": user, "item": item, "purposes": purpose or None, "catalogue": items}
+    with progress() as bars:
+        bar = bars.add_task("reading", total=None)
+
+        def step(what: str, done: int, total: int | None) -> None:
+            bars.update(bar, description=what, completed=done, total=total)
+
+        data = import_interactions(source, out, **chosen, progress=step)
     _show(data, as_json)
     if not as_json:
         say(f"written to {out}")
@@ -93,10 +95,8 @@ def synthesize(
 ) -> None:
     """Make a data set of people who do not exist, of any size, for measuring speed and nothing else."""
     from discreet.data.synthetic import write_synthetic
-    from discreet.errors import SettingError
 
-    if there(out):
-        raise SettingError(f"{out} exists already; data sets are never overwritten, give another name")
+    _check_new(out)
     with progress() as bars:
         bar = bars.add_task("drawing people", total=people)
         asked = {"people": people, "items": items, "interactions": interactions, "seed": seed}
@@ -104,6 +104,13 @@ def synthesize(
     _show(data, as_json)
     if not as_json:
         say(f"written to {out}: synthetic, for the purpose {', '.join(data.purposes)} alone")
+
+
+def _check_new(out: Path) -> None:
+    from discreet.errors import SettingError
+
+    if there(out):
+        raise SettingError(f"{out} exists already; data sets are never overwritten, give another name")
 
 
 def check_cache(cache: Path | None) -> None:
