@@ -101,14 +101,13 @@ def measured(millions: Sequence[int], place: Path, threads: int, figures: list[F
     """Measure each size; yield lines, and add to ``figures``."""
     yield machine()
     yield f"{threads} threads; model: the recipe's at epsilon {EPSILON:g}\n"
-    with tempfile.TemporaryDirectory() as scratch:  # kernels are compiled once on a machine, not once a run
-        write_synthetic(Path(scratch) / "warm.parquet", people=PEOPLE, items=ITEMS, interactions=10**5)
-        run("train", 10**5, Path(scratch) / "warm.parquet", threads)
     yield HEADER
     for size in millions:
         file = place / f"synthetic-{size}.parquet"
         if not file.exists():
             yield str(run("generate", size * 10**6, file, threads))
+        if size == millions[0]:
+            run("train", 0, file, threads)  # kernels are compiled once on a machine, not once a run
         figures.append(run("train", read_interactions(file).count, file, threads))
         yield str(figures[-1])
         if size <= MOST_FOR_PEER and find_spec("implicit"):
