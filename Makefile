@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint types docs bench lock clean
+.PHONY: demo test check lint types docs bench scale lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/discreet demo
@@ -24,6 +24,10 @@ types: $(VENV)/installed-dev
 # More data sets: make bench DATA="movielens-1m=ratings.parquet:1000 ..."
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/report.py $(DATA)
+
+# Beside a peer, if it is there: .venv/bin/pip install implicit
+scale: $(VENV)/installed
+	$(BIN)/python benchmarks/scale.py --millions 1 2 5 10 20 50 100 --out docs
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "discreet needs Python 3.11 or later")'

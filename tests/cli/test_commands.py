@@ -23,6 +23,7 @@ COMMANDS = (
     "data fetch",
     "data check",
     "data import",
+    "data synthesize",
     "train",
     "evaluate",
     "tradeoff",
@@ -104,6 +105,42 @@ def test_help(command: str, run: Run) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_short_help(command: str, run: Run) -> None:
     assert run(*command.split(), "-h") == run(*command.split(), "--help")
+
+
+class TestScale:
+    SMALL = ("--people", 400, "--items", 50, "--interactions", 1_500)
+
+    def test_people_who_do_not_exist(self, run: Run) -> None:
+        made = run("data", "synthesize", "--out", "x.parquet", *self.SMALL)
+        assert made.code == 0
+        assert "synthetic, for the purpose measure-speed alone" in made.out
+        facts = run("data", "check", "x.parquet", "--json").json
+        assert (facts["people"], facts["items"], facts["synthetic"]) == (400, 50, True)
+        assert run("budget", "open", "x.parquet", "--epsilon", 1, "--purpose", "measure-speed").code == 0
+        assert_refused(run("evaluate", "x.parquet"), 3, "may not be used for 'measure-quality'")
+        done = run("train", "x.parquet", "--epsilon", 1, "--purpose", "measure-speed", "--out", "m.npz", "--json")
+        assert done.code == 0
+        assert_refused(run("data", "synthesize", "--out", "x.parquet", *self.SMALL), 1, "never overwritten")
+        assert_refused(run("data", "synthesize", "--out", "y.parquet", *self.SMALL, "--people", 0), 1, "people")
+
+    def test_an_imported_file_that_is_damaged_is_found_before_anything_is_charged(
+        self, run: Run, imported: Path
+    ) -> None:
+        assert run("budget", "open", imported, "--epsilon", 4).code == 0
+        content = bytearray(imported.read_bytes())
+        content[60] ^= 0xFF
+        imported.write_bytes(content)
+        for command in (("train", imported, "--epsilon", 1, "--out", "m.npz"), ("data", "check", imported)):
+            assert_refused(run(*command), 1, "import the data again")
+        assert run("budget", "show", "--json").json["accounts"][0]["releases"] == 0
+
+    def test_ray_where_it_is_missing(self, run: Run, imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert run("budget", "open", imported, "--epsilon", 4).code == 0
+        monkeypatch.setattr("discreet.engines.ray.find_spec", lambda _: None)
+        for option in (("--ray-workers", 2), ("--ray-address", "127.0.0.1:1")):
+            done = run("train", imported, "--epsilon", 1, "--out", "m.npz", *option)
+            assert_refused(done, 1, "pip install 'discreet[ray]'")
+        assert run("budget", "show", "--json").json["releases"] == []
 
 
 def test_version(run: Run) -> None:
