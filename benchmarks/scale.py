@@ -83,7 +83,8 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
     if arguments.out:
-        command = f"    python benchmarks/scale.py --millions {' '.join(map(str, arguments.millions))}"
+        sizes = " ".join(map(str, arguments.millions))
+        command = f"    python benchmarks/scale.py --millions {sizes} --threads {arguments.threads}"
         picture = "\n![CPU time and memory by interactions](scale.svg)\n"
         page = "\n".join([HEAD, command, "\n```", *lines, "```", picture])
         (arguments.out / "scale-measured.md").write_text(page)
@@ -100,7 +101,7 @@ def folder(kept: Path | None) -> Iterator[Path]:
 def measured(millions: Sequence[int], place: Path, threads: int, figures: list[Figures]) -> Iterator[str]:
     """Measure each size; yield lines, and add to ``figures``."""
     yield machine()
-    yield f"{threads} threads; model: the recipe's at epsilon {EPSILON:g}\n"
+    yield f"{threads} thread{'s'[: threads != 1]}; model: the recipe's at epsilon {EPSILON:g}\n"
     yield HEADER
     for size in millions:
         file = place / f"synthetic-{size}.parquet"
