@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from discreet.data import importing
+from discreet.data import importing, tables
 from discreet.data.importing import import_interactions
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Catalogue, Interactions
@@ -148,6 +148,14 @@ class TestRefusals:
         with pytest.raises(DataError, match="row 1001: has more fields"):
             import_interactions(source, tmp_path / "out.parquet")
         assert not (tmp_path / "out.parquet").exists()
+
+    def test_in_a_large_file_without_its_number(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tables, "_LARGEST_SEARCHED", 100)
+        source = written(tmp_path, "csv", rows())
+        with source.open("a") as file:
+            file.write("p1,2,3,4,5,6,7,8\n")
+        with pytest.raises(DataError, match="has a row that is not UTF-8, or has more fields"):
+            import_interactions(source, tmp_path / "out.parquet")
 
     def test_a_broken_row_group(self, tmp_path: Path) -> None:
         source = written(tmp_path, "parquet", rows())

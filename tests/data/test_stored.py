@@ -265,6 +265,32 @@ class TestAForgedFile:
             read_interactions(path).streamed_for(TRAIN)
 
 
+@pytest.mark.parametrize("kind", ["list", "struct", "float", "dictionary", "null"])
+def test_columns_of_other_types_are_refused(kind: str, path: Path) -> None:
+    file = pq.ParquetFile(path)
+    table, metadata = file.read(), file.metadata.metadata
+    values: dict[str, Any] = {
+        "list": [[1]] * table.num_rows,
+        "struct": [{"a": 1}] * table.num_rows,
+        "float": [1.5] * table.num_rows,
+        "dictionary": pa.array(["b", "a"] * (table.num_rows // 2) + ["a"] * (table.num_rows % 2)).dictionary_encode(),
+        "null": pa.nulls(table.num_rows),
+    }
+    for column in (0, 1):
+        other = table.set_column(column, table.column_names[column], pa.array(values[kind]))
+        with pq.ParquetWriter(path, other.schema) as out:
+            for first in range(10):
+                out.write_table(other.slice(first * 32, 32))
+            out.add_key_value_metadata({"discreet": metadata[b"discreet"]})
+        with pytest.raises(DataError, match="import the data again"):
+            streamed(path)
+
+
+def test_an_imported_file_has_its_columns(path: Path) -> None:
+    with pytest.raises(SettingError, match="whose columns have their names already"):
+        read_interactions(path, user="who")
+
+
 def test_reading_leaves_the_rows_where_they_are(path: Path, tmp_path: Path) -> None:
     data = read_interactions(path)
     shutil.move(path, tmp_path / "elsewhere.parquet")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,6 +77,24 @@ class TestHere:
                 assert made.people == 250
                 states.append(made.state["counts"])
         assert np.array_equal(states[0], states[1])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_histories(tmp_path: Path) -> None:
+    script = """
+import math, resource, sys
+from discreet.data.synthetic import PURPOSE, write_synthetic
+from discreet.training.fitting import fit
+people = int(sys.argv[2])
+data = write_synthetic(sys.argv[1], people=people, items=2_000, interactions=100 * people)
+fit(data, epsilon=math.inf, kind="subspace", purpose=PURPOSE)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = []
+    for people in ("8000", "60000"):
+        command = [sys.executable, "-c", script, str(tmp_path / "x.parquet"), people]
+        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert peaks[1] < peaks[0] + 60_000, peaks  # kB; five million more interactions in memory
 
 
 def flipped(path: Path, data: Interactions) -> None:

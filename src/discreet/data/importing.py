@@ -79,7 +79,7 @@ def import_interactions(
     target, table, say = checked_path(out), table_of(source), progress or _silently
     passport = passport_for(source, table, name=name, purposes=purposes, catalogue=catalogue)
     if passport.blocks:
-        write_interactions(read_interactions(source, purposes=purposes), target)
+        write_interactions(read_interactions(source, user=user, item=item, purposes=purposes), target)
         return read_interactions(target)
     layout = layout_of(table, user, item)
     with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name[:100]}.", dir=target.parent) as folder:

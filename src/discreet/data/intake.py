@@ -65,9 +65,20 @@ def read_interactions(
     table = table_of(source)
     passport = passport_for(source, table, name=name, purposes=purposes, catalogue=catalogue)
     if passport.blocks:
+        check_columns(user, item)
         return _in_file(Path(table.label), passport)
     layout = layout_of(table, user, item)
     return _assembled(_events(table, layout), layout, passport, table.label)
+
+
+def check_columns(user: str, item: str) -> None:
+    """Refuse other columns than those of an imported file.
+
+    Raises:
+        SettingError: one of them was named.
+    """
+    if (user, item) != ("user_id", "item_id"):
+        raise SettingError("user and item: the file is an imported data set, whose columns have their names already")
 
 
 def passport_for(

@@ -83,9 +83,13 @@ class InFile:
         Raises:
             DataError: the file is gone, was changed, or is damaged.
         """
-        block, table = self.blocks[number], self._table(number, timed)
-        if table.num_rows != block.rows:
+        table = self._table(number, timed)
+        if table.num_rows != self.blocks[number].rows:
             raise self._changed(number)
+        with self._parsing(number):
+            return self._checked(number, table)
+
+    def _checked(self, number: int, table: pa.Table) -> Held:
         who = table["user_id"].combine_chunks().dictionary_encode()
         rows, people = who.indices.to_numpy(), tuple(who.dictionary.to_pylist())
         if (np.diff(rows) < 0).any() or not ascending(people):
@@ -95,7 +99,7 @@ class InFile:
             people,
             table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
         )
-        if len(people) != block.people or digest(piece) != block.digest:
+        if len(people) != self.blocks[number].people or digest(piece) != self.blocks[number].digest:
             raise self._changed(number)
         if not is_canonical(piece.matrix):
             raise self._refusal(number, "names an item of a person twice, or out of order")
@@ -122,8 +126,7 @@ class InFile:
         """Return where each id stands in the catalogue."""
         import pyarrow.compute as pc
 
-        with self._parsing(number):
-            places = pc.index_in(items, value_set=self._ids)
+        places = pc.index_in(items, value_set=self._ids)
         if places.null_count:
             raise self._changed(number)
         return cast("NDArray[np.int32]", places.to_numpy())

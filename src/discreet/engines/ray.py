@@ -25,6 +25,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,15 +92,21 @@ class Cluster:
 
     def close(self, patience: float = GOODBYE) -> None:
         """Let the driver go, with the cluster if it was started here; kill it after ``patience`` seconds."""
+        if self._driver.returncode is not None:
+            return
         self._connection.close()
         try:
-            with suppress(subprocess.TimeoutExpired):
-                self._driver.wait(patience)
-        finally:
-            with suppress(ProcessLookupError):  # what it leaves behind belongs to its session
+            given_up = time.monotonic() + patience
+            while time.monotonic() < given_up and not self._has_ended():
+                time.sleep(0.05)
+        finally:  # the driver was not waited for yet, so its number cannot be anybody else's
+            with suppress(ProcessLookupError):
                 os.killpg(self._driver.pid, signal.SIGKILL)
             self._driver.wait()
             self._folder.cleanup()
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._driver.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def population(self, histories: Opened) -> Population:
         """Return people whose sums are made by this cluster.

@@ -57,7 +57,7 @@ def add_span(version: str, file: InFile, work: Work, span: Span) -> Summed:
     if discreet.__version__ != version:
         raise EngineLost("a machine of the cluster has another version of discreet; install the same on all")
     first, *others = [work(wanted.rows(file)) for wanted in span]
-    total = first.total.copy()
+    total = first.total.copy()  # a span has at most 2^15 people, a bound 2^28 units: far within 64 bits
     for other in others:
         total += other.total
     return Summed(total, np.concatenate([first.squared_norms, *[other.squared_norms for other in others]]))
