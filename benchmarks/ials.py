@@ -28,6 +28,19 @@ class Settings:
     alpha: float
     sweeps: int = 15
 
+    def __str__(self) -> str:
+        return f"rank {self.rank}, reg {self.reg:g}, alpha {self.alpha:g}, {self.sweeps} sweeps"
+
+
+UNTUNED = Settings(64, 50, 10)
+TUNED = {
+    "movielens-100k": Settings(128, 20, 3),
+    "movielens-1m": Settings(256, 50, 5),
+    "gowalla": Settings(256, 60, 40),
+    "msweb": Settings(16, 300, 30),
+    "steam": Settings(128, 100, 20),
+}
+
 
 def available() -> bool:
     """Tell whether ``implicit`` can be imported."""

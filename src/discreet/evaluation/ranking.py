@@ -12,7 +12,7 @@ the data, and need data that was collected for measuring quality.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,20 +39,30 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        mean: of the seeds' means.
-        error: standard error of the mean; 0 with one seed, which tells nothing of it.
-        seeds: how many.
+        values: one a seed, at least one.
     """
 
-    mean: float
-    error: float
-    seeds: int
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the seeds' values."""
+        return float(np.mean(self.values))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; 0 with one seed, which tells nothing of it."""
+        return float(np.std(self.values, ddof=1) / np.sqrt(self.seeds)) if self.seeds > 1 else 0.0
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+        return len(self.values)
 
     @classmethod
-    def over(cls, values: list[float]) -> Estimate:
+    def over(cls, values: Iterable[float]) -> Estimate:
         """Sum up one value a seed."""
-        spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-        return cls(float(np.mean(values)), spread, len(values))
+        return cls(tuple(values))
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return Student's interval for the mean; infinite with one seed."""
@@ -62,6 +72,18 @@ class Estimate:
             return -np.inf, np.inf
         reach = float(t.ppf((1 + confidence) / 2, self.seeds - 1)) * self.error
         return self.mean - reach, self.mean + reach
+
+
+def gain_kept(model: Estimate, floor: Estimate, ceiling: Estimate) -> Estimate:
+    """Return the share of the way from ``floor`` to ``ceiling`` that ``model`` goes, seed by seed.
+
+    Args:
+        model: measured on the same seeds as the other two.
+        floor: what needs no personal data, as a rule popularity; its share is 0.
+        ceiling: the best without privacy; its share is 1. NaN where it is not above the floor.
+    """
+    triples = zip(model.values, floor.values, ceiling.values, strict=True)
+    return Estimate.over((own - low) / (high - low) if high > low else np.nan for own, low, high in triples)
 
 
 def measure(score: Score, split: Split, protocol: Protocol = "strong") -> dict[str, float]:
