@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="kinds of model instead of all; may be repeated")
     arguments = parser.parse_args()
     console.print(
-        f"{machine()}; {arguments.seeds} splits; ± standard error of the mean over splits, below it Student's 95 % interval"
+        f"{machine()}; {arguments.seeds} splits; ± standard error over splits, below it Student's 95 % interval"
     )
     for name in arguments.data or [None]:
         histories = opened(name)
