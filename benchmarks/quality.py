@@ -147,13 +147,15 @@ def show_shares(lines: Lines, metric: str) -> None:
     open_ones = {name: cells[math.inf][metric] for name, cells in lines.items() if math.inf in cells}
     best = max(open_ones, key=lambda name: open_ones[name].mean)
     kept = partial(gain_kept, floor=open_ones["popularity"], ceiling=open_ones[best])
-    title = f"share of the gain over popularity without privacy kept, {metric}; the ceiling is {best}"
-    console.print(table(title, lines, lambda quality: percentage(kept(quality[metric]))))
+    console.print(
+        f"share of the gain over popularity that is kept, {metric}; 100 % is {best} without privacy", style="bold"
+    )
+    console.print(table("", lines, lambda quality: percentage(kept(quality[metric]))))
 
 
 def table(title: str, lines: Lines, cell: Callable[[dict[str, Estimate]], str]) -> Table:
     """Return a row a kind of model, a column an epsilon."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("model", *[f"eps {epsilon:g}" for epsilon in EPSILONS], "no privacy"):
         made.add_column(heading, no_wrap=True)
     for name, cells in lines.items():
