@@ -4,7 +4,7 @@
     python benchmarks/report.py movielens-1m=ratings.parquet:1000 --only speed --only peers
 
 Each argument is NAME=FILE:PEOPLE, PEOPLE being how many are held out. MovieLens-100K comes first, with 140. With
-``--only`` the other sections stay as they are on the page; without it the page is written anew.
+``--only`` whatever else is on the page stays as it is; without it the page is written anew.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--gowalla", metavar="INTERACTIONS", help="as in references.py")
     arguments = parser.parse_args()
     wanted = arguments.only or SECTIONS
-    blocks = [block for block in on_page() if section_of(block) not in wanted]
+    blocks = {block.splitlines()[0]: block for block in on_page()} if arguments.only else {}
     for command in commands(arguments.data, arguments.ncf, arguments.gowalla):
         if command[0] in wanted:
-            blocks.append(made(command))
-            blocks.sort(key=lambda block: SECTIONS.index(section_of(block)))
-            PAGE.write_text("\n".join([HEAD, *blocks]))
+            blocks[line_of(command)] = made(command)
+            in_order = sorted(blocks.values(), key=lambda block: SECTIONS.index(section_of(block)))
+            PAGE.write_text("\n".join([HEAD, *in_order]))
 
 
 def commands(data: Sequence[str], ncf: Sequence[str] | None, gowalla: str | None) -> list[Command]:
@@ -79,12 +79,17 @@ def section_of(block: str) -> str:
 def made(command: Command) -> str:
     """Run a benchmark; return its output under the command, without where the data lay."""
     script, *arguments = command
-    shown = " ".join([f"{script}.py", *map(without_place, arguments)])
-    print(shown, flush=True)
+    print(line_of(command).strip(), flush=True)
     run = [sys.executable, str(HERE / f"{script}.py"), *arguments]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     printed = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-    return f"{COMMAND}{shown}\n\n```\n{printed}\n```\n"
+    return f"{line_of(command)}\n\n```\n{printed}\n```\n"
+
+
+def line_of(command: Command) -> str:
+    """Return what stands above a block."""
+    script, *arguments = command
+    return COMMAND + " ".join([f"{script}.py", *map(without_place, arguments)])
 
 
 def without_place(argument: str) -> str:

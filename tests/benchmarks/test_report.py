@@ -35,6 +35,16 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def test_another_data_set_is_added_to_a_section(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page.write_text(OLD.replace("--held-out 140", "books=... --held-out 7"))
+    monkeypatch.setattr(sys, "argv", ["report.py", "shop=/data/a.parquet:9", "--only", "quality"])
+    report.main()
+    text = page.read_text()
+    assert "old quality" in text
+    assert text.count("new quality") == 3
+    assert "old speed" in text
+
+
 def test_only_the_sections_that_were_asked_for_are_made_anew(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["report.py", "--only", "speed"])
     report.main()
