@@ -40,6 +40,8 @@ def test_a_plan_is_for_its_model_and_within_the_budget(people: int, items: int, 
         (803, 1_682, 0.5, Popularity),
         (803, 1_682, 1.0, Subspace),
         (5_040, 3_706, 0.5, Subspace),
+        (29_710, 285, 1.0, Gram),
+        (10**7, 20_000, 1.0, Subspace),
         (20, 50, 1.0, Popularity),
     ],
 )
@@ -54,7 +56,7 @@ def test_more_budget_keeps_more_items_and_more_directions() -> None:
     models = [model for model in found if isinstance(model, Subspace)]
     assert len(models) == 4
     assert [model.kept for model in models] == sorted(model.kept for model in models)
-    assert [model.ranks for model in models] == sorted(model.ranks for model in models)
+    assert [model.rank for model in models] == sorted(model.rank for model in models)
     assert models[0].kept >= LEAST_KEPT
 
 
