@@ -19,7 +19,7 @@ from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity, behind, count_rows
 from discreet.models.recipe import Kind, recipe
 from discreet.models.sgd import Sgd
-from discreet.models.subspace import Subspace, deflation, principal, shrink
+from discreet.models.subspace import Subspace, deflation, posterior, principal, shrink
 from discreet.privacy.accounting import cap
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed, disclose
@@ -49,6 +49,12 @@ MODELS: dict[str, Model] = {
     "subspace that falls back": Subspace(people=63, mu=0.0, items=ITEMS, kept=30, scouted=12, rank=4),
     "subspace of all, rank above kept": Subspace(
         people=63, mu=None, items=ITEMS, kept=400, scouted=300, rank=64, passes=2
+    ),
+    "subspace, longest direction": Subspace(
+        people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4, passes=1, direction=2.0**20
+    ),
+    "subspace, even weights": Subspace(
+        people=63, mu=None, items=ITEMS, kept=30, scouted=30, rank=4, passes=1, rarity=0.0, evenness=0.0
     ),
     "gram": Gram(people=63, items=ITEMS, kept=25),
     "als": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2),
@@ -154,6 +160,37 @@ class TestSubspace:
         expected = (first + (exact + 1.0) * 4.0) / (state["precision"] + 4.0)
         assert noisy["counts"] == pytest.approx(expected, rel=1e-4)
         assert "encoder" not in noisy
+
+    def test_the_scouts_basis_stands_on_its_items_alone(self) -> None:
+        model = Subspace(people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4)
+        taken = histories(60)
+        first = model.step(model.start(), disclose_counts(model, taken))
+        assert first["basis"].shape == (12, 8)
+        total = model.summed(taken, first, 1 << 20).total / (1 << 20)
+        second = model.step(first, released(total, sigma=0.0))
+        assert second["basis"].shape == (30, 4)
+        old = np.isin(second["kept"], first["kept"])
+        assert old.sum() == 12
+        assert (second["basis"][~old] == 0).all()
+        assert np.linalg.norm(second["basis"][old], axis=0).min() > 0.9
+
+    def test_rare_items_weigh_more_in_long_histories_alone(self) -> None:
+        model = Subspace(people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4)
+        long = histories(400)
+        short: Rows = csr_array(np.eye(ITEMS, dtype=np.int8)[np.random.default_rng(0).integers(0, ITEMS, 63)])
+        weights = model.step(model.start(), disclose_counts(model, long))["weights"]
+        assert weights.max() > 1.0 > weights.min()
+        assert (model.step(model.start(), disclose_counts(model, short))["weights"] == 1.0).all()
+
+    def test_the_posterior_takes_out_the_noise_that_is_known(self) -> None:
+        rng = np.random.default_rng(2)
+        signal = rng.normal(size=(2_000, 3)) @ rng.normal(size=(3, 24)) * np.array([2.0, 1.0, 0.5]).repeat(8)
+        noise = rng.normal(size=signal.shape)
+        best = np.linalg.norm(posterior(signal + noise, 8) - signal[:, -8:])
+        assert best < 0.5 * np.linalg.norm(noise[:, -8:])
+        alone = np.linalg.norm(posterior((signal + noise)[:, -8:], 8) - signal[:, -8:])
+        assert best < 0.8 * alone  # the columns before say where the last ones lie
+        assert np.linalg.norm(posterior(noise, 24)) < 0.2 * np.linalg.norm(noise)
 
     def test_the_direction_points_where_the_counts_do(self) -> None:
         counts = 1_000.0 / np.arange(1, 400)
@@ -289,6 +326,35 @@ def test_people_without_structure_get_what_is_popular_at_every_budget() -> None:
         assert state["encoder"].shape[1] == 1
         ranked = np.argsort(-model.scores(taken[:50], state), axis=1)[:, :10]
         assert np.mean(ranked < 20) > 0.95
+
+
+def test_weak_structure_is_never_worse_than_what_is_popular_and_grows_with_the_budget() -> None:
+    """A decode that takes noise and sampling for taste falls below popularity as epsilon grows, on such people."""
+    rng = np.random.default_rng(4)
+    people, items, tastes = 6_000, 400, rng.normal(size=(6, 400))
+    pull = 0.5 * rng.normal(size=(people + 500, 6)) @ tastes - 0.9 * np.log(np.arange(items) + 5)
+    order = np.argsort(-(pull + rng.gumbel(size=pull.shape)), axis=1)
+    lengths = rng.integers(8, 60, len(order))
+    taken: Rows = csr_array(
+        np.array([np.isin(np.arange(items), row[:k]) for row, k in zip(order, lengths, strict=True)], np.int8)
+    )
+    known, wanted = taken[people:].toarray(), taken[people:].toarray()
+    held = rng.random(known.shape) < 0.3
+    known[held], wanted[~held] = 0, 0
+
+    def found(kind: Kind, epsilon: float) -> float:
+        model, plan = recipe(people, items, cap(epsilon, 1e-6), delta=1e-6, kind=kind)
+        scores = model.scores(csr_array(known), run(model, taken[:people], plan))
+        scores[known > 0] = -np.inf
+        top = np.argsort(-scores, axis=1)[:, :20]
+        return float(np.take_along_axis(wanted, top, axis=1).sum() / wanted.sum())
+
+    floor = found("popularity", 10.0)
+    hits = [found("auto", epsilon) for epsilon in (0.5, 2.0, 10.0)]
+    assert floor < hits[0] + 0.01
+    assert hits[0] < hits[1] + 0.01
+    assert hits[1] < hits[2] + 0.02
+    assert hits[2] > 1.1 * floor
 
 
 @pytest.mark.parametrize("promise", MUTANTS)

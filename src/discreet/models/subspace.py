@@ -169,7 +169,7 @@ class Subspace:
         if number == 1:
             return self._widened(state, matrix, released.sigma)
         releases = np.column_stack([state["releases"], matrix / (released.sigma or 1.0)])
-        known = _posterior(releases, state["basis"].shape[1]) * released.sigma if released.sigma else matrix
+        known = posterior(releases, state["basis"].shape[1]) * released.sigma if released.sigma else matrix
         left, strengths = principal(known - _onto(state["direction"], known))
         if number <= self.passes:
             return after_round(state, releases=releases, basis=self._evened(left, strengths, state["basis"]))
@@ -328,7 +328,7 @@ def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int
     return shrunk
 
 
-def _posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
+def posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
     """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1.
 
     The prior's covariance is the likeliest: that of the rows less that of the noise, where it is positive.
