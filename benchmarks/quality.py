@@ -14,23 +14,38 @@ import math
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import ials
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from discreet import fetch, read_interactions
 from discreet.data.interactions import Histories
-from discreet.evaluation.ranking import METRICS, Protocol
-from discreet.evaluation.tradeoff import PURPOSE, Row, tradeoff
+from discreet.data.splitting import Split
+from discreet.evaluation.ranking import METRICS, Estimate, Protocol, gain_kept, measure
+from discreet.evaluation.tradeoff import PURPOSE, Row, splits_of, tradeoff
 from discreet.models.recipe import Kind
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0)
-PRIVATE: tuple[Kind, ...] = ("popularity", "als", "gram", "auto")
+PRIVATE: tuple[Kind, ...] = ("popularity", "als", "als-adaptive", "sgd", "gram", "subspace", "auto")
 CEILINGS: tuple[Kind, ...] = ("popularity", "auto", "gram")
-LABELS = {"auto": "recipe", "als": "DPALS", "gram": "gram/EASE"}
+LABELS = {
+    "auto": "recipe",
+    "als": "DPALS",
+    "als-adaptive": "DPALS, adaptive",
+    "sgd": "DP-SGD",
+    "gram": "gram/EASE",
+}
+IALS = "iALS"
+EASE_MOST = 12_000
+"""Items above which EASE's dense inverse is left out: then iALS alone is the ceiling."""
+
+Cells = dict[float, dict[str, Estimate]]
+Lines = dict[str, Cells]
+"""By what is measured, epsilon and metric."""
 
 console = Console(width=140, highlight=False)
 
@@ -49,7 +64,9 @@ def main() -> None:
     parser.add_argument("--protocol", choices=tuple(METRICS), default="strong")
     parser.add_argument("--model", action="append", help="kinds of model instead of all; may be repeated")
     arguments = parser.parse_args()
-    console.print(f"{machine()}; {arguments.seeds} splits; ± standard error of the mean over splits")
+    console.print(
+        f"{machine()}; {arguments.seeds} splits; ± standard error over splits, below it Student's 95 % interval"
+    )
     for name in arguments.data or [None]:
         histories = opened(name)
         report(histories, arguments.held_out, arguments.seeds, arguments.protocol, arguments.model)
@@ -67,32 +84,97 @@ def opened(argument: str | None) -> Histories:
 
 
 def report(histories: Histories, held_out: int, seeds: int, protocol: Protocol, kinds: Sequence[Kind] | None) -> None:
-    """Print one table a metric, and what the fits took."""
-    started = time.process_time()
-    run = partial(tradeoff, histories, seeds=seeds, protocol=protocol, held_out=held_out)
-    rows = run(epsilons=EPSILONS, kinds=kinds or PRIVATE) + run(epsilons=[math.inf], kinds=kinds or CEILINGS)
+    """Print one table a metric, what share of the gain is kept, and what took how long."""
+    clock = Clock()
+    splits = splits_of(histories, seeds=seeds, protocol=protocol, held_out=held_out)
+    run = partial(tradeoff, histories, seeds=seeds, protocol=protocol, held_out=held_out, progress=clock)
+    open_ones = [kind for kind in kinds or CEILINGS if kind != "gram" or len(histories.catalogue) <= EASE_MOST]
+    rows = run(epsilons=EPSILONS, kinds=kinds or PRIVATE) + run(epsilons=[math.inf], kinds=open_ones)
+    lines = lines_of(rows)
+    if kinds is None:
+        clock(IALS)
+        lines |= peer(histories.dataset, splits, protocol)
+    clock("")
     for metric in METRICS[protocol]:
-        console.print(table(rows, metric))
-    console.print(f"{time.process_time() - started:.0f} s of CPU time for all fits and measurements")
+        console.print(table(metric, lines, partial(figure, metric)))
+    if math.inf in lines.get("popularity", {}):
+        show_shares(lines, METRICS[protocol][0])
+    chosen = {f"{row.epsilon:g}": row.model for row in rows if row.kind == "auto"}
+    console.print("the recipe's choice: " + ", ".join(f"{model} at {epsilon}" for epsilon, model in chosen.items()))
+    console.print(f"CPU seconds, fits and measurements: {clock}")
 
 
-def table(rows: Sequence[Row], metric: str) -> Table:
-    """Return a line a kind of model, a column an epsilon."""
-    made = Table(title=metric, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+class Clock:
+    """Adds up CPU seconds by what is being done: told at each start, until the next."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.doing, self.since = "", time.process_time()
+
+    def __call__(self, doing: str) -> None:
+        now = time.process_time()
+        if self.doing:
+            self.seconds[self.doing] = self.seconds.get(self.doing, 0.0) + now - self.since
+        kind, _, epsilon = doing.partition(" at epsilon ")
+        self.doing = LABELS.get(kind, kind) + (" without noise" if epsilon.startswith("inf") else "")
+        self.since = now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+
+
+def lines_of(rows: Sequence[Row]) -> Lines:
+    """Return the rows of the trade-off, by kind and epsilon."""
+    lines: Lines = {}
+    for row in rows:
+        lines.setdefault(LABELS.get(row.kind, row.kind), {})[row.epsilon] = row.quality
+    return lines
+
+
+def peer(dataset: str, splits: Sequence[Split], protocol: Protocol) -> Lines:
+    """Return iALS without privacy on the same splits; nothing if it is not installed."""
+    if not ials.available():
+        console.print(ials.MISSING)
+        return {}
+    settings = ials.TUNED.get(dataset, ials.UNTUNED)
+    console.print(f"{IALS}: {settings}" + ("" if dataset in ials.TUNED else "; not tuned for this data set"))
+    found = [measure(ials.score_of(split.train.matrix, settings), split, protocol) for split in splits]
+    return {IALS: {math.inf: {name: Estimate.over(run[name] for run in found) for name in METRICS[protocol]}}}
+
+
+def show_shares(lines: Lines, metric: str) -> None:
+    """Print which share of the gain over popularity that the best model without privacy makes is kept."""
+    open_ones = {name: cells[math.inf][metric] for name, cells in lines.items() if math.inf in cells}
+    best = max(open_ones, key=lambda name: open_ones[name].mean)
+    kept = partial(gain_kept, floor=open_ones["popularity"], ceiling=open_ones[best])
+    console.print(
+        f"share of the gain over popularity that is kept, {metric}; 100 % is {best} without privacy", style="bold"
+    )
+    console.print(table("", lines, lambda quality: percentage(kept(quality[metric]))))
+
+
+def table(title: str, lines: Lines, cell: Callable[[dict[str, Estimate]], str]) -> Table:
+    """Return a row a kind of model, a column an epsilon."""
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("model", *[f"eps {epsilon:g}" for epsilon in EPSILONS], "no privacy"):
         made.add_column(heading, no_wrap=True)
-    for kind in dict.fromkeys(row.kind for row in rows):
-        cells = {row.epsilon: row for row in rows if row.kind == kind}
-        made.add_row(LABELS.get(kind, kind), *[cell(cells.get(value), metric) for value in (*EPSILONS, math.inf)])
+    for name, cells in lines.items():
+        made.add_row(name, *[cell(cells[value]) if value in cells else "" for value in (*EPSILONS, math.inf)])
     return made
 
 
-def cell(row: Row | None, metric: str) -> str:
-    """Return mean, standard error and, where the recipe chose, what it chose."""
-    if row is None:
-        return ""
-    value = row.quality[metric]
-    return f"{value.mean:.4f} ±{value.error:.3f}" + (f" {row.model[:3]}" if row.kind == "auto" else "")
+def figure(metric: str, quality: dict[str, Estimate]) -> str:
+    """Return mean, standard error and, below, the 95 % interval."""
+    value = quality[metric]
+    if value.seeds < 2:
+        return f"{value.mean:.4f}"
+    low, high = value.interval()
+    return f"{value.mean:.4f} ±{value.error:.4f}\n{max(low, 0):.3f} to {high:.3f}"
+
+
+def percentage(value: Estimate) -> str:
+    """Return the mean and the standard error as per cent."""
+    return f"{value.mean:.0%}" + (f" ±{value.error:.0%}" if value.seeds > 1 else "")
 
 
 if __name__ == "__main__":

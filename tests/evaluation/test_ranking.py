@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_people, leave_one_out
-from discreet.evaluation.ranking import METRICS, Estimate, Protocol, measure, ndcg, recall
+from discreet.evaluation.ranking import METRICS, Estimate, Protocol, gain_kept, hits_of, measure, ndcg, recall
 
 MATRICES = st.integers(1, 9).flatmap(
     lambda people: st.lists(st.lists(st.integers(0, 3), min_size=130, max_size=130), min_size=people, max_size=people)
@@ -103,9 +103,30 @@ class TestEstimate:
         assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
 
     def test_one_seed_tells_nothing_of_the_spread(self) -> None:
-        assert Estimate.over([0.3]) == Estimate(0.3, 0.0, 1)
+        found = Estimate.over([0.3])
+        assert (found.mean, found.error, found.seeds) == (0.3, 0.0, 1)
         assert Estimate.over([0.3]).interval() == (-math.inf, math.inf)
 
     def test_more_confidence_is_wider(self) -> None:
         found = Estimate.over([0.1, 0.2, 0.4])
         assert found.interval(0.99)[0] < found.interval(0.5)[0] < found.mean < found.interval(0.5)[1]
+
+
+class TestGainKept:
+    def test_is_reckoned_seed_by_seed(self) -> None:
+        floor, ceiling = Estimate.over([0.1, 0.2]), Estimate.over([0.5, 0.4])
+        kept = gain_kept(Estimate.over([0.3, 0.4]), floor, ceiling)
+        assert kept.values == pytest.approx((0.5, 1.0))
+        assert gain_kept(floor, floor, ceiling).mean == 0.0
+        assert gain_kept(ceiling, floor, ceiling).mean == 1.0
+
+    def test_nothing_to_gain_is_no_share(self) -> None:
+        assert math.isnan(gain_kept(Estimate.over([0.3]), Estimate.over([0.2]), Estimate.over([0.2])).mean)
+
+
+def test_only_the_best_are_looked_up_ties_in_catalogue_order() -> None:
+    scores = np.array([[3.0, 5.0, 5.0, 1.0, 5.0]], np.float32)
+    known, held = (csr_array(np.array([row], np.int8)) for row in ([0, 1, 0, 0, 0], [0, 0, 0, 1, 1]))
+    assert hits_of(scores, known, held, 3).tolist() == [[False, True, False]]
+    assert hits_of(scores, known, held, 5).tolist() == [[False, True, False, True, False]]
+    assert scores[0, 1] == 5.0

@@ -19,7 +19,7 @@ from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
 
 
 @pytest.fixture(scope="module")

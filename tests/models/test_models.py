@@ -18,6 +18,7 @@ from discreet.models.base import Model, State
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity, behind, count_rows
 from discreet.models.recipe import Kind, recipe
+from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace, deflation, principal, shrink
 from discreet.privacy.accounting import cap
 from discreet.privacy.clipping import Summed
@@ -28,7 +29,7 @@ from discreet.training.populations import Here
 from discreet.training.rounds import train
 
 ITEMS = 40
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
 
 
 def histories(people: int, items: int = ITEMS, seed: int = 0) -> Rows:
@@ -48,8 +49,10 @@ MODELS: dict[str, Model] = {
     "subspace that falls back": Subspace(people=63, mu=0.0, items=ITEMS, kept=30, ranks=(8, 4)),
     "subspace of all, rank above kept": Subspace(people=63, mu=None, items=ITEMS, kept=400, ranks=(64, 32, 16)),
     "gram": Gram(items=ITEMS, kept=25),
-    "als": Als(items=ITEMS, kept=25, embedding_size=4, sweeps=2),
-    "als with item curvature": Als(items=ITEMS, kept=25, embedding_size=3, sweeps=2, item_curvature=0.7),
+    "als": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2),
+    "als with adaptive weights": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2, rarity=0.5),
+    "sgd": Sgd(people=63, items=ITEMS, kept=25, embedding_size=4, steps=3, momentum=0.5, decay=0.01),
+    "als with item curvature": Als(people=63, items=ITEMS, kept=25, embedding_size=3, sweeps=2, item_curvature=0.7),
 }
 
 
@@ -86,7 +89,7 @@ def released(values: NDArray[np.float64], sigma: float) -> Disclosed:
     return Disclosed(np.rint(values * bound).astype(np.int64).ravel(), bound, sigma * bound, secure=True)
 
 
-@pytest.mark.parametrize("kind", ["subspace", "gram", "als"])
+@pytest.mark.parametrize("kind", ["subspace", "gram", "als", "als-adaptive", "sgd"])
 def test_a_model_without_noise_finds_the_two_tastes(kind: Kind) -> None:
     taken = histories(400)
     model, plan = recipe(taken.shape[0], ITEMS, None, delta=1e-6, kind=kind)

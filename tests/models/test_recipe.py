@@ -13,10 +13,11 @@ from discreet.models.als import Als
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
 from discreet.models.recipe import GRAM_KEPT, LEAST_KEPT, Kind, recipe
+from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
 from discreet.privacy.accounting import cap, default_delta
 
-kinds = st.sampled_from(["auto", "popularity", "subspace", "gram", "als"])
+kinds = st.sampled_from(["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**5), st.floats(0.01, 30), kinds)
@@ -29,7 +30,7 @@ def test_a_plan_is_for_its_model_and_within_the_budget(people: int, items: int, 
     assert units * 0.9 - 100 * plan.rounds * max(plan.bounds) <= plan.cost <= units
     assert (model.items, plan.delta, plan.private) == (items, delta, True)
     if not isinstance(model, Popularity):
-        assert isinstance(model, Subspace | Gram | Als)
+        assert isinstance(model, Subspace | Gram | Als | Sgd)
         assert 1 <= model.kept <= items
 
 
@@ -63,7 +64,7 @@ def test_a_gram_matrix_with_noise_stays_small() -> None:
     assert model.kept == GRAM_KEPT
 
 
-@pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als"])
+@pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
 def test_without_noise_nothing_is_left_out(kind: Kind) -> None:
     model, plan = recipe(100, 40, None, delta=1e-6, kind=kind)
     assert not plan.private

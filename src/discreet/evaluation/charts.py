@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = {".svg": "svg", ".png": "png"}
-COLOURS = {"auto": "#0b6e4f", "subspace": "#0b6e4f", "popularity": "#8a5a00", "gram": "#5b3fa8", "als": "#a23b3b"}
+COLOURS = {
+    "auto": "#0b6e4f",
+    "subspace": "#0b6e4f",
+    "popularity": "#8a5a00",
+    "gram": "#5b3fa8",
+    "als": "#a23b3b",
+    "als-adaptive": "#c46a2b",
+    "sgd": "#2b6cb0",
+}
 
 
 def draw_tradeoff(rows: Sequence[Row], path: str | Path, *, metric: str = "recall@20") -> Path:

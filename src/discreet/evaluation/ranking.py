@@ -12,7 +12,7 @@ the data, and need data that was collected for measuring quality.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,20 +39,30 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        mean: of the seeds' means.
-        error: standard error of the mean; 0 with one seed, which tells nothing of it.
-        seeds: how many.
+        values: one a seed, at least one.
     """
 
-    mean: float
-    error: float
-    seeds: int
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the seeds' values."""
+        return float(np.mean(self.values))
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; 0 with one seed, which tells nothing of it."""
+        return float(np.std(self.values, ddof=1) / np.sqrt(self.seeds)) if self.seeds > 1 else 0.0
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+        return len(self.values)
 
     @classmethod
-    def over(cls, values: list[float]) -> Estimate:
+    def over(cls, values: Iterable[float]) -> Estimate:
         """Sum up one value a seed."""
-        spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-        return cls(float(np.mean(values)), spread, len(values))
+        return cls(tuple(values))
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return Student's interval for the mean; infinite with one seed."""
@@ -62,6 +72,18 @@ class Estimate:
             return -np.inf, np.inf
         reach = float(t.ppf((1 + confidence) / 2, self.seeds - 1)) * self.error
         return self.mean - reach, self.mean + reach
+
+
+def gain_kept(model: Estimate, floor: Estimate, ceiling: Estimate) -> Estimate:
+    """Return the share of the way from ``floor`` to ``ceiling`` that ``model`` goes, seed by seed.
+
+    Args:
+        model: measured on the same seeds as the other two.
+        floor: what needs no personal data, as a rule popularity; its share is 0.
+        ceiling: the best without privacy; its share is 1. NaN where it is not above the floor.
+    """
+    triples = zip(model.values, floor.values, ceiling.values, strict=True)
+    return Estimate.over((own - low) / (high - low) if high > low else np.nan for own, low, high in triples)
 
 
 def measure(score: Score, split: Split, protocol: Protocol = "strong") -> dict[str, float]:
@@ -78,9 +100,7 @@ def measure(score: Score, split: Split, protocol: Protocol = "strong") -> dict[s
 def _block(
     scores: NDArray[np.float32], known: csr_array, held: csr_array, protocol: Protocol
 ) -> dict[str, NDArray[np.float64]]:
-    ranked = scores.astype(np.float64)
-    ranked[known.nonzero()] = -np.inf  # an item that was folded in is no discovery
-    hits = np.take_along_axis(held.toarray() > 0, _top(ranked, DEPTH), axis=1)
+    hits = hits_of(scores, known, held, DEPTH)
     sizes = np.diff(held.indptr).astype(np.int64)
     if protocol == "strong":
         return {
@@ -89,6 +109,16 @@ def _block(
             "ndcg@100": ndcg(hits, sizes),
         }
     return {"hr@10": recall(hits[:, :10], sizes), "ndcg@10": ndcg(hits[:, :10], sizes)}
+
+
+def hits_of(scores: NDArray[np.float32], known: csr_array, held: csr_array, depth: int) -> NDArray[np.bool_]:
+    """Return whether each of a person's best ``depth`` items is among those held back, bool [people, depth].
+
+    What is ``known`` already is no discovery and comes last; ties are in catalogue order.
+    """
+    ranked = scores.copy()
+    ranked[known.nonzero()] = -np.inf
+    return np.take_along_axis(held.toarray() > 0, _top(ranked, depth), axis=1)
 
 
 def recall(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -105,7 +135,17 @@ def ndcg(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float6
     return gain
 
 
-def _top(ranked: NDArray[np.float64], depth: int) -> NDArray[np.int64]:
-    """Return the positions of the best ``depth`` of each row, best first, ties in catalogue order."""
-    depth = min(depth, ranked.shape[1])
-    return np.argsort(-ranked, axis=1, kind="stable")[:, :depth]
+def _top(ranked: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
+    """Return the positions of the best ``depth`` of each row, best first, ties in catalogue order.
+
+    Only what is as good as the last of them is sorted: a whole catalogue takes much longer.
+    """
+    people, items = ranked.shape
+    if depth >= items:
+        return np.argsort(-ranked, axis=1, kind="stable")
+    top = np.empty((people, depth), np.int64)
+    least = np.partition(ranked, items - depth, axis=1)[:, items - depth]
+    for row, (values, limit) in enumerate(zip(ranked, least, strict=True)):
+        able = np.flatnonzero(values >= limit)
+        top[row] = able[np.argsort(-values[able], kind="stable")[:depth]]
+    return top

@@ -107,7 +107,7 @@ def tradeoff(
         raise SettingError("a trade-off needs at least one seed, one epsilon and one kind of model")
     if protocol not in METRICS:
         raise SettingError(f"unknown protocol {protocol!r}: choose {' or '.join(METRICS)}")
-    splits = [_split(histories, protocol, held_out, seed) for seed in range(seeds)]
+    splits = splits_of(histories, seeds=seeds, protocol=protocol, held_out=held_out)
     made: Made = {}
     return [_row(kind, epsilon, splits, protocol, progress, made) for kind, epsilon in product(kinds, epsilons)]
 
@@ -155,6 +155,13 @@ def _runs(
             trained = fit_unbilled(split.train, epsilon, kind)
             made[run] = trained.guarantee, measure(trained.scores, split, protocol)
         yield made[run]
+
+
+def splits_of(
+    histories: Histories, *, seeds: int, protocol: Protocol = "strong", held_out: int | None = None
+) -> list[Split]:
+    """Return the splits that ``tradeoff`` measures on, for whoever is to be measured beside it."""
+    return [_split(histories, protocol, held_out, seed) for seed in range(seeds)]
 
 
 def _split(histories: Histories, protocol: Protocol, held_out: int | None, seed: int) -> Split:

@@ -2,8 +2,14 @@
 
 Chien, Jain, Krichene, Rendle, Song, Thakurta, Zhang: Private Alternating Least Squares (ICML 2021). People solve for
 their own factor u from the released item factors V, scale it to length 1, and add, for each item j that they know,
-``w u`` (and, with ``item_curvature``, ``w u u'``), where w = 1/sqrt(k); and once ``u u'`` for the items that they do
-not know. The server solves a small ridge regression per item. Round 0 releases counts, which choose the items.
+``w_j u`` (and, with ``item_curvature``, ``w_j u u'``), where the w_j of a person have length 1; and once ``u u'`` for
+the items that they do not know. The server solves a small ridge regression per item. Round 0 releases counts, which
+choose the items.
+
+With ``rarity`` 0 a person's k items weigh the same, w = 1/sqrt(k). Above 0 the weights are adaptive (Krichene, Jain,
+Song, Sundararajan, Thakurta, Zhang: Multi-task differential privacy under distribution skew, ICML 2023): a person
+gives more of the bound to what few others know, by the released counts, so that rare items stand further out of the
+noise, and popular ones less far.
 
 A row has length ``sqrt(1 + curvature^2 + item_curvature^2)`` before it is scaled to the bound: the parts that are
 packed as upper triangles count sqrt(2) times off the diagonal. Proof: ``als.md``.
@@ -35,38 +41,43 @@ class Als:
     """Settings, all public.
 
     Attributes:
+        people: how many take part.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, have a factor; the rest rank by count.
         embedding_size: length of a factor.
         sweeps: alternations; each is a round.
-        unobserved: weight of what a person does not know.
-        reg: ridge of a person's factor, per item known.
+        unobserved: weight of what a person does not know, over that of what they know, per root of a typical history.
+        reg: ridge of a person's factor.
         item_reg: ridge of an item's factor, absolute.
         noise_reg: ridge of an item's factor, in standard deviations of the noise.
         curvature: weight in the row of the shared ``u u'``.
         item_curvature: weight in the row of each item's own ``u u'``; 0 leaves them out.
+        rarity: p, an item weighs count^-p in a person's row; 0 weighs all the same.
         seed: of the first item factors, which are public and random.
     """
 
+    people: int
     items: int
     kept: int
     embedding_size: int = 16
     sweeps: int = 4
-    unobserved: float = 0.1
-    reg: float = 0.01
+    unobserved: float = 0.04
+    reg: float = 3.0
     item_reg: float = 1.0
     noise_reg: float = 0.5
     curvature: float = 0.32
     item_curvature: float = 0.0
+    rarity: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("items", "kept", "embedding_size", "sweeps"):
+        for name in ("people", "items", "kept", "embedding_size", "sweeps"):
             check_setting(name, getattr(self, name), 1)
         for name in ("reg", "curvature"):
             check_setting(name, getattr(self, name), 1e-9)
         for name in ("unobserved", "item_reg", "noise_reg", "item_curvature"):
             check_setting(name, getattr(self, name), 0)
+        check_setting("rarity", self.rarity, 0, 1)
 
     @property
     def name(self) -> str:
@@ -98,9 +109,8 @@ class Als:
         scale = bound * INWARD / np.sqrt(1.0 + self.curvature**2 + self.item_curvature**2)
         weights = (scale, scale * self.curvature, scale * self.item_curvature)
         people = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
-        _add_people(
-            *people, *self._person_system(state["factors"]), self.reg, weights, right, shared, per_item, squared_norms
-        )
+        emphasis, system = np.array(state["emphasis"]), (*self._person_system(state), self.reg)
+        _add_people(*people, emphasis, *system, weights, right, shared, per_item, squared_norms)
         return Summed(np.concatenate([right.ravel(), shared, per_item.ravel()]), squared_norms)
 
     def step(self, state: State, released: Disclosed) -> State:
@@ -109,38 +119,58 @@ class Als:
             kept = most_popular(released.values, self.kept)
             shape = (len(kept), self.embedding_size)
             factors = 0.3 / np.sqrt(shape[1]) * public_generator(self.seed).standard_normal(shape)
-            return after_round(state, counts=released.values.astype(np.float32), kept=kept, factors=factors)
+            emphasis = emphasised(np.maximum(released.values[kept], max(released.sigma, 1.0)), self.rarity)
+            counts = released.values.astype(np.float32)
+            learnt = {"emphasis": emphasis, "typical": typical_root(released, self.people), "factors": factors}
+            return after_round(state, counts=counts, kept=kept, **learnt)
         kept, d = state["factors"].shape
         scale = np.sqrt(1.0 + self.curvature**2 + self.item_curvature**2)
         right, shared, per_item = np.split(released.values * scale, [kept * d, kept * d + d * (d + 1) // 2])
         sigma = released.sigma * scale
-        common = self.unobserved * _positive(_unpacked(shared[None] / self.curvature, d))
-        # people weigh 1/sqrt(k) where they know an item; 0.1 is that weight for a history of 100
-        common = 0.1 * common + (self.item_reg + self.noise_reg * sigma) * np.eye(d)
+        # In the sum people weigh about 1/sqrt(k) on what they know: so much weighs the rest.
+        common = self.unobserved * positive(unpacked(shared[None] / self.curvature, d))
+        system = common + (self.item_reg + self.noise_reg * sigma) * np.eye(d)
         if self.item_curvature:
-            common = common + _positive(_unpacked(per_item.reshape(kept, -1) / self.item_curvature, d))
-        factors = np.linalg.solve(common, right.reshape(kept, d, 1))[..., 0]
+            system = system + positive(unpacked(per_item.reshape(kept, -1) / self.item_curvature, d))
+        factors = np.linalg.solve(system, right.reshape(kept, d, 1))[..., 0]
         return after_round(state, factors=factors)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        factors = state["factors"].astype(np.float64)
+        factors, common = self._person_system(state)
         people = np.zeros((histories.shape[0], factors.shape[1]))
         known = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
-        _solve_people(*known, *self._person_system(factors), self.reg * SCORING_REG, people)
+        solve_people(*known, factors, common, self.reg * SCORING_REG, people)
         return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
 
-    def _person_system(self, factors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _person_system(self, state: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return V and the part of a person's system that is the same for all."""
-        mine = np.array(factors)  # a copy: one layout, one compilation
-        return mine, self.unobserved * mine.T @ mine
+        mine = np.array(state["factors"], np.float64)  # a copy: one layout, one compilation
+        typical = float(state["typical"].item())
+        return mine, self.unobserved * typical * mine.T @ mine
 
 
-SCORING_REG = 5.0
+SCORING_REG = 10.0
 """A list is made with a stronger ridge than a sweep: what is folded in is one history, not a sum over many."""
 
 
-def _unpacked(triangles: NDArray[np.float64], d: int) -> NDArray[np.float64]:
+def typical_root(counts: Disclosed, people: int) -> NDArray[np.float64]:
+    """Return the root of a typical history's length, at least 1: the counts have sqrt(k) of everybody."""
+    return np.array(max(float(counts.values.sum()) / people, 1.0))
+
+
+def emphasised(counts: NDArray[np.float64], rarity: float) -> NDArray[np.float64]:
+    """Return what items weigh against each other, count^-rarity, 1 in the mean square over histories.
+
+    Args:
+        counts: released, above 0.
+        rarity: 0 gives ones.
+    """
+    weights = counts**-rarity
+    return np.asarray(weights / np.sqrt((counts * weights**2).sum() / counts.sum()))
+
+
+def unpacked(triangles: NDArray[np.float64], d: int) -> NDArray[np.float64]:
     """Return [n, d, d] from packed upper triangles [n, d (d + 1) / 2] whose off-diagonal counts sqrt(2) times."""
     rows, columns = np.triu_indices(d)
     full = np.zeros((len(triangles), d, d))
@@ -148,7 +178,7 @@ def _unpacked(triangles: NDArray[np.float64], d: int) -> NDArray[np.float64]:
     return full
 
 
-def _positive(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+def positive(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """Project symmetric matrices [n, d, d] on the positive semi-definite ones: noise may have pushed them out."""
     values, vectors = np.linalg.eigh(matrices)
     projected = (vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.transpose(0, 2, 1)
@@ -156,7 +186,7 @@ def _positive(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def _solve_person(
+def solve_person(
     known: NDArray[np.int64], factors: NDArray[np.float64], common: NDArray[np.float64], reg: float
 ) -> NDArray[np.float64]:
     """Return the ridge solution u [d] for a person who knows the items ``known`` (Rendle et al. 2021, iALS++ eq. 2)."""
@@ -169,12 +199,13 @@ def _solve_person(
             for q in range(d):
                 system[p, q] += factors[j, p] * factors[j, q]
     for p in range(d):
-        system[p, p] += reg * (known.size + 0.1 * factors.shape[0])
+        system[p, p] += reg
     return np.linalg.solve(system, right).astype(np.float64)
 
 
 @compiled
-def _known(indices: NDArray[np.int32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def known_positions(indices: NDArray[np.int32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where a history's items stand among the kept ones; those that were not kept are left out."""
     found = np.empty(indices.size, np.int64)
     k = 0
     for item in indices:
@@ -185,7 +216,7 @@ def _known(indices: NDArray[np.int32], positions: NDArray[np.int64]) -> NDArray[
 
 
 @compiled
-def _solve_people(
+def solve_people(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],
     positions: NDArray[np.int64],
@@ -194,10 +225,11 @@ def _solve_people(
     reg: float,
     people: NDArray[np.float64],
 ) -> None:
+    """Fill in the factor of each person [people, d]; 0 for whoever knows none of the kept items."""
     for i in range(indptr.size - 1):
-        known = _known(indices[indptr[i] : indptr[i + 1]], positions)
+        known = known_positions(indices[indptr[i] : indptr[i + 1]], positions)
         if known.size:
-            people[i] = _solve_person(known, factors, common, reg)
+            people[i] = solve_person(known, factors, common, reg)
 
 
 @compiled
@@ -205,6 +237,7 @@ def _add_people(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],
     positions: NDArray[np.int64],
+    emphasis: NDArray[np.float64],
     factors: NDArray[np.float64],
     common: NDArray[np.float64],
     reg: float,
@@ -217,21 +250,22 @@ def _add_people(
     """Add each person's statistics, rounded toward zero, and their exact squared length."""
     d = factors.shape[1]
     for i in range(indptr.size - 1):
-        known = _known(indices[indptr[i] : indptr[i + 1]], positions)
+        known = known_positions(indices[indptr[i] : indptr[i + 1]], positions)
         if known.size == 0:
             continue
-        u = _solve_person(known, factors, common, reg)
+        u = solve_person(known, factors, common, reg)
         size = np.sqrt((u * u).sum())
         if not 0.0 < size < np.inf:
             continue
         u /= size
-        w = 1.0 / np.sqrt(known.size)
+        own = emphasis[known]
+        own /= np.sqrt((own * own).sum())
         square = np.int64(0)
-        for p in range(d):
-            q = np.int64(weights[0] * w * u[p])
-            square += known.size * q * q
-            for j in known:
+        for index, j in enumerate(known):
+            for p in range(d):
+                q = np.int64(weights[0] * own[index] * u[p])
                 right[j, p] += q
+                square += q * q
         cell = 0
         for p in range(d):
             for r in range(p, d):
@@ -240,9 +274,9 @@ def _add_people(
                 shared[cell] += q
                 square += q * q
                 if per_item.shape[1]:
-                    q = np.int64(weights[2] * w * product)
-                    square += known.size * q * q
-                    for j in known:
+                    for index, j in enumerate(known):
+                        q = np.int64(weights[2] * own[index] * product)
                         per_item[j, cell] += q
+                        square += q * q
                 cell += 1
         squared_norms[i] = square

@@ -16,18 +16,19 @@ budget      a tenth for the counts, more if the strength is below 2,000; of the 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
+from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
 from discreet.privacy.accounting import GRID_BITS, mu_of
 from discreet.privacy.plan import OPEN_BOUND, Plan
 
-Kind = Literal["auto", "popularity", "subspace", "gram", "als"]
+Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"]
 
 LEAST_STRENGTH = 200.0
 KEPT_SHARE = 0.2
@@ -41,6 +42,10 @@ SHARED = 0.2
 
 GRAM_KEPT = 1_200
 """Largest Gram matrix with noise: its rows are dense."""
+RIVAL_KEPT_PER_RANK = 16
+ADAPTIVE = 0.25
+"""How rare items are weighed up in ``als-adaptive``."""
+
 EASE_RIDGE = 400.0
 """Of EASE without noise, on plain counts."""
 
@@ -77,9 +82,11 @@ def _chosen(kind: Kind, people: int, items: int, mu: float | None) -> tuple[Mode
         if mu is None:
             return Gram(items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
         return Gram(items=items, kept=min(kept, GRAM_KEPT)), (0.1, 0.9)
-    if kind == "als":
-        return _als(items, kept, strength)
-    raise SettingError(f"unknown model {kind!r}: choose auto, popularity, subspace, gram or als")
+    if kind in {"als", "als-adaptive"}:
+        return _als(people, items, kept, strength, rarity=ADAPTIVE if kind == "als-adaptive" else 0.0)
+    if kind == "sgd":
+        return _sgd(people, items, kept, strength)
+    raise SettingError(f"unknown model {kind!r}: choose {', '.join(get_args(Kind))}")
 
 
 def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
@@ -98,9 +105,20 @@ def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Mod
     return model, shares
 
 
-def _als(items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:
-    if strength < 2_500:
-        model = Als(items=items, kept=min(items, 1_000), embedding_size=8, sweeps=2, noise_reg=2.0)
-    else:
-        model = Als(items=items, kept=min(items, max(1_000, kept)), embedding_size=16, sweeps=4, noise_reg=0.5)
-    return model, (0.1, *[0.9 / model.sweeps] * model.sweeps)
+def _als(people: int, items: int, kept: int, strength: float, rarity: float) -> tuple[Model, tuple[float, ...]]:
+    size = _rival_rank(kept, strength)
+    sweeps, noise_reg = (2, 2.0) if strength < 6_000 else (3, 1.0)
+    model = Als(
+        people=people, items=items, kept=kept, embedding_size=size, sweeps=sweeps, noise_reg=noise_reg, rarity=rarity
+    )
+    return model, (0.1, *[0.9 / sweeps] * sweeps)
+
+
+def _sgd(people: int, items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:
+    model = Sgd(people=people, items=items, kept=kept, embedding_size=min(24, _rival_rank(kept, strength)))
+    return model, (0.1, *[0.9 / model.steps] * model.steps)
+
+
+def _rival_rank(kept: int, strength: float) -> int:
+    rank = 16 if strength < 6_000 else 24 if strength < 20_000 else 32
+    return max(2, min(rank, kept // RIVAL_KEPT_PER_RANK))

@@ -29,17 +29,19 @@ from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
+from discreet.models.sgd import Sgd
 from discreet.models.slate import Slate, best
 from discreet.models.subspace import Subspace
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 
 FORMAT = 1
-KINDS: dict[str, type[Popularity | Subspace | Gram | Als]] = {
+KINDS: dict[str, type[Popularity | Subspace | Gram | Als | Sgd]] = {
     "popularity": Popularity,
     "subspace": Subspace,
     "gram": Gram,
     "als": Als,
+    "sgd": Sgd,
 }
 """The models that a file may name. Nothing is ever imported by a name that a file holds."""
 
