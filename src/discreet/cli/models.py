@@ -146,7 +146,7 @@ def tradeoff(
 ) -> None:
     """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
     from discreet.evaluation.charts import chart_format, draw_tradeoff
-    from discreet.training.fitting import check_place
+    from discreet.training.billing import check_place
 
     if out:
         chart_format(out)
