@@ -511,3 +511,78 @@ class TestDemo:
         before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
         assert run("demo", "--from", "no.csv", "--out", "made", "--cache", "cache").code == 1
         assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == before
+
+
+class TestKeep:
+    SMALL = ("--keep", "75%", "--epsilon", 1, "--epsilon", 4, "--model", "popularity")
+
+    @pytest.fixture
+    def budget(self, run: Run, imported: Path) -> Path:
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        return imported
+
+    def test_price_is_told_before_a_budget_is_open_and_after(self, run: Run, imported: Path) -> None:
+        told = run("tradeoff", imported, *self.SMALL, "--price")
+        assert (told.code, told.err) == (0, "")
+        assert "of tastes/measure-quality, which has no budget yet" in told.out
+        assert not Path("ledger.db").exists()
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        facts = run("tradeoff", imported, *self.SMALL, "--price", "--json").json
+        assert 0 < facts["units"] < facts["left"]
+        assert 4 < facts["epsilon"] < 5
+        assert run("budget", "show", "--json").json["accounts"][0]["spent"] == 0
+
+    def test_answer_is_billed_and_published(self, run: Run, budget: Path) -> None:
+        done = run("tradeoff", budget, *self.SMALL, "--out", "gains.json")
+        assert done.code == 0
+        assert "this search costs epsilon 4." in done.err.splitlines()[0]
+        assert "at no further charge" in done.err
+        assert "The whole search is (4." in done.out
+        (account,) = run("budget", "show", "--json").json["accounts"]
+        assert account["account"] == "tastes/measure-quality"
+        assert account["spent"] == json.loads(Path("gains.json").read_text())["guarantee"]["units"]
+        assert run("ledger", "verify", "--artefacts", ".").code == 0
+
+    def test_another_share_is_read_off_what_is_published(self, run: Run, budget: Path) -> None:
+        asked = ("--out", "gains.json", "--json")
+        first = run("tradeoff", budget, *self.SMALL, *asked).json
+        release = first["gains"]["release"]
+        again = run("tradeoff", budget, "--keep", "0.5", *self.SMALL[2:], *asked, "--release", release)
+        assert (again.json["keep"], again.json["gains"]) == (0.5, first["gains"])
+        assert run("budget", "show", "--json").json["accounts"][0]["releases"] == 1
+
+    def test_a_budget_that_is_too_small(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 2, "--purpose", "measure-quality").code == 0
+        done = run("tradeoff", imported, *self.SMALL)
+        assert done.code == 4
+        first, last = done.err.splitlines()
+        assert first.startswith("this search costs")
+        assert last.startswith("error: budget of tastes/measure-quality")
+
+    @pytest.mark.usefixtures("model")
+    def test_no_budget(self, run: Run, imported: Path) -> None:
+        assert_refused(run("tradeoff", imported, *self.SMALL), 1, "--price says what a search costs")
+
+    @pytest.mark.parametrize("keep", ["75", "0", "-10%", "101%", "half", "nan", "%", ""])
+    def test_a_share_that_is_none(self, keep: str, run: Run, imported: Path) -> None:
+        assert_refused(run("tradeoff", imported, "--keep", keep, "--price"), 1, "such as 75%")
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("--keep", "75%", "--seeds", 2), "--seeds"),
+            (("--keep", "75%", "--protocol", "leave-one-out"), "--protocol"),
+            (("--keep", "75%", "--model", "gram", "--model", "als", "--price"), "--model once"),
+            (("--keep", "75%", "--epsilon", 1, "--price"), "2 to 12 epsilons"),
+            (("--price",), "give --keep too"),
+            (("--release", "spring"), "give --keep too"),
+        ],
+    )
+    def test_options_that_do_not_go_together(
+        self, options: tuple[object, ...], says: str, run: Run, imported: Path
+    ) -> None:
+        assert_refused(run("tradeoff", imported, *options), 1, says)
+
+    def test_nothing_to_keep(self, run: Run, budget: Path) -> None:
+        said = run("tradeoff", budget, *self.SMALL)
+        assert "No clear gain: even at epsilon 4" in said.out or "keeps 75% of the gain" in said.out

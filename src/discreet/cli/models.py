@@ -139,26 +139,88 @@ def tradeoff(
     data: Data,
     epsilon: Annotated[list[float] | None, typer.Option("--epsilon", help="May be repeated.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="May be repeated.")] = None,
-    protocol: ProtocolOption = "strong",
-    seeds: Seeds = 3,
-    out: Annotated[Path | None, typer.Option("--out", help="Draw the curve here (.svg or .png).")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="strong (what is meant without it) or leave-one-out.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="How many splits; 3 if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Draw the curve here (.svg or .png); with --keep, publish it (.json).")
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Share of the gain, such as 75%: find the smallest epsilon, privately and billed."),
+    ] = None,
+    price: Annotated[
+        bool, typer.Option("--price", help="With --keep: say what the search would cost, and stop.")
+    ] = False,
+    release: Annotated[
+        str | None, typer.Option("--release", help="With --keep: id of a search that was cut off, or is published.")
+    ] = None,
+    ledger: LedgerFile = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
-    """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
+    """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model.
+
+    The figures are exact, for whoever may see the data, but with --keep: then they are private, and the search is
+    billed to the data set's budget for measure-quality.
+    """
+    if keep is not None:
+        _check_search(protocol, seeds)
+        _searched(
+            data, keep, price, ledger, {"epsilons": epsilon, "kinds": model, "release": release, "out": out}, as_json
+        )
+        return
+    _check_curve(price, release)
+    rows = _curve(data, epsilon, model, seeds, protocol, out)
+    _show_rows(rows, as_json)
+    if out and not as_json:
+        say(f"chart: {out}")
+
+
+def _check_search(protocol: str | None, seeds: int | None) -> None:
+    from discreet.errors import SettingError
+
+    if protocol not in {None, "strong"} or seeds is not None:
+        raise SettingError("--keep measures once, on people held out: leave out --protocol and --seeds")
+
+
+def _check_curve(price: bool, release: str | None) -> None:
+    from discreet.errors import SettingError
+
+    if price or release is not None:
+        raise SettingError("--price and --release are of a search: give --keep too")
+
+
+def _searched(data: Path, keep: str, price: bool, ledger: Path, asked: dict[str, Any], as_json: bool) -> None:
+    from discreet.cli.search import keep_share, share_of, show_price
+
+    share, histories = share_of(keep), _opened(data)
+    if price:
+        show_price(histories, ledger, asked["epsilons"], asked["kinds"], as_json)
+    else:
+        keep_share(histories, share, ledger, asked, as_json)
+
+
+def _curve(
+    data: Path,
+    epsilons: Sequence[float] | None,
+    kinds: Sequence[str] | None,
+    seeds: int | None,
+    protocol: str | None,
+    out: Path | None,
+) -> list[Row]:
     from discreet.evaluation.charts import chart_format, draw_tradeoff
     from discreet.training.billing import check_place
 
     if out:
         chart_format(out)
         check_place(out)
-    rows = _rows(
-        _opened(data), epsilon or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf], model or ["popularity", "auto"], seeds, protocol
-    )
-    _show_rows(rows, as_json)
+    tried = epsilons or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf]
+    many = 3 if seeds is None else seeds
+    rows = _rows(_opened(data), tried, kinds or ["popularity", "auto"], many, protocol or "strong")
     if out:
         draw_tradeoff(rows, out, metric=next(iter(rows[0].quality)))
-        if not as_json:
-            say(f"chart: {out}")
+    return rows
 
 
 def recommend(

@@ -83,8 +83,12 @@ class Guarantee:
     def __str__(self) -> str:
         if not self.private:
             return self.sentence
-        claim = f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}"
-        return f"{self.sentence}\n{claim}, between {self.adjacency}.\nNot protected: {'; '.join(self.not_protected)}."
+        return f"{self.sentence}\n{self.claim}.\nNot protected: {'; '.join(self.not_protected)}."
+
+    @property
+    def claim(self) -> str:
+        """The exact numbers, and between what."""
+        return f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}, between {self.adjacency}"
 
     @property
     def not_protected(self) -> tuple[str, ...]:
