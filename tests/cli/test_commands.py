@@ -31,6 +31,7 @@ COMMANDS = (
     "card",
     "budget",
     "budget open",
+    "budget pace",
     "budget show",
     "ledger",
     "ledger verify",
@@ -586,3 +587,79 @@ class TestKeep:
     def test_nothing_to_keep(self, run: Run, budget: Path) -> None:
         said = run("tradeoff", budget, *self.SMALL)
         assert "No clear gain: even at epsilon 4" in said.out or "keeps 75% of the gain" in said.out
+
+
+class TestPace:
+    @pytest.fixture(autouse=True)
+    def budget(self, run: Run, imported: Path) -> Path:
+        assert run("budget", "open", imported, "--epsilon", 4).code == 0
+        return imported
+
+    def test_is_shown_and_held_to(self, run: Run, imported: Path) -> None:
+        set_ = run("budget", "pace", imported, "fixed", "--until", "2999-01-01", "--per-year", 2)
+        assert (set_.code, set_.err) == (0, "")
+        assert set_.out.startswith("tastes/train-recommender: fixed pace, 2 a year\n  next release, from ")
+        assert "at this pace it lasts until 299" in set_.out
+        assert set_.out in run("budget", "show").out
+        done = run("train", imported, "--epsilon", 2, "--out", "model.npz")
+        assert_refused(done, 4, "fixed pace, 2 a year of tastes/train-recommender: epsilon 2 asked")
+        assert "wait, or ask for less" in done.err
+        assert not Path("model.npz").exists()
+        assert run("ledger", "verify").code == 0
+        assert run("budget", "pace", imported, "off").code == 0
+        assert run("train", imported, "--epsilon", 2, "--out", "model.npz").code == 0
+
+    def test_looks_ahead_in_json(self, run: Run) -> None:
+        asked = ("budget", "pace", "tastes", "decaying", "--share", "25%", "--epsilon", 0.2, "--json")
+        told = run(*asked).json
+        assert told["account"] == "tastes/train-recommender"
+        assert (told["pace"]["rule"], told["pace"]["per_mille"], told["pace"]["per_year"]) == ("decaying", 250, 12)
+        (now,) = run("budget", "show", "--json").json["accounts"]
+        (ahead,) = run("budget", "show", "--at", "2999-01-01", "--json").json["accounts"]
+        assert now["outlook"]["next_cost"] < ahead["outlook"]["next_cost"] <= now["left"]
+        assert now["outlook"]["pace"] == told["pace"]
+        assert all(isinstance(now["outlook"][name], int) for name in ("next_cost",))
+
+    def test_of_the_quality_that_a_search_found(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        assert run("tradeoff", imported, *TestKeep.SMALL, "--out", "gains.json").code == 0
+        gains = json.loads(Path("gains.json").read_text())
+        gains |= {"mean": [0.1, 0.2], "products": [[0.02, 0.02], [0.02, 0.05]], "measured": 10_000}
+        Path("clear.json").write_text(json.dumps(gains))
+        told = run("budget", "pace", imported, "quality", "--gains", "clear.json", "--keep", "75%", "--json").json
+        by_hand = run("budget", "pace", imported, "quality", "--epsilon", 2, "--json").json
+        assert told["pace"]["price"] == pytest.approx(by_hand["pace"]["price"], rel=1e-6)
+        Path("none.json").write_text(json.dumps(gains | {"mean": [0.1, 0.0]}))
+        none = run("budget", "pace", imported, "quality", "--gains", "none.json", "--keep", "75%")
+        assert_refused(none, 1, "no gain to keep")
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("hasty",), "choose fixed, quality, decaying, off"),
+            (("fixed",), "needs --until"),
+            (("fixed", "--until", "2001-01-01"), "before it begins"),
+            (("fixed", "--until", "soon"), "ISO 8601"),
+            (("fixed", "--until", "2999-01-01", "--share", "20%"), "--share is no option of the rule fixed"),
+            (("fixed", "--until", "2999-01-01", "--per-year", 0), "1 to 8,766 releases a year"),
+            (("quality",), "needs --epsilon, or --gains and --keep"),
+            (("quality", "--keep", "75%"), "give --gains too"),
+            (("quality", "--gains", "gains.json"), "needs --keep"),
+            (("quality", "--gains", "gains.json", "--keep", "75%"), "cannot read gains.json"),
+            (("quality", "--gains", "gains.json", "--epsilon", 1), "two answers"),
+            (("quality", "--epsilon", -1), "epsilon must be above 0"),
+            (("decaying", "--epsilon", 1), "needs --share"),
+            (("decaying", "--share", "20%"), "needs --epsilon"),
+            (("decaying", "--share", "100%", "--epsilon", 1), "between 0.1% and 99.9%"),
+            (("decaying", "--share", "a lot", "--epsilon", 1), "--share is a share"),
+            (("off", "--epsilon", 1), "--epsilon is no option of the rule off"),
+        ],
+    )
+    def test_bad_options_change_nothing(self, options: tuple[object, ...], says: str, run: Run) -> None:
+        before = run("ledger", "verify", "--json").json["head"]
+        assert_refused(run("budget", "pace", "tastes", *options), 1, says)
+        assert run("ledger", "verify", "--json").json["head"] == before
+
+    def test_no_budget_and_no_time(self, run: Run) -> None:
+        assert_refused(run("budget", "pace", "films", "off"), 1, "no budget is open for films/train-recommender")
+        assert_refused(run("budget", "show", "--at", "later"), 1, "ISO 8601")

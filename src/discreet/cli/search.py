@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from discreet.models.recipe import Kind
 
 
-def share_of(text: str) -> float:
+def share_of(text: str, option: str = "--keep") -> float:
     """Return the share, 0.75, that somebody writes as ``75%`` or ``0.75``.
 
     Raises:
@@ -33,7 +33,7 @@ def share_of(text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 < share <= 1:
-        raise SettingError(f"--keep is a share above 0 and at most 1, such as 75% or 0.75, got {text!r}")
+        raise SettingError(f"{option} is a share above 0 and at most 1, such as 75% or 0.75, got {text!r}")
     return share
 
 

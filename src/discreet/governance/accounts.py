@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from discreet.errors import BudgetExceeded, LedgerCorrupted, LedgerError, SettingError
 from discreet.governance.checks import check_name, instant, is_units
+from discreet.governance.pacing import Pace
 from discreet.privacy import accounting
 
 
@@ -135,6 +136,15 @@ def refusal(row: AccountRow, asked: int, left: int) -> BudgetExceeded:
     advice = "it has ended: a new period is a new grant" if ended else "ask for less"
     message = f"budget of {row.name}: {price} (units: {asked:,} asked, {left:,} left); {advice}"
     return BudgetExceeded(message, account=row.name, asked=asked, left=left, until=row.until)
+
+
+def too_fast(row: AccountRow, pace: Pace, asked: int, time: str) -> BudgetExceeded:
+    """Return the error of a release that the budget has, but its pace does not allow yet."""
+    allowed, more = pace.next_cost(time, row.cap, row.spent), pace.more_from(time, row.cap, row.spent)
+    price = f"epsilon {_epsilon(asked, row.delta, math.ceil)} asked, {_epsilon(allowed, row.delta, math.floor)} allowed"
+    advice = "ask for less" if more is None else f"more from {more} on: wait, or ask for less"
+    message = f"{pace} of {row.name}: {price} now (units: {asked:,} asked, {allowed:,} allowed); {advice}"
+    return BudgetExceeded(message, account=row.name, asked=asked, left=allowed, until=row.until)
 
 
 def nobody_admitted(row: AccountRow, asked: int) -> BudgetExceeded:
