@@ -23,6 +23,7 @@ COMMANDS = (
     "data fetch",
     "data check",
     "data import",
+    "data lengths",
     "data synthesize",
     "train",
     "evaluate",
@@ -663,3 +664,17 @@ class TestPace:
     def test_no_budget_and_no_time(self, run: Run) -> None:
         assert_refused(run("budget", "pace", "films", "off"), 1, "no budget is open for films/train-recommender")
         assert_refused(run("budget", "show", "--at", "later"), 1, "ISO 8601")
+
+
+def test_lengths_are_billed(run: Run, imported: Path) -> None:
+    assert_refused(run("data", "lengths", imported), 1, "there is no ledger")
+    assert run("budget", "open", imported, "--epsilon", 2).code == 0
+    done = run("data", "lengths", imported, "--epsilon", 1, "--out", "lengths.json")
+    assert done.code == 0
+    assert "at no further charge" in done.err
+    assert "half of the people have at most" in done.out
+    assert "billed to tastes/train-recommender" in done.out
+    assert run("ledger", "verify", "--artefacts", ".").code == 0
+    told = run("data", "lengths", imported, "--epsilon", 0.1, "--json").json
+    assert told["quantiles"].keys() == {"0.1", "0.25", "0.5", "0.75", "0.9", "0.99"}
+    assert_refused(run("data", "lengths", imported, "--epsilon", 2), 4, "asked")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
-from discreet.cli.output import Json, note, progress, say, say_json, screen, table
+from discreet.cli.output import Json, note, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,9 +91,7 @@ def _trained(interactions: Interactions, asked: dict[str, Any]) -> Trained:
 
     def tell(release: str) -> None:
         charged.append(release)
-        note(
-            f"release {release} is charged: if this run fails, repeat it with --release {release}, at no further charge"
-        )
+        say_charged(release)
 
     try:
         with progress() as bars:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from discreet.cli.data import there
-from discreet.cli.output import note, progress, say, say_json, screen, table
+from discreet.cli.output import note, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,10 +98,7 @@ def keep_share(histories: Histories, share: float, ledger: Path, asked: dict[str
                 epsilons=search.epsilons,
                 kind=search.kind,
                 progress=lambda done, _: bars.update(bar, completed=done),
-                reserved=lambda release: note(
-                    f"release {release} is charged: if this run fails, repeat it with --release {release}, at no "
-                    "further charge"
-                ),
+                reserved=say_charged,
                 **asked,
             )
     answer = found.smallest(share)

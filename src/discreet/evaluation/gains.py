@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.sparse import csr_array
 
-from discreet.errors import ArtefactError, DiscreetError, SettingError
+from discreet.errors import ArtefactError, SettingError
 from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.guarantee import Guarantee
 
@@ -167,26 +167,37 @@ class Gains:
         return rfc8785.dumps(self.to_dict())
 
     @classmethod
-    def load(cls, path: Path) -> Gains:
+    def from_bytes(cls, content: bytes) -> Gains:
         """Read what ``to_bytes`` wrote; what is derived is computed anew.
+
+        Raises:
+            ArtefactError: it is something else.
+        """
+        try:
+            stored = json.loads(content)
+            if stored["format"] != FORMAT:
+                raise ArtefactError("gains of another version; search anew")
+            values = {each.name: stored[each.name] for each in fields(cls)}
+            products = tuple(tuple(row) for row in values["products"])
+            tuples = {"epsilons": tuple(values["epsilons"]), "mean": tuple(values["mean"]), "products": products}
+            return cls(**values | tuples | {"guarantee": Guarantee.from_dict(values["guarantee"])})
+        except (KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            raise ArtefactError(f"not what a search released ({type(error).__name__}); search anew") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Gains:
+        """Read a file.
 
         Raises:
             ArtefactError: it is missing, or something else.
         """
         try:
             with path.open("rb") as file:
-                stored = json.loads(file.read(MOST_BYTES))
-            if stored["format"] != FORMAT:
-                raise ArtefactError(f"{path}: gains of another version; search anew")
-            fields = {name: stored[name] for name in cls.__dataclass_fields__}
-            tuples = {"epsilons": tuple(fields["epsilons"]), "mean": tuple(fields["mean"])}
-            products = tuple(tuple(row) for row in fields["products"])
-            guarantee = Guarantee.from_dict(fields["guarantee"])
-            return cls(**fields | tuples | {"products": products, "guarantee": guarantee})
+                return cls.from_bytes(file.read(MOST_BYTES))
         except OSError as error:
             raise ArtefactError(f"cannot read {path}: {error.strerror}") from None
-        except (KeyError, TypeError, ValueError, RecursionError, DiscreetError) as error:
-            raise ArtefactError(f"{path}: not what a search released ({type(error).__name__})") from None
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
 
 
 def gain_rows(gains: NDArray[np.float64], bound: int) -> csr_array:

@@ -43,15 +43,12 @@ from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan, fingerprint
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
-    admitted,
     agreed_delta,
     check_free,
     checked_target,
     is_published,
     opened_ledger,
-    published,
-    published_before,
-    release_id,
+    released_once,
 )
 from discreet.training.populations import Here
 from discreet.training.rounds import Progress, train
@@ -172,21 +169,21 @@ def search_gains(
             check_free(target)
         delta = agreed_delta(book, account, None, len(histories))
         search = Search(len(histories), len(histories.catalogue), delta, tuple(epsilons), kind, seed)
-        reservation = book.reserve(
-            account,
+
+        def make(people: Histories, reservation: Reservation) -> bytes:
+            return _searched(search, people, reservation, progress, source).to_bytes()
+
+        content = released_once(
+            book,
+            histories,
+            make,
             cost=search.cost,
-            release=release or release_id(histories.dataset),
             spec=search.spec,
-            people=histories.people_ids,
+            release=release,
+            target=target,
+            reserved=reserved,
         )
-        if reserved:
-            reserved(reservation.release)
-        if reservation.state == "committed":
-            return Gains.load(published_before(book, reservation, target))
-        able = admitted(histories, reservation)
-        found = _searched(search, able, reservation, progress, source)
-        path = published(book, reservation.release, found.to_bytes(), target)
-        return Gains.load(path) if path else found
+        return Gains.from_bytes(content)
 
 
 def measured_of(people: int) -> int:

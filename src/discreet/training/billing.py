@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
@@ -66,6 +66,48 @@ def admitted(histories: AnyOpened, reservation: Reservation) -> AnyOpened:
     if reservation.admitted is None or reservation.admitted.all():
         return histories
     return cast("AnyOpened", histories.take(np.flatnonzero(reservation.admitted)))
+
+
+def released_once(
+    book: Ledger,
+    histories: AnyOpened,
+    make: Callable[[AnyOpened, Reservation], bytes],
+    *,
+    cost: int,
+    spec: str,
+    release: str | None,
+    target: Path | None,
+    reserved: Callable[[str], None] | None,
+) -> bytes:
+    """Charge a release, make it of the people who are admitted, and publish it; or return what was published before.
+
+    Args:
+        book: the ledger; the account is that of the histories' data set and purpose.
+        histories: everybody.
+        make: computes the content, drawing on the reservation.
+        cost: units.
+        spec: SHA-256 (hex) of all that decides what is computed.
+        release: id, or None for a new one.
+        target: where to publish.
+        reserved: told the id as soon as it is charged.
+
+    Raises:
+        AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger.
+    """
+    reservation = book.reserve(
+        Account(histories.dataset, histories.purpose),
+        cost=cost,
+        release=release or release_id(histories.dataset),
+        spec=spec,
+        people=histories.people_ids,
+    )
+    if reserved:
+        reserved(reservation.release)
+    if reservation.state == "committed":
+        return published_before(book, reservation, target).read_bytes()
+    content = make(admitted(histories, reservation), reservation)
+    path = published(book, reservation.release, content, target)
+    return path.read_bytes() if path else content
 
 
 def published(book: Ledger, release: str, payload: bytes, target: Path | None) -> Path | None:

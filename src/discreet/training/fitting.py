@@ -21,16 +21,13 @@ from discreet.privacy.accounting import cap, check_delta, check_epsilon, default
 from discreet.privacy.plan import Plan, fingerprint
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
-    admitted,
     agreed_delta,
     check_free,
     checked_target,
     exists,
     is_published,
     opened_ledger,
-    published,
-    published_before,
-    release_id,
+    released_once,
 )
 from discreet.training.populations import Here, Population
 from discreet.training.rounds import Progress, train
@@ -102,16 +99,16 @@ def fit(
         if not is_published(book, release):
             check_free(target)
         model, plan = _planned(histories, price, agreed, kind)
-        reservation = _reserve(book, account, histories, release, model, plan)
-        if reserved:
-            reserved(reservation.release)
-        if reservation.state == "committed":
-            return Trained.load(published_before(book, reservation, target))
-        people = population(admitted(histories, reservation))
-        trained = train(model, people, plan, spend=reservation.draw, progress=progress, source=source)
-        billed = trained.billed_as(reservation.release)
-        path = published(book, reservation.release, billed.to_bytes(), target)
-        return Trained.load(path) if path else billed
+
+        def make(people: Opened, reservation: Reservation) -> bytes:
+            trained = train(model, population(people), plan, spend=reservation.draw, progress=progress, source=source)
+            return trained.billed_as(reservation.release).to_bytes()
+
+        spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
+        content = released_once(
+            book, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
+        )
+        return Trained.from_bytes(content)
 
 
 def _number(what: str, value: object) -> float:
@@ -147,18 +144,6 @@ def _opened_for(data: object, purpose: str) -> Opened:
             f"these histories were opened for {data.purpose!r}, not for {purpose!r}; open them anew"
         )
     return data
-
-
-def _reserve(
-    book: Ledger, account: Account, histories: Opened, release: str | None, model: Model, plan: Plan
-) -> Reservation:
-    return book.reserve(
-        account,
-        cost=plan.cost,
-        release=release or release_id(histories.dataset),
-        spec=fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()}),
-        people=histories.people_ids,
-    )
 
 
 def _planned(histories: Opened, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
