@@ -678,3 +678,29 @@ def test_lengths_are_billed(run: Run, imported: Path) -> None:
     told = run("data", "lengths", imported, "--epsilon", 0.1, "--json").json
     assert told["quantiles"].keys() == {"0.1", "0.25", "0.5", "0.75", "0.9", "0.99"}
     assert_refused(run("data", "lengths", imported, "--epsilon", 2), 4, "asked")
+
+
+class TestWindow:
+    MONTH = ("--window", "1970-01")
+
+    def test_has_a_budget_and_a_promise_of_its_own(self, run: Run, csv_file: Path) -> None:
+        opened = run("budget", "open", csv_file, "--epsilon", 2, *self.MONTH)
+        assert opened.out.startswith("open: tastes/train-recommender/1970-01, epsilon 2")
+        done = run("train", csv_file, "--epsilon", 1, "--out", "model.npz", *self.MONTH)
+        assert done.code == 0
+        assert "whether anything you did in 1970-01 was in it" in done.out
+        assert run("card", "model.npz", "--json").json["guarantee"]["unit"] == "person-month"
+        (account,) = run("budget", "show", "--json").json["accounts"]
+        assert (account["unit"], account["releases"]) == ("person-month", 1)
+        assert run("budget", "pace", "tastes", "quality", "--epsilon", 1, *self.MONTH).code == 0
+        assert run("ledger", "verify").code == 0
+
+    def test_contradictions(self, run: Run, csv_file: Path, imported: Path) -> None:
+        assert run("budget", "open", csv_file, "--epsilon", 2, *self.MONTH).code == 0
+        assert_refused(run("budget", "open", csv_file, "--epsilon", 2), 1, "keep to one unit")
+        assert_refused(run("budget", "open", csv_file, "--epsilon", 2, "--window", "1970"), 1, "keep to one unit")
+        rest = ("--epsilon", 1, "--out", "model.npz")
+        assert_refused(run("train", csv_file, *rest), 1, "no budget is open for tastes/train-recommender:")
+        assert_refused(run("train", csv_file, *rest, "--window", "1970-02"), 1, "holds nothing of 1970-02")
+        assert_refused(run("train", imported, *rest, "--window", "1970-02"), 1, "holds more than 1970-02")
+        assert_refused(run("train", csv_file, *rest, "--window", "January"), 1, "year, month or day")

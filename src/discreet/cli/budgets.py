@@ -12,13 +12,17 @@ from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
     from discreet.governance.journal import Head
-    from discreet.governance.ledger import AccountState
+    from discreet.governance.ledger import Account, AccountState
     from discreet.governance.pacing import Outlook
 
 budget = typer.Typer(no_args_is_help=True)
 ledger = typer.Typer(no_args_is_help=True)
 
 LedgerFile = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
+Window = Annotated[
+    str | None,
+    typer.Option("--window", help="Year, month or day (2024-05): protects what people did in it, at its own price."),
+]
 PURPOSE = "train-recommender"
 DEFAULT_LEDGER = Path("ledger.db")
 COLUMNS = ("epsilon", "delta", "spent", "left", "used", "releases", "until")
@@ -38,15 +42,16 @@ def open_(
         float | None, typer.Option("--person-epsilon", help="Cap of each person, over all purposes of the data set.")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Last moment of the budget (ISO 8601, UTC).")] = None,
+    window: Window = None,
     ledger: LedgerFile = DEFAULT_LEDGER,
 ) -> None:
     """Open a budget, once. It is never reset, and what is spent is never given back."""
-    from discreet.governance.ledger import Account, Ledger
+    from discreet.governance.ledger import Ledger
 
-    name, agreed = _name_and_delta(dataset, delta, purpose)
+    name, agreed = _name_and_delta(dataset, delta, purpose, window)
     with Ledger(ledger) as book:
         state = book.open_budget(
-            Account(name, purpose), epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until
+            account_of(name, purpose, window), epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until
         )
     say(f"open: {state.account}, epsilon {state.epsilon:g} at delta {state.delta:.3g}, in {ledger}")
 
@@ -71,14 +76,15 @@ def pace(
         str | None, typer.Option("--share", help="decaying: of what is left, what each release may take.")
     ] = None,
     purpose: Annotated[str, typer.Option("--purpose", help="What the budget is for.")] = PURPOSE,
+    window: Window = None,
     ledger: LedgerFile = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
     """Hold a budget to a pace: no release may cost more than it allows by then. Each change is on record."""
     from discreet.cli.pacing import Asked, chosen_rule
-    from discreet.governance.ledger import Account, Ledger
+    from discreet.governance.ledger import Ledger
 
-    account = Account(_name(dataset), purpose)
+    account = account_of(_name(dataset), purpose, window)
     asked = Asked(rule, per_year, until, epsilon, gains, keep, share)
     with Ledger(ledger, create=False) as book:
         state = book.account(account)
@@ -192,7 +198,15 @@ def _cells(state: AccountState) -> list[str]:
     ]
 
 
-def _name_and_delta(dataset: str, delta: float | None, purpose: str) -> tuple[str, float]:
+def account_of(dataset: str, purpose: str, window: str | None) -> Account:
+    """Return the account of a data set, purpose and, perhaps, window."""
+    from discreet.governance.ledger import Account
+    from discreet.privacy.adjacency import Window
+
+    return Account(dataset, purpose, None if window is None else Window(window))
+
+
+def _name_and_delta(dataset: str, delta: float | None, purpose: str, window: str | None) -> tuple[str, float]:
     from discreet.errors import SettingError
     from discreet.privacy.accounting import check_delta, default_delta
 
@@ -202,7 +216,7 @@ def _name_and_delta(dataset: str, delta: float | None, purpose: str) -> tuple[st
         return dataset, delta
     from discreet.data.intake import read_interactions
 
-    data = read_interactions(Path(dataset))
+    data = read_interactions(Path(dataset), window=window)
     data.check_purpose(purpose)  # a budget for what the data may not be used for could never be spent
     if delta is not None:
         check_delta(delta, data.people)

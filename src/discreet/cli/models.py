@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
+from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
 from discreet.cli.output import Json, note, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def train(
     ledger: LedgerFile = DEFAULT_LEDGER,
     model: KindOption = "auto",
     purpose: Annotated[str, typer.Option("--purpose", help="What the data is opened for.")] = PURPOSE,
+    window: Window = None,
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
     ] = None,
@@ -61,10 +62,11 @@ def train(
     from discreet.governance.ledger import Ledger
     from discreet.models.card import card
 
-    interactions = read_interactions(data)
+    interactions = read_interactions(data, window=window)
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
         asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
+        asked["window"] = window
         if ray_workers is not None or ray_address is not None:
             asked["population"] = _on_ray(stack, ray_workers, ray_address)
         trained = _trained(interactions, asked | {"release": release})

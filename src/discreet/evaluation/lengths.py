@@ -161,7 +161,7 @@ def release_lengths(
 
         spec = fingerprint({"lengths": list(edges), "plan": plan.to_dict()})
         content = released_once(
-            book, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
+            book, account, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
         )
         return Lengths.from_bytes(content)
 

@@ -175,6 +175,7 @@ def search_gains(
 
         content = released_once(
             book,
+            account,
             histories,
             make,
             cost=search.cost,

@@ -11,11 +11,14 @@ from discreet.errors import BudgetExceeded, LedgerCorrupted, LedgerError, Settin
 from discreet.governance.checks import check_name, instant, is_units
 from discreet.governance.pacing import Pace
 from discreet.privacy import accounting
+from discreet.privacy.adjacency import Window
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose budget: one data set, used for one purpose. Prints as ``dataset/purpose``.
+    """Whose budget: one data set, used for one purpose; of all times, or of what people did in one window.
+
+    Prints as ``dataset/purpose``, or ``dataset/purpose/2024-05``.
 
     Raises:
         SettingError: a name is empty, longer than 200 characters, or holds ``/`` or a control character.
@@ -23,13 +26,30 @@ class Account:
 
     dataset: str
     purpose: str
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         check_name("dataset", self.dataset, forbidden="/")
         check_name("purpose", self.purpose, forbidden="/")
 
     def __str__(self) -> str:
-        return f"{self.dataset}/{self.purpose}"
+        return f"{self.dataset}/{self.purpose}" + (f"/{self.window}" if self.window else "")
+
+    @classmethod
+    def named(cls, name: str) -> Account:
+        """Return the account that prints so.
+
+        Raises:
+            SettingError: none does.
+        """
+        dataset, _, rest = name.partition("/")
+        purpose, _, window = rest.partition("/")
+        return cls(dataset, purpose, Window(window) if window else None)
+
+    @property
+    def unit(self) -> str:
+        """Who is protected by it: a ``person``, or a ``person-month`` and the like."""
+        return self.window.unit if self.window else "person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +70,15 @@ class AccountState:
     until: str | None
     releases: int
 
+    @property
+    def unit(self) -> str:
+        """Who is protected by it."""
+        return self.account.unit
+
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON, the account as text."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"account": str(self.account)}
+        told = {"account": str(self.account), "unit": self.unit}
+        return {name: getattr(self, name) for name in self.__slots__} | told
 
 
 class AccountRow(NamedTuple):
@@ -88,7 +114,7 @@ class AccountRow(NamedTuple):
 
     def _is_sound(self) -> bool:
         try:
-            account = Account(self.dataset, self.name.removeprefix(f"{self.dataset}/"))
+            account = self.account
             ends = self.until is None or instant(self.until) == self.until
         except (SettingError, TypeError, AttributeError):  # not even text
             return False
@@ -96,7 +122,17 @@ class AccountRow(NamedTuple):
         person = self.person_cap is None or is_units(self.person_cap)
         numbers = isinstance(self.epsilon, float) and isinstance(self.delta, float)
         rates = numbers and 0 < self.epsilon < math.inf and 0 < self.delta < 1
-        return str(account) == self.name and ends and units and person and rates
+        return str(account) == self.name and account.dataset == self.dataset and ends and units and person and rates
+
+    @property
+    def account(self) -> Account:
+        """Whose budget it is."""
+        return Account.named(self.name)
+
+    def contradicts(self, other: AccountRow) -> bool:
+        """Whether one act would fall within both: of the same data set and purpose, they have other units."""
+        mine, its = self.account, other.account
+        return (mine.dataset, mine.purpose) == (its.dataset, its.purpose) and mine.unit != its.unit
 
     @property
     def terms(self) -> tuple[object, ...]:
@@ -110,7 +146,7 @@ class AccountRow(NamedTuple):
     def state(self, time: str, releases: int) -> AccountState:
         """Return the budget as it stands at a time."""
         return AccountState(
-            Account(self.dataset, self.name.removeprefix(f"{self.dataset}/")),
+            self.account,
             self.epsilon,
             self.delta,
             self.cap,

@@ -115,7 +115,8 @@ class Ledger:
 
         Raises:
             SettingError: a number is out of its range; ``until`` is not a time, or is past.
-            LedgerError: the budget is open on other terms. There is no raising, resetting or reopening.
+            LedgerError: the budget is open on other terms (there is no raising, resetting or reopening); or another
+                budget of the data set and purpose has another unit, so that one act would be in two windows.
         """
         cap = accounting.cap(epsilon, delta)
         person_cap = None if person_epsilon is None else accounting.cap(person_epsilon, delta)
@@ -124,6 +125,7 @@ class Ledger:
         with self._db.transaction():
             found = self._account(asked.name)
             if found is None:
+                self._check_unit(asked)
                 self._open(asked)
             elif found.terms != asked.terms:
                 raise LedgerError(
@@ -131,6 +133,16 @@ class Ledger:
                     "raising a cap is a new grant by two people, not supported yet"
                 )
         return self.account(account)
+
+    def _check_unit(self, asked: AccountRow) -> None:
+        """Refuse windows that contradict each other: whole people beside months, or years beside months."""
+        for row in self._db.each(ACCOUNTS + " WHERE dataset = ?", asked.dataset):
+            other = AccountRow.stored(row)
+            if asked.contradicts(other):
+                raise LedgerError(
+                    f"{asked.name} and {other.name} protect in different units, and one act would fall within both; "
+                    "keep to one unit for a purpose"
+                )
 
     def _open(self, asked: AccountRow) -> None:
         time = now()

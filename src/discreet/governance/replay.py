@@ -67,8 +67,9 @@ class Replay:
         if opened.name in self._budgets or opened.spent:
             return f"opens budget {opened.name} a second time"
         self._tallies[opened.dataset].cap_everybody(opened.person_cap)
+        contradicted = any(opened.contradicts(other) for other in self._budgets.values())
         self._put_budget(opened, entry)
-        return None
+        return f"opens budget {opened.name} beside others of another unit" if contradicted else None
 
     def _set_pace(self, entry: Entry) -> str | None:
         budget, pace = self._budgets.get(entry.facts["name"]), Pace.told(entry.facts)

@@ -70,6 +70,7 @@ def admitted(histories: AnyOpened, reservation: Reservation) -> AnyOpened:
 
 def released_once(
     book: Ledger,
+    account: Account,
     histories: AnyOpened,
     make: Callable[[AnyOpened, Reservation], bytes],
     *,
@@ -82,7 +83,8 @@ def released_once(
     """Charge a release, make it of the people who are admitted, and publish it; or return what was published before.
 
     Args:
-        book: the ledger; the account is that of the histories' data set and purpose.
+        book: the ledger.
+        account: that pays.
         histories: everybody.
         make: computes the content, drawing on the reservation.
         cost: units.
@@ -95,7 +97,7 @@ def released_once(
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger.
     """
     reservation = book.reserve(
-        Account(histories.dataset, histories.purpose),
+        account,
         cost=cost,
         release=release or release_id(histories.dataset),
         spec=spec,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Real
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from discreet.models.base import Model
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
+from discreet.privacy.adjacency import Window
 from discreet.privacy.plan import Plan, fingerprint
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
@@ -43,6 +44,7 @@ def fit(
     delta: float | None = None,
     kind: Kind = "auto",
     purpose: str = PURPOSE,
+    window: str | None = None,
     release: str | None = None,
     out: str | Path | None = None,
     population: Callable[[Opened], Population] = Here,
@@ -64,6 +66,9 @@ def fit(
         delta: by default that of the budget, or for a new one min(1e-5, people^-1.1).
         kind: of model; by default the recipe's.
         purpose: must be one that the data was collected for.
+        window: a year, month or day (UTC), such as ``2024-05``, that all of ``data`` lies in; read it with the same.
+            What a person did in it is what is protected, and the budget is one of its own: whoever is active in twelve
+            windows is in twelve models, and pays twelve times. The guarantee says so.
         release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
         out: where to publish the model file; must not exist.
         population: who computes what people add: by default this process, with two threads. The sums are the same,
@@ -83,13 +88,14 @@ def fit(
     if asked_delta is not None:
         check_delta(asked_delta, len(histories))
     _text("kind", kind)
+    within = None if window is None else _checked_window(data, _text("window", window))
     if release is not None:
         check_name("release", _text("release", release))
     target = checked_target(out)
     if price == math.inf:
         return _without_promise(population(histories), kind, asked_delta, target, progress)
     check_epsilon(price)
-    account, book_or_path = Account(histories.dataset, purpose), _checked_ledger(ledger)
+    account, book_or_path = Account(histories.dataset, purpose, within), _checked_ledger(ledger)
     if not isinstance(book_or_path, Ledger) and not exists(book_or_path):
         check_free(target)
         _open_first(book_or_path, account, histories, price, asked_delta, kind)
@@ -102,11 +108,12 @@ def fit(
 
         def make(people: Opened, reservation: Reservation) -> bytes:
             trained = train(model, population(people), plan, spend=reservation.draw, progress=progress, source=source)
-            return trained.billed_as(reservation.release).to_bytes()
+            guarantee = replace(trained.guarantee, window=window)
+            return replace(trained.billed_as(reservation.release), guarantee=guarantee).to_bytes()
 
         spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
         content = released_once(
-            book, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
+            book, account, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
         )
         return Trained.from_bytes(content)
 
@@ -144,6 +151,14 @@ def _opened_for(data: object, purpose: str) -> Opened:
             f"these histories were opened for {data.purpose!r}, not for {purpose!r}; open them anew"
         )
     return data
+
+
+def _checked_window(data: object, window: str) -> Window:
+    within = Window(window)
+    if not isinstance(data, Interactions):
+        raise SettingError("a window is held against the interactions: give what discreet.read_interactions returns")
+    data.check_window(within)
+    return within
 
 
 def _planned(histories: Opened, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
