@@ -20,6 +20,7 @@ from discreet.governance.pacing import (
     Pace,
     Quality,
     Rule,
+    at_this_rate,
     later,
     seconds_between,
     slots_until,
@@ -27,7 +28,7 @@ from discreet.governance.pacing import (
 from discreet.privacy import accounting
 
 DELTA = 1e-6
-TRAIN = Account("movies", "train")
+TRAIN, TRENDS = Account("movies", "train"), Account("movies", "trends")
 CAP = accounting.cap(2.0, DELTA)
 SPEC = "0" * 64
 NEW_YEAR = "2031-01-01T00:00:00Z"
@@ -154,16 +155,36 @@ class TestPace:
             Pace.told(facts)
 
 
-class TestOutlook:
-    def test_without_a_pace_it_lasts_as_long_as_it_did(self) -> None:
-        found = Outlook.without_pace("2031-01-31T00:00:00Z", NEW_YEAR, spent=25, left=75, until=None)
-        assert (found.next_cost, found.lasts_until) == (75, "2031-05-01T00:00:00Z")
-        ends = Outlook.without_pace("2031-01-31T00:00:00Z", NEW_YEAR, spent=25, left=75, until="2031-03-01T00:00:00Z")
-        assert ends.lasts_until == "2031-03-01T00:00:00Z"
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def turn(time: str) -> None:
+        monkeypatch.setattr(module, "now", lambda: time)
 
-    @pytest.mark.parametrize(("time", "spent"), [("2031-01-31T00:00:00Z", 0), ("2031-01-07T23:59:59Z", 5)])
-    def test_too_little_is_known_to_tell(self, time: str, spent: int) -> None:
-        assert Outlook.without_pace(time, NEW_YEAR, spent, 75, None).lasts_until is None
+    turn(NEW_YEAR)
+    return turn
+
+
+class TestOutlook:
+    def test_without_a_pace_it_lasts_as_long_as_it_did(self, ledger: Ledger, clock: Callable[[str], None]) -> None:
+        ledger.open_budget(TRENDS, epsilon=2.0, delta=DELTA, until="2032-01-01")
+        for account in (TRAIN, TRENDS):
+            ledger.reserve(account, cost=CAP // 4, release=str(account), spec=SPEC)
+        clock("2031-01-07T23:59:59Z")
+        assert ledger.outlook(TRENDS).lasts_until == "2032-01-01T00:00:00Z"
+        clock("2031-01-31T00:00:00Z")
+        for at in (None, "2031-04-01"):
+            outlook = ledger.outlook(TRENDS, at=at)
+            assert outlook.next_cost == CAP - CAP // 4
+            assert str(outlook.lasts_until)[:10] == "2031-05-01"
+        clock("2031-12-31T00:00:00Z")
+        assert ledger.outlook(TRENDS).lasts_until == "2032-01-01T00:00:00Z"
+
+    @pytest.mark.parametrize(("now", "spent"), [("2031-01-31T00:00:00Z", 0), ("2031-01-07T23:59:59Z", 5)])
+    def test_too_little_is_known_to_tell(self, now: str, spent: int) -> None:
+        assert at_this_rate(NEW_YEAR, now, spent, 75) is None
+
+    def test_a_rate_beyond_the_calendar(self) -> None:
+        assert at_this_rate(NEW_YEAR, "2031-01-31T00:00:00Z", 1, CAP) is None
 
     def test_of_a_budget_that_ends_first(self) -> None:
         pace, until = Pace(Fixed(12), 12, NEW_YEAR), "2031-01-15T00:00:00Z"
@@ -185,15 +206,6 @@ class TestOutlook:
             "begins": NEW_YEAR,
             "base": 3,
         }
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def turn(time: str) -> None:
-        monkeypatch.setattr(module, "now", lambda: time)
-
-    turn(NEW_YEAR)
-    return turn
 
 
 class TestLedger:
@@ -237,7 +249,7 @@ class TestLedger:
 
     def test_is_of_one_budget(self, capped: Ledger) -> None:
         capped.set_pace(TRAIN, Quality(1))
-        assert capped.outlook(Account("movies", "trends")).pace is None
+        assert capped.outlook(TRENDS).pace is None
 
     @pytest.mark.usefixtures("clock")
     def test_looks_ahead(self, ledger: Ledger) -> None:

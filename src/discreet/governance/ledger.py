@@ -47,7 +47,7 @@ from discreet.governance.accounts import (
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
-from discreet.governance.pacing import Outlook, Pace, Rule
+from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
 from discreet.governance.standing import check_standing
@@ -222,7 +222,8 @@ class Ledger:
             row = self._open_account(account)
             pace, opened = self._pace(row.name), self._opened(row.name)
         if pace is None:
-            return Outlook.without_pace(time, opened, row.spent, row.left_at(time), row.until)
+            lasts = at_this_rate(opened, now(), row.spent, row.cap - row.spent)
+            return Outlook(time, None, row.left_at(time), None, earliest(lasts, row.until))
         return Outlook.paced(time, pace, row.cap, row.spent, row.until)
 
     def _pace(self, name: str) -> Pace | None:

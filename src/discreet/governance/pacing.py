@@ -213,13 +213,6 @@ class Outlook:
     lasts_until: str | None
 
     @classmethod
-    def without_pace(cls, time: str, opened: str, spent: int, left: int, until: str | None) -> Self:
-        """Return the outlook of a budget of which all that is ``left`` at a time may be spent at once."""
-        watched = seconds_between(opened, time)
-        known = spent > 0 and watched >= LEAST_WATCHED
-        return cls(time, None, left, None, _earliest(later(time, left * watched // spent) if known else None, until))
-
-    @classmethod
     def paced(cls, time: str, pace: Pace, cap: int, spent: int, until: str | None) -> Self:
         """Return the outlook of a budget that has a pace."""
         if until is not None and time >= until:
@@ -227,7 +220,7 @@ class Outlook:
         more = pace.more_from(time, cap, spent)
         lasts = pace.lasts_until(time, cap, spent) if spent < cap else time
         late = until is not None and more is not None and more >= until
-        return cls(time, pace, pace.next_cost(time, cap, spent), None if late else more, _earliest(lasts, until))
+        return cls(time, pace, pace.next_cost(time, cap, spent), None if late else more, earliest(lasts, until))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON."""
@@ -259,7 +252,17 @@ def _check_per_year(number: int) -> None:
         raise SettingError(f"a pace has 1 to {MOST_PER_YEAR:,} releases a year, {number:,} were asked")
 
 
-def _earliest(*times: str | None) -> str | None:
+def at_this_rate(opened: str, now: str, spent: int, left: int) -> str | None:
+    """Return until when what is left lasts if spending goes on as it has since a budget was opened.
+
+    None if too little is known to tell, or beyond the calendar.
+    """
+    watched = seconds_between(opened, now)
+    return later(now, left * watched // spent) if spent and watched >= LEAST_WATCHED else None
+
+
+def earliest(*times: str | None) -> str | None:
+    """Return the earliest of those times that there are, or None."""
     return min((time for time in times if time is not None), default=None)
 
 
