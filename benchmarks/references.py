@@ -76,7 +76,8 @@ def ncf(interactions: Path, negatives: Path) -> dict[str, float]:
     """Rank each person's last film among the 99, by EASE."""
     frame = pl.read_parquet(interactions)
     histories = opened(frame.filter(pl.col("split_ncf") == "train"), frame, "ncf")
-    model = Gram(items=len(histories.catalogue), kept=len(histories.catalogue), private=False, ridge=NCF_RIDGE)
+    items = len(histories.catalogue)
+    model = Gram(people=len(histories), items=items, kept=items, private=False, ridge=NCF_RIDGE)
     plan = Plan.without_noise(model.rounds, delta=1e-6)
     trained = train(model, Here(histories), plan, spend=nothing)
     test = frame.filter(pl.col("split_ncf") == "test").join(pl.read_parquet(negatives), on="user_id").sort("user_id")

@@ -45,10 +45,12 @@ def histories(people: int, items: int = ITEMS, seed: int = 0) -> Rows:
 
 MODELS: dict[str, Model] = {
     "popularity": Popularity(items=ITEMS),
-    "subspace": Subspace(people=63, mu=None, items=ITEMS, kept=30, ranks=(8, 4)),
-    "subspace that falls back": Subspace(people=63, mu=0.0, items=ITEMS, kept=30, ranks=(8, 4)),
-    "subspace of all, rank above kept": Subspace(people=63, mu=None, items=ITEMS, kept=400, ranks=(64, 32, 16)),
-    "gram": Gram(items=ITEMS, kept=25),
+    "subspace": Subspace(people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4),
+    "subspace that falls back": Subspace(people=63, mu=0.0, items=ITEMS, kept=30, scouted=12, rank=4),
+    "subspace of all, rank above kept": Subspace(
+        people=63, mu=None, items=ITEMS, kept=400, scouted=300, rank=64, passes=2
+    ),
+    "gram": Gram(people=63, items=ITEMS, kept=25),
     "als": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2),
     "als with adaptive weights": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2, rarity=0.5),
     "sgd": Sgd(people=63, items=ITEMS, kept=25, embedding_size=4, steps=3, momentum=0.5, decay=0.01),
@@ -134,7 +136,7 @@ class TestPopularity:
 
 class TestSubspace:
     def test_rows_use_nearly_the_whole_bound(self) -> None:
-        model = Subspace(people=63, mu=None, items=ITEMS, kept=30, ranks=(8, 4))
+        model = Subspace(people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4)
         taken = histories(60)
         state = model.step(model.start(), disclose_counts(model, taken))
         lengths = np.sqrt(model.summed(taken, state, 2_000).squared_norms)
@@ -143,7 +145,7 @@ class TestSubspace:
 
     def test_later_rounds_refine_the_counts_where_passes_are_not_worth_it(self) -> None:
         taken = histories(60)
-        poor = Subspace(people=63, mu=0.0, items=ITEMS, kept=30, ranks=(8, 4))
+        poor = Subspace(people=63, mu=0.0, items=ITEMS, kept=30, scouted=12, rank=4)
         state = poor.step(poor.start(), disclose_counts(poor, taken))
         assert "basis" not in state
         exact = poor.summed(taken, state, 1 << 20).total / (1 << 20)
@@ -265,13 +267,16 @@ def test_a_model_cannot_write_into_the_state_it_is_handed() -> None:
         ({"direction": 0.0}, "direction"),
         ({"floor": 0.0}, "floor"),
         ({"kept": 0}, "kept"),
-        ({"ranks": (4, 0)}, "ranks"),
+        ({"rank": 0}, "rank"),
+        ({"passes": 0}, "passes"),
+        ({"scouted": 10}, "scouted"),
+        ({"rarity": 2.0}, "rarity"),
         ({"people": 0}, "people"),
     ],
 )
 def test_settings_that_the_proofs_exclude_are_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingError, match=named):
-        replace(Subspace(people=9, mu=None, items=ITEMS, kept=9, ranks=(4, 2)), **settings)
+        replace(Subspace(people=9, mu=None, items=ITEMS, kept=9, scouted=5, rank=2), **settings)
 
 
 def test_people_without_structure_get_what_is_popular_at_every_budget() -> None:

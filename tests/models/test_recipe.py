@@ -12,7 +12,7 @@ from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
-from discreet.models.recipe import GRAM_KEPT, LEAST_KEPT, Kind, recipe
+from discreet.models.recipe import GRAM_KEPT, GRAM_STRAINED, LEAST_KEPT, Kind, recipe
 from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
 from discreet.privacy.accounting import cap, default_delta
@@ -40,6 +40,8 @@ def test_a_plan_is_for_its_model_and_within_the_budget(people: int, items: int, 
         (803, 1_682, 0.5, Popularity),
         (803, 1_682, 1.0, Subspace),
         (5_040, 3_706, 0.5, Subspace),
+        (29_710, 285, 1.0, Gram),
+        (10**7, 20_000, 1.0, Subspace),
         (20, 50, 1.0, Popularity),
     ],
 )
@@ -54,14 +56,15 @@ def test_more_budget_keeps_more_items_and_more_directions() -> None:
     models = [model for model in found if isinstance(model, Subspace)]
     assert len(models) == 4
     assert [model.kept for model in models] == sorted(model.kept for model in models)
-    assert [model.ranks for model in models] == sorted(model.ranks for model in models)
+    assert [model.rank for model in models] == sorted(model.rank for model in models)
     assert models[0].kept >= LEAST_KEPT
 
 
 def test_a_gram_matrix_with_noise_stays_small() -> None:
-    model, _ = recipe(10**6, 50_000, cap(5.0, 1e-7), delta=1e-7, kind="gram")
-    assert isinstance(model, Gram)
-    assert model.kept == GRAM_KEPT
+    for people, kept in ((10**6, GRAM_KEPT), (10**5, GRAM_STRAINED)):
+        model, _ = recipe(people, 50_000, cap(5.0, 1e-7), delta=1e-7, kind="gram")
+        assert isinstance(model, Gram)
+        assert model.kept == kept
 
 
 @pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])

@@ -86,7 +86,7 @@ def test_each_round_is_billed_before_it_runs(histories: Histories) -> None:
         paid.append(units)
 
     train(model, Here(histories), plan, spend=spend, progress=lambda number, _: done.append(number))
-    assert paid == [plan.price(number) for number in range(3)]
+    assert paid == [plan.price(number) for number in range(5)]
     assert sum(paid) == plan.cost
 
 

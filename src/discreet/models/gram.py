@@ -1,14 +1,16 @@
 """EASE on a Gram matrix that was released once.
 
-The item-item matrix behind EASE and item-kNN is a sum of one outer product per person. Round 0 releases the counts, as
-in ``subspace``; round 1 the upper triangle of ``sum z z'`` over the kept items, where z is a history scaled to length
-1, without its popular direction v, scaled again: ``z = (y - (v.y) v) / |...|``, |z| <= 1. Off the diagonal each pair
-counts sqrt(2) times, so that a row has length exactly |z|^2 <= 1 and the noise is that of a Gaussian orthogonal
-ensemble, whose edge is known: eigenvalues are shrunk against it before EASE's closed form is taken.
+The item-item matrix behind EASE and item-kNN is a sum of one outer product per person. Round 0 releases the counts,
+which choose the items; round 1 the upper triangle of ``sum y y'`` over them, where y is a history scaled to length 1.
+Off the diagonal each pair counts sqrt(2) times, so that a row has length |y|^2 = 1 and the noise is that of a Gaussian
+orthogonal ensemble, whose edge is known: eigenvalues are shrunk against it before EASE's closed form is taken. The
+diagonal, which shrinking would smooth away, is taken as it was released.
 
-Without noise there is nothing to bound: the plain Gram matrix of the histories is taken, and the model is EASE itself.
+It is for data in which there are many people, at their budget, for each item: nothing is summarised, so nothing is
+lost, but noise falls on all pairs of items. Without noise there is nothing to bound either: the plain Gram matrix is
+taken, and the model is EASE itself.
 
-Rows are dense in the kept items: time and memory grow with kept^2, which the recipe limits. Proof: ``gram.md``.
+A person of k items adds to k (k + 1) / 2 numbers, and the matrix is kept x kept. Proof: ``gram.md``.
 
 Sources: EASE: Steck 2019. Shrinkage of a spiked Wigner matrix: Benaych-Georges and Nadakuditi 2011, section 3.1.
 """
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
@@ -27,35 +30,32 @@ from discreet.models.popularity import behind, count_rows, most_popular, positio
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 
-INWARD = 1.0 - 1e-9
-"""Rows are scaled by this before rounding toward zero, so that no rounding of a float can reach over the bound."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gram:
     """Settings, all public.
 
     Attributes:
+        people: how many take part.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, are in the matrix; the rest rank by count.
-        private: whether rows are scaled and deflated; without noise they are not.
+        private: whether histories are scaled; without noise they are not.
         ridge: of EASE: in noise edges, or absolute without noise.
-        popularity: weight of the shared direction in the scores.
-        floor: least share of a history's squared length that counts as personal.
+        sampling: more of it, in square roots of the number of people: what their differences alone would call for.
     """
 
+    people: int
     items: int
     kept: int
     private: bool = True
     ridge: float = 1.0
-    popularity: float = 0.85
-    floor: float = 0.05
+    sampling: float = 0.25
 
     def __post_init__(self) -> None:
-        check_setting("items", self.items, 1)
-        check_setting("kept", self.kept, 1)
-        check_setting("ridge", self.ridge, 0)
-        check_setting("floor", self.floor, 0.05, 1)
+        for name in ("people", "items", "kept"):
+            check_setting(name, getattr(self, name), 1)
+        for name in ("ridge", "sampling"):
+            check_setting(name, getattr(self, name), 0)
 
     @property
     def name(self) -> str:
@@ -78,46 +78,33 @@ class Gram:
         kept = len(state["kept"])
         total, squared_norms = np.zeros(kept * (kept + 1) // 2, np.int64), np.zeros(histories.shape[0], np.int64)
         positions = positions_of(state["kept"], self.items)
-        people = (histories.indptr, histories.indices, positions)
-        if self.private:
-            _add_scaled(*people, np.array(state["popular"]), bound * INWARD, self.floor, total, squared_norms)
-        else:
-            _add_plain(*people, kept, total, squared_norms)
+        scale = bound if self.private else 0
+        _add_pairs(histories.indptr, histories.indices, positions, kept, scale, total, squared_norms)
         return Summed(total, squared_norms)
 
     def step(self, state: State, released: Disclosed) -> State:
         """Choose the items; then denoise the matrix and take EASE's closed form."""
         if round_number(state) == 0:
-            return self._chosen(state, released)
+            chosen = most_popular(released.values, self.kept)
+            return after_round(state, counts=released.values.astype(np.float32), kept=chosen)
         kept = len(state["kept"])
         upper = np.triu_indices(kept)
         if not self.private:
             return after_round(state, weights=_ease(_symmetric(released.total, upper, kept), self.ridge))
-        off_diagonal = upper[0] != upper[1]
-        matrix = _symmetric(released.values / np.where(off_diagonal, np.sqrt(2), 1.0), upper, kept)
-        popular = state["popular"]
-        matrix -= np.outer(popular, popular @ matrix)
-        matrix -= np.outer(matrix @ popular, popular)
-        edge = released.sigma * np.sqrt(2 * kept)
+        matrix = _symmetric(released.values / np.where(upper[0] != upper[1], np.sqrt(2), 1.0), upper, kept)
+        edge = released.sigma * (2 * kept) ** 0.5
         values, vectors = shrink_symmetric(matrix, edge)
         denoised = (vectors * values) @ vectors.T
-        weights = _ease(denoised, max(self.ridge * edge / 2, 1e-9 * kept))
-        weights -= np.outer(popular, popular @ weights)
-        weights += self.popularity * np.outer(popular, popular)
-        return after_round(state, weights=weights.astype(np.float32))
+        np.fill_diagonal(denoised, np.maximum(denoised.diagonal(), matrix.diagonal()))
+        ridge = self.ridge * edge + self.sampling * np.sqrt(self.people)
+        return after_round(state, weights=_ease(denoised, ridge).astype(np.float32))
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Add the weights of the known items; items that were not kept come last."""
         known = histories[:, state["kept"]].astype(np.float32)
         among_kept = known @ state["weights"].astype(np.float32)
-        among_kept[np.diff(known.indptr) == 0] = state["popular"]
+        among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
-
-    def _chosen(self, state: State, released: Disclosed) -> State:
-        kept = most_popular(released.values, self.kept)
-        popular = np.maximum(released.values[kept], max(released.sigma, 1.0))
-        counts = released.values.astype(np.float32)
-        return after_round(state, counts=counts, kept=kept, popular=popular / np.linalg.norm(popular))
 
 
 def shrink_symmetric(matrix: NDArray[np.float64], edge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -127,9 +114,7 @@ def shrink_symmetric(matrix: NDArray[np.float64], edge: float) -> tuple[NDArray[
         matrix: signal plus a Gaussian orthogonal ensemble [kept, kept].
         edge: the largest eigenvalue that noise alone would have.
     """
-    values, vectors = np.linalg.eigh(matrix)
-    alive = values > max(edge, 1e-9 * abs(values[-1]))
-    values, vectors = values[alive], vectors[:, alive]
+    values, vectors = eigh(matrix, subset_by_value=(edge, np.inf))
     spikes = (values + np.sqrt(values**2 - edge**2)) / 2
     return spikes * (1.0 - (edge / 2 / spikes) ** 2), vectors
 
@@ -152,72 +137,36 @@ def _symmetric(
 
 
 @compiled
-def _add_scaled(
-    indptr: NDArray[np.int32],
-    indices: NDArray[np.int32],
-    positions: NDArray[np.int64],
-    popular: NDArray[np.float64],
-    scale: float,
-    floor: float,
-    total: NDArray[np.int64],
-    squared_norms: NDArray[np.int64],
-) -> None:
-    """Add the deflated, scaled outer product of each person, rounded toward zero."""
-    kept = popular.size
-    z = np.empty(kept)
-    for i in range(indptr.size - 1):
-        k = 0
-        shared = 0.0
-        for entry in range(indptr[i], indptr[i + 1]):
-            j = positions[indices[entry]]
-            if j >= 0:
-                k += 1
-                shared += popular[j]
-        if k == 0:
-            continue
-        shared /= np.sqrt(k)
-        length = np.sqrt(max(1.0 - shared * shared, floor))
-        for j in range(kept):
-            z[j] = -shared * popular[j] / length
-        for entry in range(indptr[i], indptr[i + 1]):
-            j = positions[indices[entry]]
-            if j >= 0:
-                z[j] += 1.0 / np.sqrt(k) / length
-        cell = 0
-        square = np.int64(0)
-        for a in range(kept):
-            q = np.int64(scale * z[a] * z[a])
-            total[cell] += q
-            square += q * q
-            cell += 1
-            left = scale * np.sqrt(2.0) * z[a]
-            for b in range(a + 1, kept):
-                q = np.int64(left * z[b])
-                total[cell] += q
-                square += q * q
-                cell += 1
-        squared_norms[i] = square
-
-
-@compiled
-def _add_plain(
+def _add_pairs(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],
     positions: NDArray[np.int64],
     kept: int,
+    scale: int,
     total: NDArray[np.int64],
     squared_norms: NDArray[np.int64],
 ) -> None:
-    """Count each pair of items that one person knows."""
+    """Add, for each pair of items that one person knows, ``scale / k``, sqrt(2) times that off the diagonal.
+
+    Rounded toward zero in integers. With a scale of 0 pairs are counted.
+    """
     for i in range(indptr.size - 1):
         k = np.int64(0)
+        for entry in range(indptr[i], indptr[i + 1]):
+            k += positions[indices[entry]] >= 0
+        if k == 0:
+            continue
+        once = scale // k if scale else np.int64(1)
+        twice = np.int64(once * np.sqrt(2.0)) if scale else np.int64(1)
+        while twice * twice > 2 * once * once:  # the product above was rounded, perhaps over a whole number
+            twice -= 1
         for first in range(indptr[i], indptr[i + 1]):
             a = positions[indices[first]]
             if a < 0:
                 continue
-            k += 1
-            for second in range(first, indptr[i + 1]):
+            total[a * kept - a * (a - 1) // 2] += once
+            for second in range(first + 1, indptr[i + 1]):
                 b = positions[indices[second]]
                 if b >= 0:
-                    total[a * kept - a * (a - 1) // 2 + (b - a)] += 1
-        squared_norms[i] = k * (k + 1) // 2
+                    total[a * kept - a * (a - 1) // 2 + (b - a)] += twice
+        squared_norms[i] = k * once * once + k * (k - 1) // 2 * twice * twice

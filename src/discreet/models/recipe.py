@@ -6,10 +6,12 @@ costs nothing. What matters is ``strength = people * mu``: a sum over n people s
 ==========  ====================================================================================================
 choice      rule
 ==========  ====================================================================================================
-model       below a strength of ``LEAST_STRENGTH`` popularity, else ``subspace``
-kept        a fifth of the strength, at least 300 items: the noise edge of a pass grows with its square root
-rank        16, 32, 64 as the strength passes 2,500 and 20,000, at most an eighth of kept; twice that in the first pass
-budget      a tenth for the counts, more if the strength is below 2,000; of the rest 40 % for the first pass
+model       ``popularity`` below a strength of ``LEAST_STRENGTH``; ``gram`` from ``GRAM_STRENGTH`` times the number of
+            items, unless its matrix would be too large; else ``subspace``
+kept        0.17 strength^0.7 items^0.3, at least 300: the noise edge of a pass grows with its square root
+rank        16, 24, 32, 64 as the strength passes 2,000, 4,500 and 8,000, at most an eighth of kept; twice in the scout
+budget      an eighth for the counts, more if the strength is below 1,600; of the rest a tenth for the scout, whose
+            items are a twentieth of the strength, at least 100; what is left is divided evenly among three passes
 ==========  ====================================================================================================
 """
 
@@ -31,17 +33,30 @@ from discreet.privacy.plan import OPEN_BOUND, Plan
 Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"]
 
 LEAST_STRENGTH = 200.0
-KEPT_SHARE = 0.2
-FIRST_SHARE = 0.4
-"""Of what the passes get, for the first: its basis only has to point the second one."""
-
+KEPT_SHARE, OF_STRENGTH, OF_ITEMS = 0.17, 0.7, 0.3
 LEAST_KEPT = 300
+RANKS = ((8_000, 64), (4_500, 32), (2_000, 24))
+"""From which strength on, and what."""
+
+LEAST_RANK = 16
 KEPT_PER_RANK = 8
+SCOUTED_SHARE, LEAST_SCOUTED = 0.05, 100
+SCOUT_SHARE = 0.1
+"""Of what the passes get, for the first."""
+
 SHARED = 0.2
 """Of a history's squared length, what everybody shares; typical, and only used to place a rounding."""
 
-GRAM_KEPT = 1_200
-"""Largest Gram matrix with noise: its rows are dense."""
+GRAM_STRENGTH = 16.0
+"""Strength per item from which a whole Gram matrix stands out of its noise better than passes do."""
+
+GRAM_KEPT = 4_000
+"""Largest Gram matrix: it has to be inverted."""
+
+GRAM_STRAINED = 1_200
+"""The same where noise is strong, and more items are more of it."""
+
+RIVAL_KEPT_SHARE = 0.2
 RIVAL_KEPT_PER_RANK = 16
 ADAPTIVE = 0.25
 """How rare items are weighed up in ``als-adaptive``."""
@@ -73,36 +88,61 @@ def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Ki
 
 def _chosen(kind: Kind, people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
     strength = people * mu if mu is not None else math.inf
-    kept = int(min(items, max(LEAST_KEPT, KEPT_SHARE * min(strength, 1e12))))
-    if kind == "popularity" or (kind == "auto" and strength < LEAST_STRENGTH):
+    if kind == "auto":
+        kind = _automatic(items, strength)
+    if kind == "popularity":
         return Popularity(items=items), (1.0,)
-    if kind in {"auto", "subspace"}:
-        return _subspace(people, items, kept, mu)
+    if kind == "subspace":
+        return _subspace(people, items, mu)
     if kind == "gram":
-        if mu is None:
-            return Gram(items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
-        return Gram(items=items, kept=min(kept, GRAM_KEPT)), (0.1, 0.9)
+        return _gram(people, items, mu)
+    rival_kept = int(min(items, max(LEAST_KEPT, RIVAL_KEPT_SHARE * min(strength, 1e12))))
     if kind in {"als", "als-adaptive"}:
-        return _als(people, items, kept, strength, rarity=ADAPTIVE if kind == "als-adaptive" else 0.0)
+        return _als(people, items, rival_kept, strength, rarity=ADAPTIVE if kind == "als-adaptive" else 0.0)
     if kind == "sgd":
-        return _sgd(people, items, kept, strength)
+        return _sgd(people, items, rival_kept, strength)
     raise SettingError(f"unknown model {kind!r}: choose {', '.join(get_args(Kind))}")
 
 
-def _subspace(people: int, items: int, kept: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+def _automatic(items: int, strength: float) -> Kind:
+    if strength < LEAST_STRENGTH:
+        return "popularity"
+    return "gram" if strength >= GRAM_STRENGTH * items and items <= GRAM_KEPT else "subspace"
+
+
+def _subspace(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
     strength = people * mu if mu is not None else math.inf
-    rank = 16 if strength < 2_500 else 32 if strength < 20_000 else 64
+    kept = _kept(items, strength)
+    rank = next((rank for least, rank in RANKS if strength >= least), LEAST_RANK)
     rank = max(2, min(rank, kept // KEPT_PER_RANK))
     # People's own differences stand against a direction too, with singular values of about sqrt(people / rank); without
     # noise they are all that does.
     ridge = (0.25 if mu is not None else 2.0) * (people / rank) ** 0.5
-    counts = min(0.4, max(0.1, 200 / strength))
-    shares = (counts, (1 - counts) * FIRST_SHARE, (1 - counts) * (1 - FIRST_SHARE))
-    bound = mu * 2**GRID_BITS * shares[1] ** 0.5 if mu is not None else OPEN_BOUND
-    direction = max(2.0, (SHARED * kept * bound**2 / (2 * rank)) ** 0.25)
-    ranks = (2 * rank, rank)
-    model = Subspace(people=people, mu=mu, items=items, kept=kept, ranks=ranks, direction=direction, ridge=ridge)
+    counts = min(0.4, max(0.125, 200 / strength))
+    a_pass = (1 - counts) * (1 - SCOUT_SHARE) / Subspace.passes
+    shares = (counts, (1 - counts) * SCOUT_SHARE, *[a_pass] * Subspace.passes)
+    bound = mu * 2**GRID_BITS * a_pass**0.5 if mu is not None else OPEN_BOUND
+    direction = max(2.0, (SHARED * kept * bound**2 / rank) ** 0.25)
+    scouted = int(min(kept, max(LEAST_SCOUTED, SCOUTED_SHARE * min(strength, 1e12))))
+    model = Subspace(
+        people=people, mu=mu, items=items, kept=kept, scouted=scouted, rank=rank, direction=direction, ridge=ridge
+    )
     return model, shares
+
+
+def _kept(items: int, strength: float) -> int:
+    if strength == math.inf:
+        return items
+    return int(min(items, max(LEAST_KEPT, KEPT_SHARE * strength**OF_STRENGTH * items**OF_ITEMS)))
+
+
+def _gram(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+    if mu is None:
+        return Gram(people=people, items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
+    strength = people * mu
+    bearable = strength >= GRAM_STRENGTH * items
+    kept = min(items, GRAM_KEPT) if bearable else min(_kept(items, strength), GRAM_STRAINED)
+    return Gram(people=people, items=items, kept=kept), (0.1, 0.9)
 
 
 def _als(people: int, items: int, kept: int, strength: float, rarity: float) -> tuple[Model, tuple[float, ...]]:

@@ -1,29 +1,34 @@
-"""Private subspace iteration on popularity-deflated, normalised histories.
+"""Private subspace iteration on popularity-deflated, weighted, normalised histories.
 
-With y a person's history scaled to length 1:
+With y a person's history, rare items weighing a little more, scaled to length 1:
 
-1. Round 0 releases the counts ``c = sum y``. The ``kept`` items with the largest noisy counts stay. An integer vector
-   ``v``, near a multiple of their counts, is the direction that everybody shares and that is known from now on.
+1. Round 0 releases the counts ``c``. The ``kept`` items with the largest noisy counts stay. An integer vector ``v``,
+   near a multiple of their weighted counts, is the direction that everybody shares and that is known from now on.
    If the counts show that there is too little to see, the later rounds refine them instead, at the same prices.
-2. Each later round t has an orthonormal basis Q [kept, rank_t] with Q'v = 0, public. A person removes v from y and
-   rescales (z), projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum
-   R_t is released; the left singular vectors of R_t make the next basis.
-3. The last R is decoded: its singular values are shrunk for the noise that is known to be in it, and make, with the
-   shared direction and with the items' own variances, a low-rank-plus-diagonal estimate of the histories' second
-   moments, whose EASE weights have a closed form. The diagonal keeps an item from predicting itself, and keeps short
-   histories from being taken at their word; both come from the counts and the number of people, so they are free.
+2. Each later round t has a basis Q_t [kept, rank] with Q'v = 0, public. A person removes v from y and rescales (z),
+   projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum R_t is released.
+   The first such round is a scout: its basis is random, and few, popular items take part in it, since its noise grows
+   with their number and all that it has to do is to point. From then on the basis is what the rounds so far know.
+3. Whatever was released is used to the end: the rounds after the scout see the same items, so their sums, side by side,
+   are one matrix [kept, rounds x rank] of few directions plus known noise. Its rows get their posterior mean under a
+   Gaussian prior whose covariance is estimated from them: probabilistic principal components, in closed form.
+4. The last round's part of it is decoded: its singular values make, with the shared direction and with the items' own
+   variances, a low-rank-plus-diagonal estimate of the histories' second moments, whose EASE weights have a closed form.
+   The diagonal keeps an item from predicting itself, and keeps short histories from being taken at their word; both
+   come from the counts and the number of people, so they are free.
 
 Why it is good at small budgets: v holds about a fifth of each person's length and is learnt already, so removing it
 before scaling gives the whole budget to what is personal; scaling u *after* the projection wins back the factor that
-is lost to the many directions of no interest; and noise falls on kept x rank numbers rather than on a Gram matrix.
+is lost to the many directions of no interest; noise falls on kept x rank numbers rather than on a Gram matrix; and
+since no release is thrown away, going round once more costs little and points better.
 
-Integers: z u' is dense, because v is. But ``(y - c v) u'`` is, for one person, the same vector ``t`` on each item that
-they know, minus ``v a'`` on all kept items. With t, a and v integer, the row is integer, its squared length is
-``k |t|^2 - 2 (sum of v over known items) t.a + |v|^2 |a|^2`` exactly, and the sum over people is as cheap as a sparse
-one. Proof: ``subspace.md``.
+Integers: z u' is dense, because v is. But a person's row is an integer matrix on the few items that they know, less
+``v a'`` on all kept items, a integer too. So its squared length is exact, and the sum over people is as cheap as a
+sparse one. Proof: ``subspace.md``.
 
-Sources: subspace iteration with noise: Hardt and Price 2014. Optimal shrinkage: Gavish and Donoho 2017, Frobenius loss.
-EASE: Steck 2019, eq. 8; inverted by the Woodbury identity.
+Sources: subspace iteration with noise: Hardt and Price 2014. Probabilistic principal components: Tipping and Bishop
+1999, eq. 7 and 12. Optimal shrinkage: Gavish and Donoho 2017, Frobenius loss. EASE: Steck 2019, eq. 8; inverted by the
+Woodbury identity. Weights against popularity: Shen et al. 2021 (GF-CF), who take the power 1/2.
 """
 
 from __future__ import annotations
@@ -53,17 +58,29 @@ LONGEST_DIRECTION = 1 << 20
 MOST_SHARED = 0.95
 """Largest length of the average history that is believed: a full 1 would leave nothing personal."""
 
-SELF = 0.5
+SELF = 0.75
 """Share of the items' own second moments that is taken out of the directions': z u' counts each item with itself."""
 
 CLEARLY = 1.1
 """A direction is clearly more than items with themselves if its second moment is this much larger than theirs."""
 
-LEAST_OWN = 0.05
+LEAST_OWN = 0.2
 """Least share of an item's second moment that is its own, whatever the factors explain."""
+
+SHORT, LONG = 2.0, 4.0
+"""Typical roots of histories' lengths: up to the first, weights are even; from the second, as uneven as asked."""
+
+WEAKEST = 0.05
+"""Least strength of a direction, against the strongest, that is believed when the basis is evened out."""
 
 ATTEMPTS = 5
 """How often a row is rescaled and rounded again."""
+
+AIM, CLOSE = 0.995, 0.99
+"""Share of the wanted length that a row aims at, and is content with."""
+
+MOST_SCALED = 1.25
+"""How far above its first scale a row may go: no product then leaves int64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +92,16 @@ class Subspace:
         mu: of the whole run; None without noise.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
-        ranks: rank of the basis in each pass; the last is the rank of the model.
+        scouted: how many of them take part in the first pass, whose basis is random.
+        rank: of the model; of the first basis, twice that.
+        passes: how many after the first.
         direction: length of the integer vector v; see ``deflation``.
+        rarity: power of the count by which an item weighs less in a long history.
+        evenness: power of its strength by which a direction weighs less in the next basis.
         shrinkage: ridge of the decode, in noise edges.
         ridge: more of it, in contributions; without noise what people's differences alone would call for.
         popularity: how much stronger the shared direction is taken to be than it is measured.
+        tilt: power of the count by which an item's score is lowered.
         floor: least share of a history's squared length that counts as personal.
         seed: of the first basis, which is public and random.
     """
@@ -88,20 +110,27 @@ class Subspace:
     mu: float | None
     items: int
     kept: int
-    ranks: tuple[int, ...]
+    scouted: int
+    rank: int
+    passes: int = 3
     direction: float = 64.0
-    shrinkage: float = 0.15
+    rarity: float = 0.25
+    evenness: float = 0.25
+    shrinkage: float = 0.3
     ridge: float = 0.0
     popularity: float = 10.0
+    tilt: float = 0.125
     floor: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("items", "people", "kept"):
+        for name in ("items", "people", "kept", "rank", "passes"):
             check_setting(name, getattr(self, name), 1)
-        check_setting("ranks", min(self.ranks, default=0), 1)
+        check_setting("scouted", self.scouted, 1, self.kept)
         check_setting("direction", self.direction, 1, LONGEST_DIRECTION)
         check_setting("floor", self.floor, 0.05, 1)
+        for name in ("rarity", "evenness", "tilt"):
+            check_setting(name, getattr(self, name), 0, 1)
 
     @property
     def name(self) -> str:
@@ -110,8 +139,8 @@ class Subspace:
 
     @property
     def rounds(self) -> int:
-        """One for the counts, one for each pass."""
-        return 1 + len(self.ranks)
+        """One for the counts, one for the scout, one for each pass."""
+        return 2 + self.passes
 
     def start(self) -> State:
         """Nothing is known."""
@@ -121,11 +150,12 @@ class Subspace:
         """Return the sum of the rows without making them, in O(interactions x rank)."""
         if "basis" not in state:
             return add_rows(count_rows(histories, bound), bound)
-        personal, shared, squared_norms = self._coefficients(histories, state, bound)
-        total = np.zeros(state["basis"].shape, np.int64)
-        positions = positions_of(state["kept"], self.items)
-        _scatter(histories.indptr, histories.indices, positions, personal, total)
-        total -= np.outer(state["direction"], shared.sum(axis=0))
+        basis, direction, weights = (np.array(state[name]) for name in ("basis", "direction", "weights"))
+        total, shared = np.zeros(basis.shape, np.int64), np.zeros(basis.shape[1], np.int64)
+        squared_norms = np.zeros(histories.shape[0], np.int64)
+        people = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
+        _add_people(*people, weights, basis, direction, bound, self.floor, total, shared, squared_norms)
+        total -= np.outer(direction, shared)
         return Summed(total.ravel(), squared_norms)
 
     def step(self, state: State, released: Disclosed) -> State:
@@ -133,15 +163,18 @@ class Subspace:
         number = round_number(state)
         if "basis" not in state:
             counted = self._counted(state, released)
-            return self._first_basis(counted) if number == 0 and self._worth_passes(counted) else counted
-        kept, rank = state["basis"].shape
-        noisy = released.values.reshape(kept, rank)
-        left, strengths = principal(noisy - _onto(state["direction"], noisy))
-        if number < len(self.ranks):
-            return after_round(state, basis=left[:, : self.ranks[number]])
-        shrunk = shrink(strengths, released.sigma, kept, rank)
-        ridge = self.ridge + self.shrinkage * released.sigma * np.sqrt(kept)
-        encoder, decoder = self._weights(state, left[:, shrunk > 0], shrunk[shrunk > 0], ridge)
+            return self._scouting(counted) if number == 0 and self._worth_passes(counted) else counted
+        matrix = released.values.reshape(state["basis"].shape)
+        matrix -= _onto(state["direction"], matrix)
+        if number == 1:
+            return self._widened(state, matrix, released.sigma)
+        releases = np.column_stack([state["releases"], matrix / (released.sigma or 1.0)])
+        known = _posterior(releases, state["basis"].shape[1]) * released.sigma if released.sigma else matrix
+        left, strengths = principal(known - _onto(state["direction"], known))
+        if number <= self.passes:
+            return after_round(state, releases=releases, basis=self._evened(left, strengths, state["basis"]))
+        noise = self.shrinkage * released.sigma * np.sqrt(len(matrix))
+        encoder, decoder = self._weights(state, left, strengths, self.ridge + noise)
         learnt = {name: state[name] for name in ("round", "counts", "precision", "kept")}
         return after_round(learnt, encoder=encoder.astype(np.float32), decoder=decoder.astype(np.float32))
 
@@ -161,27 +194,35 @@ class Subspace:
 
         With F the shared direction and the basis, L their second moments, D the rest of each item's own: the inverse of
         F L F' + D is D^-1 - D^-1 F C F' D^-1, C = (L^-1 + F' D^-1 F)^-1, and EASE divides its columns by its diagonal.
+        All of weighted histories, so that the weights come in before and go out after.
         """
-        counts = state["popular"].astype(np.float64)
+        popular = state["popular"]
+        # Of a mean square of 1 over the interactions: a weighted history is then about as long as a plain one.
+        weights = state["weights"] * np.sqrt(popular.sum() / (popular @ state["weights"] ** 2))
+        counts = popular * weights
         # People have sqrt(k) in the counts, k being their items; the second moment of an item has 1/k of each.
-        typical = max(float(np.maximum(state["counts"], 0).sum()) / self.people, 1.0)
+        own = popular * weights**2 / self._typical(state)
         shared = min(float(np.linalg.norm(counts)) / self.people, MOST_SHARED) ** 2
         # R = sum z u' is the second moment of z times the basis, over the length of a typical projection.
         projected = min(1.0, float(strengths.sum()) / self.people)
-        own = counts / typical
         seen, alone = strengths * projected * (1 - shared), (basis**2).T @ own
         if not (seen > CLEARLY * alone).any():  # each item with itself explains all there is: nothing personal
             basis, seen, alone = basis[:, :0], seen[:0], alone[:0]
         factors = np.column_stack([counts / np.linalg.norm(counts), basis])
         personal = seen - SELF * alone
-        popular = self.popularity * self.people * shared
-        moments = np.maximum(np.concatenate([[popular], personal]), 1e-9 * self.people)
+        moments = np.concatenate([[self.popularity * self.people * shared], personal])
+        moments = np.maximum(moments, 1e-9 * self.people)
         rest = np.maximum(own - factors**2 @ moments, LEAST_OWN * own) + ridge * projected + 1e-9 * self.people
         scaled = factors / rest[:, None]
         middle = np.linalg.inv(np.diag(1 / moments) + factors.T @ scaled)
         encoder = scaled @ middle
         diagonal = 1 / rest - (encoder * scaled).sum(axis=1)
-        return encoder, scaled / diagonal[:, None]
+        outward = (popular / popular.mean()) ** -self.tilt / (weights * diagonal)
+        return encoder * weights[:, None], scaled * outward[:, None]
+
+    def _typical(self, state: State) -> float:
+        """Return the typical root of a history's length: counts add 1/sqrt(k) for each of k items."""
+        return max(float(state["counts"].sum(dtype=np.float64)) / self.people, 1.0)
 
     def _counted(self, state: State, released: Disclosed) -> State:
         """Add a release of the counts to those that there are, weighted by how precise each is."""
@@ -201,26 +242,43 @@ class Subspace:
         seen = largest[largest * np.sqrt(float(counted["precision"])) > CLEAR].sum()
         return self.mu is None or bool(self.mu * seen >= LEAST_EVIDENCE)
 
-    def _first_basis(self, counted: State) -> State:
-        counts = counted["counts"].astype(np.float64)
-        kept = most_popular(counts, self.kept)
-        deviation = 1.0 / np.sqrt(float(counted["precision"]))
-        popular = np.maximum(counts[kept], max(deviation, 1.0))  # below one deviation a count says nothing
-        direction = deflation(popular, self.direction)
-        random = public_generator(self.seed).standard_normal((len(kept), min(self.ranks[0], len(kept))))
-        basis, _ = principal(random - _onto(direction, random))
-        return counted | {"kept": kept, "direction": direction, "popular": popular, "basis": basis}
+    def _scouting(self, counted: State) -> State:
+        """Choose the first pass's items, and a random basis on them."""
+        state = counted | self._among(counted, self.scouted)
+        size = min(2 * self.rank, len(state["kept"]))
+        random = public_generator(self.seed).standard_normal((len(state["kept"]), size))
+        basis, _ = principal(random - _onto(state["direction"], random))
+        return state | {"basis": basis}
 
-    def _coefficients(
-        self, histories: csr_array, state: State, bound: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        people, rank = histories.shape[0], state["basis"].shape[1]
-        personal, shared = np.zeros((people, rank), np.int64), np.zeros((people, rank), np.int64)
-        squared_norms = np.zeros(people, np.int64)
-        released = (np.array(state["basis"]), np.array(state["direction"]))  # copies: one layout, one compilation
-        arguments = (positions_of(state["kept"], self.items), *released, bound, self.floor)
-        _shorten(histories.indptr, histories.indices, *arguments, personal, shared, squared_norms)
-        return personal, shared, squared_norms
+    def _widened(self, state: State, matrix: NDArray[np.float64], sigma: float) -> State:
+        """Take in all kept items; the basis is what the scout found on its few, and 0 elsewhere."""
+        left, strengths = principal(matrix)
+        evened = self._evened(left, shrink(strengths, sigma, *matrix.shape), state["basis"])
+        wide = state | self._among(state, self.kept)
+        basis = np.zeros((len(wide["kept"]), evened.shape[1]))
+        basis[np.searchsorted(wide["kept"], state["kept"])] = evened
+        return after_round(wide, basis=basis, releases=np.zeros((len(basis), 0)))
+
+    def _among(self, state: State, number: int) -> State:
+        """Return what is known of the ``number`` most popular items: their counts, weights, and shared direction."""
+        counts = state["counts"].astype(np.float64)
+        kept = most_popular(counts, number)
+        deviation = 1.0 / np.sqrt(float(state["precision"]))
+        popular = np.maximum(counts[kept], max(deviation, 1.0))  # below one deviation a count says nothing
+        rarity = self.rarity * min(1.0, max(0.0, (self._typical(state) - SHORT) / (LONG - SHORT)))
+        weights = (popular / popular.mean()) ** -rarity
+        direction = deflation(popular * weights, self.direction)
+        return {"kept": kept, "popular": popular, "weights": weights, "direction": direction}
+
+    def _evened(
+        self, left: NDArray[np.float64], strengths: NDArray[np.float64], before: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the next basis: the strongest directions, the stronger ones held back a little, or what there was."""
+        if not strengths.any():
+            return before[:, : self.rank]
+        relative = np.maximum(strengths[: self.rank] / strengths[0], WEAKEST)
+        evened: NDArray[np.float64] = left[:, : self.rank] * relative**-self.evenness
+        return evened
 
 
 def deflation(counts: NDArray[np.float64], length: float) -> NDArray[np.int64]:
@@ -270,104 +328,143 @@ def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int
     return shrunk
 
 
+def _posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
+    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1.
+
+    The prior's covariance is the likeliest: that of the rows less that of the noise, where it is positive.
+    """
+    variances, axes = np.linalg.eigh(releases.T @ releases / len(releases))
+    share = np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
+    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
+    return mean
+
+
 def _onto(direction: NDArray[np.int64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.outer(direction, direction @ matrix) / (direction @ direction)
 
 
 @compiled
-def _shorten(
+def _add_people(
     indptr: NDArray[np.int32],
     indices: NDArray[np.int32],
     positions: NDArray[np.int64],
+    weights: NDArray[np.float64],
     basis: NDArray[np.float64],
     direction: NDArray[np.int64],
     bound: int,
     floor: float,
-    personal: NDArray[np.int64],
+    total: NDArray[np.int64],
     shared: NDArray[np.int64],
     squared_norms: NDArray[np.int64],
 ) -> None:
-    """Fill in t, a and the exact squared length of each person's row; never longer than the bound."""
-    length2 = (direction * direction).sum()
-    projection = np.empty(basis.shape[1])
+    """Add each person's q and a, and note the exact squared length of their row; never longer than the bound."""
+    longest = np.int64(0)
     for i in range(indptr.size - 1):
-        known, overlap = _project(indices[indptr[i] : indptr[i + 1]], positions, basis, direction, projection)
+        longest = max(longest, np.int64(indptr[i + 1] - indptr[i]))
+    known = np.empty(longest, np.int64)
+    rows, multiples = np.empty((longest, basis.shape[1]), np.int64), np.empty(basis.shape[1], np.int64)
+    projection = np.empty(basis.shape[1])
+    length2 = (direction * direction).sum()
+    for i in range(indptr.size - 1):
+        k, norm2, overlap = _look_up(
+            indices[indptr[i] : indptr[i + 1]], positions, weights, basis, direction, known, projection
+        )
         size = np.sqrt((projection * projection).sum())
-        if known == 0 or size == 0.0:
+        if k == 0 or size == 0.0:
             continue
-        own = max(1.0 - float(overlap) ** 2 / (float(known) * float(length2)), 0.0)
+        own = max(1.0 - overlap * overlap / (norm2 * float(length2)), 0.0)
         wanted = bound * np.sqrt(own / max(own, floor))
-        scale = bound / (np.sqrt(float(known) * max(own, floor)) * size)
-        squared_norms[i] = _round(projection, known, overlap, length2, scale, wanted, bound, personal[i], shared[i])
+        scale = bound / (np.sqrt(norm2 * max(own, floor)) * size)
+        square = _fit_in(known[:k], weights, projection, direction, length2, scale, wanted, bound, rows, multiples)
+        if square == 0:
+            continue
+        squared_norms[i] = square
+        for r in range(basis.shape[1]):
+            shared[r] += multiples[r]
+            for entry in range(k):
+                total[known[entry], r] += rows[entry, r]
 
 
 @compiled
-def _project(
+def _look_up(
     history: NDArray[np.int32],
     positions: NDArray[np.int64],
+    weights: NDArray[np.float64],
     basis: NDArray[np.float64],
     direction: NDArray[np.int64],
+    known: NDArray[np.int64],
     projection: NDArray[np.float64],
-) -> tuple[np.int64, np.int64]:
-    """Set ``projection`` to the sum of the basis over the known items; return their number and their sum of v."""
-    known, overlap = np.int64(0), np.int64(0)
+) -> tuple[np.int64, float, float]:
+    """Set ``known`` to the kept items of a history and ``projection`` to their weighted sum of the basis.
+
+    Returns how many they are, their squared weighted length, and its product with v.
+    """
+    k, norm2, overlap = np.int64(0), 0.0, 0.0
     projection[:] = 0.0
     for item in history:
         j = positions[item]
         if j >= 0:
-            known += 1
-            overlap += direction[j]
+            known[k] = j
+            k += 1
+            norm2 += weights[j] * weights[j]
+            overlap += weights[j] * float(direction[j])
             for r in range(projection.size):
-                projection[r] += basis[j, r]
-    return known, overlap
+                projection[r] += weights[j] * basis[j, r]
+    return k, norm2, overlap
 
 
 @compiled
-def _round(
+def _fit_in(
+    known: NDArray[np.int64],
+    weights: NDArray[np.float64],
     projection: NDArray[np.float64],
-    known: np.int64,
-    overlap: np.int64,
+    direction: NDArray[np.int64],
     length2: np.int64,
     scale: float,
     wanted: float,
     bound: int,
-    personal: NDArray[np.int64],
-    shared: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    multiples: NDArray[np.int64],
 ) -> np.int64:
-    """Set t and a to the integers whose row is the longest found within the bound; return its squared length.
+    """Set q and a to integers whose row is about as long as wanted and within the bound; return its squared length.
 
-    Where rounding left a row longer or shorter than wanted, it is rescaled and rounded again, each time a little
-    shorter. If none keeps the bound, t and a stay zero: a row is dropped rather than trusted.
+    Where rounding left a row too long or too short, it is rescaled and rounded again. If no attempt keeps the bound, 0
+    is returned: a row is dropped rather than trusted.
     """
-    best = np.int64(0)
-    for attempt in range(ATTEMPTS):
-        square = np.int64(0)
-        for r in range(projection.size):
-            t = np.int64(np.rint(scale * projection[r]))
-            a = (2 * overlap * t + length2) // (2 * length2)  # the integer nearest to overlap t / |v|^2
-            square += known * t * t - 2 * overlap * t * a + length2 * a * a
+    most, best, best_scale = MOST_SCALED * scale, np.int64(0), 0.0
+    scale *= AIM
+    for _ in range(ATTEMPTS):
+        square = _rounded(known, weights, projection, direction, length2, scale, rows, multiples)
+        if square == 0 or (CLOSE * wanted) ** 2 <= float(square) <= float(bound) ** 2:
+            return square if square <= bound * bound else np.int64(0)
         if best < square <= bound * bound:
-            best = square
-            for r in range(projection.size):
-                personal[r] = np.int64(np.rint(scale * projection[r]))
-                shared[r] = (2 * overlap * personal[r] + length2) // (2 * length2)
-        if square == 0:
-            break
-        scale *= (1.0 - 0.002 * attempt) * wanted / np.sqrt(float(square))
-    return best
+            best, best_scale = square, scale
+        scale = min(scale * AIM * wanted / np.sqrt(float(square)), most)
+    square = _rounded(known, weights, projection, direction, length2, best_scale, rows, multiples)
+    return square if square <= bound * bound else np.int64(0)
 
 
 @compiled
-def _scatter(
-    indptr: NDArray[np.int32],
-    indices: NDArray[np.int32],
-    positions: NDArray[np.int64],
-    personal: NDArray[np.int64],
-    total: NDArray[np.int64],
-) -> None:
-    for i in range(indptr.size - 1):
-        for entry in range(indptr[i], indptr[i + 1]):
-            j = positions[indices[entry]]
-            if j >= 0:
-                for r in range(personal.shape[1]):
-                    total[j, r] += personal[i, r]
+def _rounded(
+    known: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    projection: NDArray[np.float64],
+    direction: NDArray[np.int64],
+    length2: np.int64,
+    scale: float,
+    rows: NDArray[np.int64],
+    multiples: NDArray[np.int64],
+) -> np.int64:
+    """Set ``rows`` to q and ``multiples`` to a; return the exact squared length of q on the known items less v a'."""
+    square = np.int64(0)
+    for r in range(projection.size):
+        overlap = np.int64(0)
+        for entry in range(known.size):
+            q = np.int64(np.rint(scale * weights[known[entry]] * projection[r]))
+            rows[entry, r] = q
+            square += q * q
+            overlap += q * direction[known[entry]]
+        a = (2 * overlap + length2) // (2 * length2)  # the integer nearest to overlap / |v|^2
+        multiples[r] = a
+        square += length2 * a * a - 2 * overlap * a
+    return square
