@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from discreet.evaluation import search as searching
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.search import GRID, Search, measured_of, search_gains
 from discreet.governance.ledger import Account, Ledger
+from discreet.models.recipe import Kind
 from discreet.privacy.accounting import cap
 from discreet.training.billing import exists
 
@@ -112,6 +113,14 @@ class TestBill:
         answer = found.smallest(0.5)
         assert answer.epsilon is not None
         assert 1.0 <= answer.epsilon <= 8.0
+
+    @pytest.mark.parametrize("kind", get_args(Kind))
+    def test_every_kind_of_model_tells_how_popular_items_are(
+        self, kind: Kind, opened: Histories, quality: Ledger
+    ) -> None:
+        found = search_gains(opened, ledger=quality, kind=kind, epsilons=(2.0, 4.0))
+        assert (found.kind, len(found.mean)) == (kind, 2)
+        assert kind != "popularity" or abs(found.mean[-1]) < 6 * found.noise  # it is its own floor
 
     def test_what_is_published_is_read_again_at_no_charge(
         self, opened: Histories, quality: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
