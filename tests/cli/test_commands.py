@@ -23,6 +23,7 @@ COMMANDS = (
     "data fetch",
     "data check",
     "data import",
+    "data lengths",
     "data synthesize",
     "train",
     "evaluate",
@@ -31,6 +32,7 @@ COMMANDS = (
     "card",
     "budget",
     "budget open",
+    "budget pace",
     "budget show",
     "ledger",
     "ledger verify",
@@ -511,3 +513,194 @@ class TestDemo:
         before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
         assert run("demo", "--from", "no.csv", "--out", "made", "--cache", "cache").code == 1
         assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == before
+
+
+class TestKeep:
+    SMALL = ("--keep", "75%", "--epsilon", 1, "--epsilon", 4, "--model", "popularity")
+
+    @pytest.fixture
+    def budget(self, run: Run, imported: Path) -> Path:
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        return imported
+
+    def test_price_is_told_before_a_budget_is_open_and_after(self, run: Run, imported: Path) -> None:
+        told = run("tradeoff", imported, *self.SMALL, "--price")
+        assert (told.code, told.err) == (0, "")
+        assert "of tastes/measure-quality, which has no budget yet" in told.out
+        assert not Path("ledger.db").exists()
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        facts = run("tradeoff", imported, *self.SMALL, "--price", "--json").json
+        assert 0 < facts["units"] < facts["left"]
+        assert 4 < facts["epsilon"] < 5
+        assert run("budget", "show", "--json").json["accounts"][0]["spent"] == 0
+
+    def test_answer_is_billed_and_published(self, run: Run, budget: Path) -> None:
+        done = run("tradeoff", budget, *self.SMALL, "--out", "gains.json")
+        assert done.code == 0
+        assert "this search costs epsilon 4." in done.err.splitlines()[0]
+        assert "at no further charge" in done.err
+        assert "The whole search is (4." in done.out
+        (account,) = run("budget", "show", "--json").json["accounts"]
+        assert account["account"] == "tastes/measure-quality"
+        assert account["spent"] == json.loads(Path("gains.json").read_text())["guarantee"]["units"]
+        assert run("ledger", "verify", "--artefacts", ".").code == 0
+
+    def test_another_share_is_read_off_what_is_published(self, run: Run, budget: Path) -> None:
+        asked = ("--out", "gains.json", "--json")
+        first = run("tradeoff", budget, *self.SMALL, *asked).json
+        release = first["gains"]["release"]
+        again = run("tradeoff", budget, "--keep", "0.5", *self.SMALL[2:], *asked, "--release", release)
+        assert (again.json["keep"], again.json["gains"]) == (0.5, first["gains"])
+        assert run("budget", "show", "--json").json["accounts"][0]["releases"] == 1
+
+    def test_a_budget_that_is_too_small(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 2, "--purpose", "measure-quality").code == 0
+        done = run("tradeoff", imported, *self.SMALL)
+        assert done.code == 4
+        first, last = done.err.splitlines()
+        assert first.startswith("this search costs")
+        assert last.startswith("error: budget of tastes/measure-quality")
+
+    @pytest.mark.usefixtures("model")
+    def test_no_budget(self, run: Run, imported: Path) -> None:
+        assert_refused(run("tradeoff", imported, *self.SMALL), 1, "--price says what a search costs")
+
+    @pytest.mark.parametrize("keep", ["75", "0", "-10%", "101%", "half", "nan", "%", ""])
+    def test_a_share_that_is_none(self, keep: str, run: Run, imported: Path) -> None:
+        assert_refused(run("tradeoff", imported, "--keep", keep, "--price"), 1, "such as 75%")
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("--keep", "75%", "--seeds", 2), "--seeds"),
+            (("--keep", "75%", "--protocol", "leave-one-out"), "--protocol"),
+            (("--keep", "75%", "--model", "gram", "--model", "als", "--price"), "--model once"),
+            (("--keep", "75%", "--epsilon", 1, "--price"), "2 to 12 epsilons"),
+            (("--price",), "give --keep too"),
+            (("--release", "spring"), "give --keep too"),
+        ],
+    )
+    def test_options_that_do_not_go_together(
+        self, options: tuple[object, ...], says: str, run: Run, imported: Path
+    ) -> None:
+        assert_refused(run("tradeoff", imported, *options), 1, says)
+
+    def test_nothing_to_keep(self, run: Run, budget: Path) -> None:
+        said = run("tradeoff", budget, *self.SMALL)
+        assert "No clear gain: even at epsilon 4" in said.out or "keeps 75% of the gain" in said.out
+
+
+class TestPace:
+    @pytest.fixture(autouse=True)
+    def budget(self, run: Run, imported: Path) -> Path:
+        assert run("budget", "open", imported, "--epsilon", 4).code == 0
+        return imported
+
+    def test_is_shown_and_held_to(self, run: Run, imported: Path) -> None:
+        set_ = run("budget", "pace", imported, "fixed", "--until", "2999-01-01", "--per-year", 2)
+        assert (set_.code, set_.err) == (0, "")
+        assert set_.out.startswith("tastes/train-recommender: fixed pace, 2 a year\n  next release, from ")
+        assert "at this pace it lasts until 299" in set_.out
+        assert set_.out in run("budget", "show").out
+        done = run("train", imported, "--epsilon", 2, "--out", "model.npz")
+        assert_refused(done, 4, "fixed pace, 2 a year of tastes/train-recommender: epsilon 2 asked")
+        assert "wait, or ask for less" in done.err
+        assert not Path("model.npz").exists()
+        assert run("ledger", "verify").code == 0
+        assert run("budget", "pace", imported, "off").code == 0
+        assert run("train", imported, "--epsilon", 2, "--out", "model.npz").code == 0
+
+    def test_looks_ahead_in_json(self, run: Run) -> None:
+        asked = ("budget", "pace", "tastes", "decaying", "--share", "25%", "--epsilon", 0.2, "--json")
+        told = run(*asked).json
+        assert told["account"] == "tastes/train-recommender"
+        assert (told["pace"]["rule"], told["pace"]["per_mille"], told["pace"]["per_year"]) == ("decaying", 250, 12)
+        (now,) = run("budget", "show", "--json").json["accounts"]
+        (ahead,) = run("budget", "show", "--at", "2999-01-01", "--json").json["accounts"]
+        assert now["outlook"]["next_cost"] < ahead["outlook"]["next_cost"] <= now["left"]
+        assert now["outlook"]["pace"] == told["pace"]
+        assert all(isinstance(now["outlook"][name], int) for name in ("next_cost",))
+
+    def test_of_the_quality_that_a_search_found(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 8, "--purpose", "measure-quality").code == 0
+        assert run("tradeoff", imported, *TestKeep.SMALL, "--out", "gains.json").code == 0
+        gains = json.loads(Path("gains.json").read_text())
+        gains |= {"mean": [0.1, 0.2], "products": [[0.02, 0.02], [0.02, 0.05]], "measured": 10_000}
+        Path("clear.json").write_text(json.dumps(gains))
+        told = run("budget", "pace", imported, "quality", "--gains", "clear.json", "--keep", "75%", "--json").json
+        by_hand = run("budget", "pace", imported, "quality", "--epsilon", 2, "--json").json
+        assert told["pace"]["price"] == pytest.approx(by_hand["pace"]["price"], rel=1e-6)
+        Path("none.json").write_text(json.dumps(gains | {"mean": [0.1, 0.0]}))
+        none = run("budget", "pace", imported, "quality", "--gains", "none.json", "--keep", "75%")
+        assert_refused(none, 1, "no gain to keep")
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("hasty",), "choose fixed, quality, decaying, off"),
+            (("fixed",), "needs --until"),
+            (("fixed", "--until", "2001-01-01"), "before it begins"),
+            (("fixed", "--until", "soon"), "ISO 8601"),
+            (("fixed", "--until", "2999-01-01", "--share", "20%"), "--share is no option of the rule fixed"),
+            (("fixed", "--until", "2999-01-01", "--per-year", 0), "1 to 8,766 releases a year"),
+            (("quality",), "needs --epsilon, or --gains and --keep"),
+            (("quality", "--keep", "75%"), "give --gains too"),
+            (("quality", "--gains", "gains.json"), "needs --keep"),
+            (("quality", "--gains", "gains.json", "--keep", "75%"), "cannot read gains.json"),
+            (("quality", "--gains", "gains.json", "--epsilon", 1), "two answers"),
+            (("quality", "--epsilon", -1), "epsilon must be above 0"),
+            (("decaying", "--epsilon", 1), "needs --share"),
+            (("decaying", "--share", "20%"), "needs --epsilon"),
+            (("decaying", "--share", "100%", "--epsilon", 1), "between 0.1% and 99.9%"),
+            (("decaying", "--share", "a lot", "--epsilon", 1), "--share is a share"),
+            (("off", "--epsilon", 1), "--epsilon is no option of the rule off"),
+        ],
+    )
+    def test_bad_options_change_nothing(self, options: tuple[object, ...], says: str, run: Run) -> None:
+        before = run("ledger", "verify", "--json").json["head"]
+        assert_refused(run("budget", "pace", "tastes", *options), 1, says)
+        assert run("ledger", "verify", "--json").json["head"] == before
+
+    def test_no_budget_and_no_time(self, run: Run) -> None:
+        assert_refused(run("budget", "pace", "films", "off"), 1, "no budget is open for films/train-recommender")
+        assert_refused(run("budget", "show", "--at", "later"), 1, "ISO 8601")
+
+
+def test_lengths_are_billed(run: Run, imported: Path) -> None:
+    assert_refused(run("data", "lengths", imported), 1, "there is no ledger")
+    assert run("budget", "open", imported, "--epsilon", 2).code == 0
+    done = run("data", "lengths", imported, "--epsilon", 1, "--out", "lengths.json")
+    assert done.code == 0
+    assert "at no further charge" in done.err
+    assert "half of the people have at most" in done.out
+    assert "billed to tastes/train-recommender" in done.out
+    assert run("ledger", "verify", "--artefacts", ".").code == 0
+    told = run("data", "lengths", imported, "--epsilon", 0.1, "--json").json
+    assert told["quantiles"].keys() == {"0.1", "0.25", "0.5", "0.75", "0.9", "0.99"}
+    assert_refused(run("data", "lengths", imported, "--epsilon", 2), 4, "asked")
+
+
+class TestWindow:
+    MONTH = ("--window", "1970-01")
+
+    def test_has_a_budget_and_a_promise_of_its_own(self, run: Run, csv_file: Path) -> None:
+        opened = run("budget", "open", csv_file, "--epsilon", 2, *self.MONTH)
+        assert opened.out.startswith("open: tastes/train-recommender/1970-01, epsilon 2")
+        done = run("train", csv_file, "--epsilon", 1, "--out", "model.npz", *self.MONTH)
+        assert done.code == 0
+        assert "whether anything you did in 1970-01 was in it" in done.out
+        assert run("card", "model.npz", "--json").json["guarantee"]["unit"] == "person-month"
+        (account,) = run("budget", "show", "--json").json["accounts"]
+        assert (account["unit"], account["releases"]) == ("person-month", 1)
+        assert run("budget", "pace", "tastes", "quality", "--epsilon", 1, *self.MONTH).code == 0
+        assert run("ledger", "verify").code == 0
+
+    def test_contradictions(self, run: Run, csv_file: Path, imported: Path) -> None:
+        assert run("budget", "open", csv_file, "--epsilon", 2, *self.MONTH).code == 0
+        assert_refused(run("budget", "open", csv_file, "--epsilon", 2), 1, "keep to one unit")
+        assert_refused(run("budget", "open", csv_file, "--epsilon", 2, "--window", "1970"), 1, "keep to one unit")
+        rest = ("--epsilon", 1, "--out", "model.npz")
+        assert_refused(run("train", csv_file, *rest), 1, "no budget is open for tastes/train-recommender:")
+        assert_refused(run("train", csv_file, *rest, "--window", "1970-02"), 1, "holds nothing of 1970-02")
+        assert_refused(run("train", imported, *rest, "--window", "1970-02"), 1, "holds more than 1970-02")
+        assert_refused(run("train", csv_file, *rest, "--window", "January"), 1, "year, month or day")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Histories
-from discreet.data.splitting import Split, hold_out_people, leave_one_out
+from discreet.data.splitting import Split, hold_out_apart, hold_out_people, leave_one_out
 from discreet.errors import SettingError
 
 PEOPLE = st.lists(st.sets(st.integers(0, 30), min_size=1, max_size=20), min_size=3, max_size=25)
@@ -124,3 +126,41 @@ class TestLeaveOneOut:
     def test_refuses_a_negative_seed(self) -> None:
         with pytest.raises(SettingError, match="seed"):
             leave_one_out(histories([{1, 2}]), -1)
+
+
+class TestApart:
+    def test_another_history_changes_one_row_of_one_part(self, histories: Histories) -> None:
+        split = hold_out_apart(histories, 60, seed=3)
+        trained = set(split.train.people_ids)
+        for place in range(0, 300, 23):
+            other = histories.matrix.toarray()
+            other[place] = 0
+            other[place, :7] = 1
+            matrix = csr_array(other)
+            again = hold_out_apart(replace(histories, matrix=matrix, last=None), 60, seed=3)
+            assert set(again.train.people_ids) == trained
+            differing = sum(
+                int((first != second).max(axis=1).sum())
+                for first, second in (
+                    (split.train.matrix.toarray(), again.train.matrix.toarray()),
+                    (
+                        np.hstack([split.fold_in.toarray(), split.held.toarray()]),
+                        np.hstack([again.fold_in.toarray(), again.held.toarray()]),
+                    ),
+                )
+            )
+            assert differing <= 1
+
+    def test_parts_a_fifth_of_those_who_have_enough(self, histories: Histories) -> None:
+        split = hold_out_apart(histories, 60, seed=0, least=8)
+        lengths = np.diff((split.fold_in + split.held).indptr)
+        held = np.diff(split.held.indptr)
+        assert (held[lengths < 8] == 0).all()
+        assert (held[lengths >= 8] == np.round(0.2 * lengths[lengths >= 8])).all()
+        assert (split.fold_in * split.held).nnz == 0
+        assert len(split.train) == 240
+
+    @pytest.mark.parametrize("count", [0, 300, 301])
+    def test_nobody_to_measure_or_to_train_on(self, count: int, histories: Histories) -> None:
+        with pytest.raises(SettingError, match="count"):
+            hold_out_apart(histories, count, seed=0)

@@ -40,7 +40,7 @@ def test_state_is_all_there_is_to_know() -> None:
     assert (state.cap, state.spent, state.left, state.person_cap) == (CAP, 1000, CAP - 1000, 1_234_567)
     assert (state.epsilon, state.delta, state.until, state.releases) == (2.0, DELTA, "2027-01-01T00:00:00Z", 3)
     assert state.epsilon_spent == accounting.epsilon_of(1000, DELTA)
-    assert set(state.to_dict()) == set(state.__slots__)
+    assert set(state.to_dict()) == {*state.__slots__, "unit"}
 
 
 def test_terms_leave_out_what_is_spent() -> None:

@@ -19,7 +19,7 @@ from discreet.data.interactions import Interactions
 from discreet.data.store import write_interactions
 from discreet.errors import BudgetExceeded, LedgerError
 from discreet.governance.ledger import Account, Ledger
-from discreet.training import fitting
+from discreet.training import billing, fitting
 
 LARGEST = 600 * 1024  # bytes; a ledger with one release has about a tenth
 
@@ -48,13 +48,13 @@ def full(folder: Path) -> None:
     """Publish under a limit on the size of any file."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     data = read_interactions(folder / "tastes.parquet")
-    honest: Callable[..., Path] = vars(fitting)["publish"]
+    honest: Callable[..., Path] = vars(billing)["publish"]
 
     def limited(ledger: Ledger, release: str, payload: bytes, *where: object) -> Path:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
         return honest(ledger, release, payload + bytes(LARGEST), folder, "release.npz")
 
-    vars(fitting)["publish"] = limited
+    vars(billing)["publish"] = limited
     try:
         fitting.fit(data, epsilon=1.0, ledger=folder / "ledger.db", release="release", out=folder / "release.npz")
     except LedgerError as said:

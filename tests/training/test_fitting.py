@@ -26,7 +26,7 @@ from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, default_delta
 from discreet.privacy.clipping import Summed
-from discreet.training import fitting
+from discreet.training import billing, fitting
 from discreet.training.fitting import fit
 
 PURPOSE = "train-recommender"
@@ -357,7 +357,7 @@ class TestInterrupted:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(fitting, "publish", die)
+            patched.setattr(billing, "publish", die)
             with pytest.raises(KeyboardInterrupt):
                 fit(data, epsilon=1.0, ledger=book, release="spring", out=tmp_path / "model.npz")
         once = spent(book, account)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discreet.cli.output import Json, progress, say, say_json, screen, table
+from discreet.cli.output import Json, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
     from discreet.data.interactions import Interactions
@@ -104,6 +104,37 @@ def synthesize(
     _show(data, as_json)
     if not as_json:
         say(f"written to {out}: synthetic, for the purpose {', '.join(data.purposes)} alone")
+
+
+@app.command()
+def lengths(
+    data: Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Price in nats.")] = 0.1,
+    purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "train-recommender",
+    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Release how long people's histories are: a private histogram, billed. It describes; no model needs it."""
+    from discreet.data.intake import read_interactions
+    from discreet.evaluation.lengths import release_lengths
+    from discreet.governance.ledger import Ledger
+
+    histories = read_interactions(data).streamed_for(purpose)
+    with Ledger(ledger, create=False) as book:
+        found = release_lengths(histories, ledger=book, epsilon=epsilon, release=release, out=out, reserved=say_charged)
+    if as_json:
+        say_json(found.to_dict())
+        return
+    shown = table(f"Lengths of histories in {found.dataset}, ±{found.noise:,.0f} on each count", "items", "people")
+    for low, high, count in zip((0, *found.edges), found.edges, found.counts, strict=False):
+        shown.add_row(f"{low + 1:,}" if high == low + 1 else f"{low + 1:,} to {high:,}", f"{count:,.0f}")
+    screen.print(shown)
+    say(f"half of the people have at most {found.quantile(0.5):,} items, nine in ten at most {found.quantile(0.9):,}")
+    say(f"{found.guarantee.claim}; billed to {found.dataset}/{purpose}", "dim")
 
 
 def _check_new(out: Path) -> None:

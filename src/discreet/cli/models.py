@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile
-from discreet.cli.output import Json, note, progress, say, say_json, screen, table
+from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
+from discreet.cli.output import Json, note, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +42,7 @@ def train(
     ledger: LedgerFile = DEFAULT_LEDGER,
     model: KindOption = "auto",
     purpose: Annotated[str, typer.Option("--purpose", help="What the data is opened for.")] = PURPOSE,
+    window: Window = None,
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
     ] = None,
@@ -61,10 +62,11 @@ def train(
     from discreet.governance.ledger import Ledger
     from discreet.models.card import card
 
-    interactions = read_interactions(data)
+    interactions = read_interactions(data, window=window)
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
         asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
+        asked["window"] = window
         if ray_workers is not None or ray_address is not None:
             asked["population"] = _on_ray(stack, ray_workers, ray_address)
         trained = _trained(interactions, asked | {"release": release})
@@ -91,9 +93,7 @@ def _trained(interactions: Interactions, asked: dict[str, Any]) -> Trained:
 
     def tell(release: str) -> None:
         charged.append(release)
-        note(
-            f"release {release} is charged: if this run fails, repeat it with --release {release}, at no further charge"
-        )
+        say_charged(release)
 
     try:
         with progress() as bars:
@@ -139,26 +139,88 @@ def tradeoff(
     data: Data,
     epsilon: Annotated[list[float] | None, typer.Option("--epsilon", help="May be repeated.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="May be repeated.")] = None,
-    protocol: ProtocolOption = "strong",
-    seeds: Seeds = 3,
-    out: Annotated[Path | None, typer.Option("--out", help="Draw the curve here (.svg or .png).")] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="strong (what is meant without it) or leave-one-out.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="How many splits; 3 if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Draw the curve here (.svg or .png); with --keep, publish it (.json).")
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Share of the gain, such as 75%: find the smallest epsilon, privately and billed."),
+    ] = None,
+    price: Annotated[
+        bool, typer.Option("--price", help="With --keep: say what the search would cost, and stop.")
+    ] = False,
+    release: Annotated[
+        str | None, typer.Option("--release", help="With --keep: id of a search that was cut off, or is published.")
+    ] = None,
+    ledger: LedgerFile = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
-    """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model."""
+    """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model.
+
+    The figures are exact, for whoever may see the data, but with --keep: then they are private, and the search is
+    billed to the data set's budget for measure-quality.
+    """
+    if keep is not None:
+        _check_search(protocol, seeds)
+        _searched(
+            data, keep, price, ledger, {"epsilons": epsilon, "kinds": model, "release": release, "out": out}, as_json
+        )
+        return
+    _check_curve(price, release)
+    rows = _curve(data, epsilon, model, seeds, protocol, out)
+    _show_rows(rows, as_json)
+    if out and not as_json:
+        say(f"chart: {out}")
+
+
+def _check_search(protocol: str | None, seeds: int | None) -> None:
+    from discreet.errors import SettingError
+
+    if protocol not in {None, "strong"} or seeds is not None:
+        raise SettingError("--keep measures once, on people held out: leave out --protocol and --seeds")
+
+
+def _check_curve(price: bool, release: str | None) -> None:
+    from discreet.errors import SettingError
+
+    if price or release is not None:
+        raise SettingError("--price and --release are of a search: give --keep too")
+
+
+def _searched(data: Path, keep: str, price: bool, ledger: Path, asked: dict[str, Any], as_json: bool) -> None:
+    from discreet.cli.search import keep_share, share_of, show_price
+
+    share, histories = share_of(keep), _opened(data)
+    if price:
+        show_price(histories, ledger, asked["epsilons"], asked["kinds"], as_json)
+    else:
+        keep_share(histories, share, ledger, asked, as_json)
+
+
+def _curve(
+    data: Path,
+    epsilons: Sequence[float] | None,
+    kinds: Sequence[str] | None,
+    seeds: int | None,
+    protocol: str | None,
+    out: Path | None,
+) -> list[Row]:
     from discreet.evaluation.charts import chart_format, draw_tradeoff
-    from discreet.training.fitting import check_place
+    from discreet.training.billing import check_place
 
     if out:
         chart_format(out)
         check_place(out)
-    rows = _rows(
-        _opened(data), epsilon or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf], model or ["popularity", "auto"], seeds, protocol
-    )
-    _show_rows(rows, as_json)
+    tried = epsilons or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf]
+    many = 3 if seeds is None else seeds
+    rows = _rows(_opened(data), tried, kinds or ["popularity", "auto"], many, protocol or "strong")
     if out:
         draw_tradeoff(rows, out, metric=next(iter(rows[0].quality)))
-        if not as_json:
-            say(f"chart: {out}")
+    return rows
 
 
 def recommend(

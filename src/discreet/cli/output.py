@@ -91,6 +91,11 @@ def note(text: str) -> None:
     errors.print(printable(text), soft_wrap=True)
 
 
+def say_charged(release: str) -> None:
+    """Tell on standard error under which id something was charged, as soon as it is."""
+    note(f"release {release} is charged: if this run fails, repeat it with --release {release}, at no further charge")
+
+
 def say(text: str, style: str | None = None) -> None:
     """Print a line for a person; never wraps a path in two."""
     screen.print(_lines(text), style=style, soft_wrap=True)

@@ -23,6 +23,7 @@ from discreet.data.store import Passport, passport_of
 from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
+from discreet.privacy.adjacency import Window
 
 IdCheck = Callable[[pl.Series, Where], pl.Series]
 
@@ -38,6 +39,7 @@ def read_interactions(
     item: str = "item_id",
     purposes: Iterable[str] | None = None,
     catalogue: Catalogue | str | Path | None = None,
+    window: str | None = None,
 ) -> Interactions:
     """Read and check who chose what.
 
@@ -52,6 +54,9 @@ def read_interactions(
         purposes: what the data was collected for; by default ``train-recommender``.
         catalogue: the public list of items, or a file with ``item_id`` and perhaps ``title``. Without it, the
             items in the data are the catalogue, and the guarantee treats that list as public.
+        window: a year, month or day (UTC), such as ``2024-05``: rows of other times are left out, before anything else
+            is done with them. Numbers in ``timestamp`` are then seconds since 1970. An imported file has to hold that
+            window alone.
 
     A file made by :func:`~discreet.data.store.write_interactions` brings its own name, purposes and catalogue. Its
     purposes can be narrowed here, never widened.
@@ -64,10 +69,14 @@ def read_interactions(
     """
     table = table_of(source)
     passport = passport_for(source, table, name=name, purposes=purposes, catalogue=catalogue)
+    within = None if window is None else Window(window)
     if passport.blocks:
         check_columns(user, item)
-        return _in_file(Path(table.label), passport)
-    layout = layout_of(table, user, item)
+        stored = _in_file(Path(table.label), passport)
+        if within:
+            stored.check_window(within)
+        return stored
+    layout = layout_of(table, user, item, within)
     return _assembled(_events(table, layout), layout, passport, table.label)
 
 
@@ -172,13 +181,14 @@ def _purposes(purposes: object) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table say what; ``unread`` are the others."""
+    """Which columns of a table say what; ``unread`` are the others. Rows outside the window, if any, do not count."""
 
     user: str
     item: str
     weight: str | None
     time: str | None
     unread: tuple[str, ...]
+    window: Window | None = None
 
     @property
     def wanted(self) -> list[str]:
@@ -196,8 +206,8 @@ class Events:
     dropped: int
 
 
-def layout_of(table: Table, user: str, item: str) -> Layout:
-    """Find the columns.
+def layout_of(table: Table, user: str, item: str, window: Window | None = None) -> Layout:
+    """Find the columns; with a window there has to be one of times.
 
     Raises:
         DataError: one that is needed is not there.
@@ -209,9 +219,11 @@ def layout_of(table: Table, user: str, item: str) -> Layout:
         _require(
             table, column, (user, item), f" (if it has another name, say {argument}=, on the command line --{argument})"
         )
+    if window:
+        _require(table, "timestamp", (user, item, "timestamp"))
     weight, time = _spare(table, _WEIGHTS, user, item), _spare(table, ("timestamp",), user, item)
     return Layout(
-        user, item, weight, time, tuple(name for name in table.names if name not in {user, item, weight, time})
+        user, item, weight, time, tuple(name for name in table.names if name not in {user, item, weight, time}), window
     )
 
 
@@ -225,8 +237,13 @@ def events_of(frame: pl.DataFrame, layout: Layout, where: Where, ids: IdCheck) -
     counts = pl.repeat(True, len(frame), eager=True)
     if layout.weight is not None:
         counts = columns.positive(frame[layout.weight], where)
-    times = columns.seconds(frame[layout.time], where).filter(counts) if layout.time is not None else None
-    return Events(people.filter(counts), items.filter(counts), times, len(frame) - int(counts.sum()))
+    times = None if layout.time is None else columns.seconds(frame[layout.time], where)
+    if layout.window and times is not None:
+        first, end = layout.window.seconds
+        within = ((times >= first) & (times < end)).to_numpy()
+        people, items, times, counts = (each.filter(within) for each in (people, items, times, counts))
+    dropped = len(counts) - int(counts.sum())
+    return Events(people.filter(counts), items.filter(counts), None if times is None else times.filter(counts), dropped)
 
 
 def _events(table: Table, layout: Layout) -> Events:
@@ -246,6 +263,8 @@ def nothing_in(label: str) -> DataError:
 
 def nothing_left(label: str, layout: Layout) -> DataError:
     """Return what to raise of a table in which no row counts."""
+    if layout.window:
+        return DataError(f"{label}: holds nothing of {layout.window}")
     return DataError(f"{label}: column {layout.weight!r}: every row has weight 0, so nothing is left")
 
 

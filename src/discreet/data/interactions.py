@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
+from discreet.privacy.adjacency import Window
 
 Rows: TypeAlias = "csr_array[np.int8, tuple[int, int]]"  # as text: scipy's array is generic in its stubs alone
 
@@ -434,6 +435,22 @@ class Interactions:
         if purpose not in self.purposes:
             allowed = ", ".join(sorted(self.purposes))
             raise PurposeNotAllowed(f"{self.name} may not be used for {purpose!r}; it was collected for: {allowed}")
+
+    def check_window(self, window: Window) -> None:
+        """Refuse unless everything here was done within a window. Reads all rows.
+
+        Taking out here what was done outside would not do: of an item that somebody chose twice only the latest time is
+        kept, so that what is left in one window would depend on what was done in another.
+
+        Raises:
+            DataError: something was done outside it, or there are no times; or the file was changed or damaged.
+        """
+        first, end = window.seconds
+        for piece in self._source.pieces():
+            if piece.times is None:
+                raise DataError(f"{self.name} has no column 'timestamp', so nothing is known to be of {window}")
+            if piece.times.size and not (piece.times.min() >= first and piece.times.max() < end):
+                raise DataError(f"{self.name} holds more than {window}: read that alone, with window={window.text!r}")
 
     def opened_for(self, purpose: str) -> Histories:
         """Hand out the histories, for one of the purposes they were collected for, all of them in memory.

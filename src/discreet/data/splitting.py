@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # People and items are drawn from separate streams: changing one must not reshuffle the other.
 _PEOPLE_STREAM = 1000
+_ITEM_STREAM = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,36 @@ def hold_out_people(histories: Histories, count: int, seed: int, *, fold_in: flo
     share = np.round((1 - fold_in) * lengths[measured]).astype(np.int64)
     kept, held = _parted(matrix, _drawn(matrix, np.maximum(share, 1), seed))
     return Split(histories.take(others), kept, held)
+
+
+def hold_out_apart(histories: Histories, count: int, seed: int, *, fold_in: float = 0.8, least: int = 5) -> Split:
+    """Strong generalisation where what becomes of a person depends on nobody else's history: for private measurements.
+
+    Who is measured is drawn from everybody, by place alone; which of their items are held back, by place and by their
+    own items. So another history in one person's place changes one row of one part.
+
+    Args:
+        histories: everybody.
+        count: how many people to measure, at least 1.
+        seed: picks the people and their items, not negative.
+        fold_in: share of a measured person's items that recommendations are made from, in (0, 1).
+        least: of those who have fewer items, 2 or more, nothing is held back.
+
+    Raises:
+        SettingError: an argument is out of its range, or nobody would be left to train on.
+    """
+    _check_hold_out(count, seed, fold_in, least)
+    _check(count < len(histories), "count: there are too few people to hold out so many and to train on others")
+    measured = np.sort(np.random.default_rng((_PEOPLE_STREAM, seed)).choice(len(histories), count, replace=False))
+    matrix = histories.matrix[measured]
+    out = np.zeros(matrix.nnz, np.bool_)
+    for place, start, end in zip(measured.tolist(), matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+        items = int(end - start)
+        if items >= least:
+            order = np.random.default_rng((_ITEM_STREAM, seed, place)).permutation(items)
+            out[start + order[: max(1, round((1 - fold_in) * items))]] = True
+    kept, held = _parted(matrix, out)
+    return Split(histories.take(np.setdiff1d(np.arange(len(histories)), measured)), kept, held)
 
 
 def leave_one_out(histories: Histories, seed: int) -> Split:

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple, Self
 
 from discreet.errors import BudgetExceeded, LedgerCorrupted, LedgerError, SettingError
 from discreet.governance.checks import check_name, instant, is_units
+from discreet.governance.pacing import Pace
 from discreet.privacy import accounting
+from discreet.privacy.adjacency import Window
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose budget: one data set, used for one purpose. Prints as ``dataset/purpose``.
+    """Whose budget: one data set, used for one purpose; of all times, or of what people did in one window.
+
+    Prints as ``dataset/purpose``, or ``dataset/purpose/2024-05``.
 
     Raises:
         SettingError: a name is empty, longer than 200 characters, or holds ``/`` or a control character.
@@ -22,13 +26,30 @@ class Account:
 
     dataset: str
     purpose: str
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         check_name("dataset", self.dataset, forbidden="/")
         check_name("purpose", self.purpose, forbidden="/")
 
     def __str__(self) -> str:
-        return f"{self.dataset}/{self.purpose}"
+        return f"{self.dataset}/{self.purpose}" + (f"/{self.window}" if self.window else "")
+
+    @classmethod
+    def named(cls, name: str) -> Account:
+        """Return the account that prints so.
+
+        Raises:
+            SettingError: none does.
+        """
+        dataset, _, rest = name.partition("/")
+        purpose, _, window = rest.partition("/")
+        return cls(dataset, purpose, Window(window) if window else None)
+
+    @property
+    def unit(self) -> str:
+        """Who is protected by it: a ``person``, or a ``person-month`` and the like."""
+        return self.window.unit if self.window else "person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +70,15 @@ class AccountState:
     until: str | None
     releases: int
 
+    @property
+    def unit(self) -> str:
+        """Who is protected by it."""
+        return self.account.unit
+
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain values for JSON, the account as text."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"account": str(self.account)}
+        told = {"account": str(self.account), "unit": self.unit}
+        return {name: getattr(self, name) for name in self.__slots__} | told
 
 
 class AccountRow(NamedTuple):
@@ -87,7 +114,7 @@ class AccountRow(NamedTuple):
 
     def _is_sound(self) -> bool:
         try:
-            account = Account(self.dataset, self.name.removeprefix(f"{self.dataset}/"))
+            account = self.account
             ends = self.until is None or instant(self.until) == self.until
         except (SettingError, TypeError, AttributeError):  # not even text
             return False
@@ -95,7 +122,17 @@ class AccountRow(NamedTuple):
         person = self.person_cap is None or is_units(self.person_cap)
         numbers = isinstance(self.epsilon, float) and isinstance(self.delta, float)
         rates = numbers and 0 < self.epsilon < math.inf and 0 < self.delta < 1
-        return str(account) == self.name and ends and units and person and rates
+        return str(account) == self.name and account.dataset == self.dataset and ends and units and person and rates
+
+    @property
+    def account(self) -> Account:
+        """Whose budget it is."""
+        return Account.named(self.name)
+
+    def contradicts(self, other: AccountRow) -> bool:
+        """Whether one act would fall within both: of the same data set and purpose, they have other units."""
+        mine, its = self.account, other.account
+        return (mine.dataset, mine.purpose) == (its.dataset, its.purpose) and mine.unit != its.unit
 
     @property
     def terms(self) -> tuple[object, ...]:
@@ -109,7 +146,7 @@ class AccountRow(NamedTuple):
     def state(self, time: str, releases: int) -> AccountState:
         """Return the budget as it stands at a time."""
         return AccountState(
-            Account(self.dataset, self.name.removeprefix(f"{self.dataset}/")),
+            self.account,
             self.epsilon,
             self.delta,
             self.cap,
@@ -135,6 +172,15 @@ def refusal(row: AccountRow, asked: int, left: int) -> BudgetExceeded:
     advice = "it has ended: a new period is a new grant" if ended else "ask for less"
     message = f"budget of {row.name}: {price} (units: {asked:,} asked, {left:,} left); {advice}"
     return BudgetExceeded(message, account=row.name, asked=asked, left=left, until=row.until)
+
+
+def too_fast(row: AccountRow, pace: Pace, asked: int, time: str) -> BudgetExceeded:
+    """Return the error of a release that the budget has, but its pace does not allow yet."""
+    allowed, more = pace.next_cost(time, row.cap, row.spent), pace.more_from(time, row.cap, row.spent)
+    price = f"epsilon {_epsilon(asked, row.delta, math.ceil)} asked, {_epsilon(allowed, row.delta, math.floor)} allowed"
+    advice = "ask for less" if more is None else f"more from {more} on: wait, or ask for less"
+    message = f"{pace} of {row.name}: {price} now (units: {asked:,} asked, {allowed:,} allowed); {advice}"
+    return BudgetExceeded(message, account=row.name, asked=asked, left=allowed, until=row.until)
 
 
 def nobody_admitted(row: AccountRow, asked: int) -> BudgetExceeded:

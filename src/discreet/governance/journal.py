@@ -28,6 +28,7 @@ from discreet.governance.database import Database
 
 GENESIS = bytes(32)
 LEAF = b"\x00"
+_FIND = "SELECT seq FROM journal WHERE instr(body, ?)"
 LAST_POSSIBLE = 2**63 - 1  # SQLite's row numbers
 
 SCHEMA = """
@@ -108,9 +109,16 @@ class Journal:
 
     def opening(self, name: str) -> int | None:
         """Return the number of the row that opens a budget, or None. Rows are looked through from the first."""
+        return self._first(f"{_FIND} ORDER BY seq LIMIT 1", "open", name)
+
+    def last_pace(self, name: str) -> int | None:
+        """Return the number of the last row that sets a budget's pace, or takes it away; or None."""
+        return self._first(f"{_FIND} ORDER BY seq DESC LIMIT 1", "pace", name)
+
+    def _first(self, query: str, kind: str, name: str) -> int | None:
         # Canonical JSON sorts its keys and escapes quotes, so these bytes stand in such a row alone.
-        told = b'"kind":"open","name":' + rfc8785.dumps(name) + b","
-        row = self._database.one("SELECT seq FROM journal WHERE instr(body, ?) ORDER BY seq LIMIT 1", told.decode())
+        told = f'"kind":"{kind}","name":'.encode() + rfc8785.dumps(name) + b","
+        row = self._database.one(query, told.decode())
         return None if row is None else row[0]
 
     def rows(self) -> Iterator[Entry]:

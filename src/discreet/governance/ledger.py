@@ -19,6 +19,7 @@ Formal guarantees
   that person's cap at the time of admission, across all purposes. Whoever has too little left is not admitted; the
   others are. Source: Feldman and Zrnic 2021, individual privacy filters; for Gaussian releases Koskela, Tobaben and
   Honkela 2023. Each admitted person is charged the plan's full bound, which no data enters.
+* An account that has a pace spends no faster than it says (`pacing`).
 * Each of these changes is a row of the journal, written in the same transaction.
 
 Persons are held only as pseudonyms: HMAC-SHA256, 16 bytes, under a random key of this ledger.
@@ -33,11 +34,20 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.errors import AccountMissing, BudgetExceeded, LedgerError, ReleaseConflict, SettingError
-from discreet.governance.accounts import Account, AccountRow, AccountState, nobody_admitted, off_record, refusal
+from discreet.errors import AccountMissing, BudgetExceeded, LedgerCorrupted, LedgerError, ReleaseConflict, SettingError
+from discreet.governance.accounts import (
+    Account,
+    AccountRow,
+    AccountState,
+    nobody_admitted,
+    off_record,
+    refusal,
+    too_fast,
+)
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
+from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
 from discreet.governance.standing import check_standing
@@ -105,7 +115,8 @@ class Ledger:
 
         Raises:
             SettingError: a number is out of its range; ``until`` is not a time, or is past.
-            LedgerError: the budget is open on other terms. There is no raising, resetting or reopening.
+            LedgerError: the budget is open on other terms (there is no raising, resetting or reopening); or another
+                budget of the data set and purpose has another unit, so that one act would be in two windows.
         """
         cap = accounting.cap(epsilon, delta)
         person_cap = None if person_epsilon is None else accounting.cap(person_epsilon, delta)
@@ -114,6 +125,7 @@ class Ledger:
         with self._db.transaction():
             found = self._account(asked.name)
             if found is None:
+                self._check_unit(asked)
                 self._open(asked)
             elif found.terms != asked.terms:
                 raise LedgerError(
@@ -121,6 +133,16 @@ class Ledger:
                     "raising a cap is a new grant by two people, not supported yet"
                 )
         return self.account(account)
+
+    def _check_unit(self, asked: AccountRow) -> None:
+        """Refuse windows that contradict each other: whole people beside months, or years beside months."""
+        for row in self._db.each(ACCOUNTS + " WHERE dataset = ?", asked.dataset):
+            other = AccountRow.stored(row)
+            if asked.contradicts(other):
+                raise LedgerError(
+                    f"{asked.name} and {other.name} protect in different units, and one act would fall within both; "
+                    "keep to one unit for a purpose"
+                )
 
     def _open(self, asked: AccountRow) -> None:
         time = now()
@@ -159,6 +181,60 @@ class Ledger:
             None if account is None else str(account),
         )
         return [ReleaseRow.stored(row[:-1]).standing(row[-1]) for row in rows]
+
+    # Paces
+
+    def set_pace(
+        self, account: Account, rule: Rule | None, *, per_year: int = 12, begins: str | None = None
+    ) -> Outlook:
+        """Hold a budget to a pace from now on, in place of any that it had; None takes the pace away.
+
+        A pace is a resolution, not a cap: it can be changed. Each change is a row of the journal, and every reservation
+        is held, when it is made and in each verification, against the pace of its time.
+
+        Args:
+            account: the budget.
+            rule: what a slot grants.
+            per_year: slots a year.
+            begins: when the first slot begins, ISO 8601; by default now. Before that nothing may be spent.
+
+        Raises:
+            SettingError: a number or the time is out of its range.
+            AccountMissing: the budget was never opened.
+        """
+        with self._db.transaction():
+            row, time = self._open_account(account), now()
+            pace = None if rule is None else Pace(rule, per_year, begins or time, row.spent)
+            if pace or self._pace(row.name):
+                facts = {"rule": None} if pace is None else pace.facts()
+                self.journal.append("pace", at=time, name=row.name, **facts)
+        return self.outlook(account)
+
+    def outlook(self, account: Account, *, at: str | None = None) -> Outlook:
+        """Return what a budget allows at a time, by default now, with what is spent by now.
+
+        Raises:
+            SettingError: ``at`` is not a time.
+            AccountMissing: the budget was never opened.
+        """
+        time = now() if at is None else instant(at)
+        with self._db.snapshot():
+            row = self._open_account(account)
+            pace, opened = self._pace(row.name), self._opened(row.name)
+        if pace is None:
+            lasts = at_this_rate(opened, now(), row.spent, row.cap - row.spent)
+            return Outlook(time, None, row.left_at(time), None, earliest(lasts, row.until))
+        return Outlook.paced(time, pace, row.cap, row.spent, row.until)
+
+    def _pace(self, name: str) -> Pace | None:
+        row = self.journal.last_pace(name)
+        return None if row is None else Pace.told(self.journal.linked(row).facts)
+
+    def _opened(self, name: str) -> str:
+        row = self.journal.opening(name)
+        if row is None:
+            raise LedgerCorrupted(f"no row of the journal opens budget {name}; run `discreet ledger verify`")
+        return self.journal.linked(row).at
 
     # People
 
@@ -215,7 +291,8 @@ class Ledger:
             AccountMissing: the budget was never opened.
             ReleaseConflict: the id names a release with other terms, or one that was abandoned.
             LedgerCorrupted: the budget, its releases and the journal do not agree; nothing is charged.
-            BudgetExceeded: the account has less left, or has ended; or nobody has that much left. ``left`` is then
+            BudgetExceeded: the account has less left, or has ended; its pace allows less now; or nobody has that much
+                left. ``left`` is then
                 the account's, or 0 where persons' caps decided, which tells nothing of anybody's. The refusal is
                 journalled.
         """
@@ -253,6 +330,9 @@ class Ledger:
         left = row.left_at(time)
         if asked.cost > left:
             raise refusal(row, asked.cost, left)
+        pace = self._pace(row.name)
+        if pace and asked.cost > pace.next_cost(time, row.cap, row.spent):
+            raise too_fast(row, pace, asked.cost, time)
         admitted = self._admit(row, asked.cost, members)
         paid = asked._replace(cohort=digest(admitted))
         if admitted is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -94,6 +94,14 @@ class Reservation:
     artefact: str | None
     admitted: NDArray[np.bool_] | None
     drawn: int = field(default=0, init=False)
+
+    def apart(self) -> Reservation:
+        """Return the same reservation with nothing drawn yet, for people of whom none draws on this one.
+
+        What a release costs a person is what was computed on that person. Of groups that share nobody, formed without
+        looking at what is released, each may therefore draw the whole: the price is charged to each of them alike.
+        """
+        return replace(self)
 
     def draw(self, units: int) -> None:
         """Take ``units`` of what was reserved, before a round. Nothing is written: the whole was charged at once.

@@ -10,6 +10,7 @@ from typing import Any
 from discreet.errors import LedgerCorrupted
 from discreet.governance.accounts import AccountRow
 from discreet.governance.journal import Entry
+from discreet.governance.pacing import Pace
 from discreet.governance.persons import Crowd, Tally
 from discreet.governance.releases import ReleaseRow
 from discreet.governance.tables import PERSON, RULES, SECRETS, Key
@@ -31,12 +32,14 @@ class Replay:
         self.problems: list[Problem] = []
         self._cohort = cohort
         self._budgets: dict[str, AccountRow] = {}
+        self._paces: dict[str, Pace | None] = {}
         self._releases: dict[str, ReleaseRow] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._told: dict[Key, tuple[object, int]] = {}  # what it should be, and the row that last changed it
         self._kinds = {
             "create": self._create,
             "open": self._open,
+            "pace": self._set_pace,
             "limit": self._limit,
             "reserve": self._reserve,
             "refuse": self._refuse,
@@ -64,8 +67,16 @@ class Replay:
         if opened.name in self._budgets or opened.spent:
             return f"opens budget {opened.name} a second time"
         self._tallies[opened.dataset].cap_everybody(opened.person_cap)
+        contradicted = any(opened.contradicts(other) for other in self._budgets.values())
         self._put_budget(opened, entry)
-        return None
+        return f"opens budget {opened.name} beside others of another unit" if contradicted else None
+
+    def _set_pace(self, entry: Entry) -> str | None:
+        budget, pace = self._budgets.get(entry.facts["name"]), Pace.told(entry.facts)
+        if budget is None:
+            return f"sets a pace for budget {entry.facts['name']}, which is not open"
+        self._paces[budget.name] = pace
+        return "sets a pace from a sum that was not what was spent" if pace and pace.base != budget.spent else None
 
     def _limit(self, entry: Entry) -> str | None:
         dataset, pseudonym, cap = entry.facts["dataset"], entry.facts["pseudonym"], int(entry.facts["cap"])
@@ -87,7 +98,12 @@ class Replay:
             self._told.setdefault(("cohort", release.cohort), (release.cohort, entry.seq))
         self._put_budget(budget._replace(spent=budget.spent + release.cost), entry)
         self._put_release(release, entry)
-        return self._keeps_personal_caps(budget.dataset, release)
+        return self._keeps_personal_caps(budget.dataset, release) or self._keeps_pace(budget, release.cost, entry.at)
+
+    def _keeps_pace(self, before: AccountRow, cost: int, time: str) -> str | None:
+        pace = self._paces.get(before.name)
+        fits = pace is None or cost <= pace.next_cost(time, before.cap, before.spent)
+        return None if fits else f"spends from budget {before.name} faster than its pace allowed then"
 
     def _keeps_personal_caps(self, dataset: str, release: ReleaseRow) -> str | None:
         tally = self._tallies[dataset]

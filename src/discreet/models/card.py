@@ -81,7 +81,7 @@ def _promise(promise: dict[str, Any]) -> list[str]:
         "|---|---|",
         f"| epsilon, delta | {promise['epsilon']:.4g}, {promise['delta']:.3g} |",
         f"| mu (Gaussian differential privacy) | {promise['mu']:.4f} |",
-        f"| unit | a person: between {promise['adjacency']} |",
+        f"| unit | a {promise['unit']}: between {promise['neighbours']} |",
         f"| trust | {promise['trust_model']} |",
         f"| ledger units of mu^2 | {promise['units']:,} |",
     ]

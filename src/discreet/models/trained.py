@@ -194,9 +194,15 @@ class Trained:
 
 def _backed(guarantee: Guarantee, plan: Plan) -> Guarantee:
     """Return the guarantee if it is what the plan gives: a file is not believed when it promises more."""
-    if guarantee != Guarantee.of(plan, secure=guarantee.secure, catalogue_declared=guarantee.catalogue_declared):
+    if guarantee != Guarantee.of(plan, **_claimed(guarantee)):
         raise ArtefactError("its promise is not that of its plan; retrain it")
     return guarantee
+
+
+def _claimed(guarantee: Guarantee) -> dict[str, Any]:
+    """Return what no plan tells."""
+    names = ("secure", "catalogue_declared", "window")
+    return {name: getattr(guarantee, name) for name in names}
 
 
 def _settings(stored: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from discreet.errors import SettingError
 from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
-from discreet.privacy.adjacency import Adjacency
+from discreet.privacy.adjacency import Adjacency, Window
 from discreet.privacy.plan import Plan
 
 NOT_PROTECTED = (
@@ -28,6 +28,7 @@ class Guarantee:
         adjacency: who is protected, in words.
         secure: False if the noise came from a test seed; then nothing is promised.
         catalogue_declared: whether the list of items was declared public, or taken from the histories.
+        window: part of the calendar within which people are protected, such as ``2024-05``; None: at all times.
     """
 
     units: int | None
@@ -35,9 +36,16 @@ class Guarantee:
     adjacency: str = Adjacency.ADD_OR_REMOVE_PERSON.value
     secure: bool = True
     catalogue_declared: bool = False
+    window: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            Window(self.window)
 
     @classmethod
-    def of(cls, plan: Plan, *, secure: bool = True, catalogue_declared: bool = False) -> Guarantee:
+    def of(
+        cls, plan: Plan, *, secure: bool = True, catalogue_declared: bool = False, window: str | None = None
+    ) -> Guarantee:
         """Read the promise off the plan that ran."""
         return cls(
             units=plan.cost if plan.private else None,
@@ -45,7 +53,13 @@ class Guarantee:
             adjacency=plan.adjacency.value,
             secure=secure,
             catalogue_declared=catalogue_declared,
+            window=window,
         )
+
+    @property
+    def unit(self) -> str:
+        """Who is protected: a ``person`` with their whole history, or a ``person-month`` and the like."""
+        return "person" if self.window is None else Window(self.window).unit
 
     @property
     def private(self) -> bool:
@@ -76,21 +90,43 @@ class Guarantee:
             return "NOT PRIVATE: no noise was added. Someone studying this model may learn what a person did."
         hundred = math.ceil(100 * self.odds - 1e-9)
         return (
-            "Someone studying this model could tell whether you were in it "
+            f"Someone studying this model could tell whether {self._subject} in it "
             f"at most {hundred} times out of 100; a coin flip gets 50."
         )
 
     def __str__(self) -> str:
         if not self.private:
             return self.sentence
-        claim = f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}"
-        return f"{self.sentence}\n{claim}, between {self.adjacency}.\nNot protected: {'; '.join(self.not_protected)}."
+        return f"{self.sentence}\n{self.claim}.\nNot protected: {'; '.join(self.not_protected)}."
+
+    @property
+    def claim(self) -> str:
+        """The exact numbers, and between what."""
+        return f"({self.epsilon:.4g}, {self.delta:.3g})-DP, mu = {self.mu:.4f}, between {self.neighbours}"
+
+    @property
+    def neighbours(self) -> str:
+        """The two worlds, in words."""
+        if self.window is None:
+            return self.adjacency
+        return self.adjacency.replace("one person's whole history", f"one person's history of {self.window}")
+
+    @property
+    def _subject(self) -> str:
+        return "you were" if self.window is None else f"anything you did in {self.window} was"
 
     @property
     def not_protected(self) -> tuple[str, ...]:
         """What the promise does not cover."""
         source = "declared public" if self.catalogue_declared else "gathered from the histories, treated as public"
-        return (f"the list of item ids ({source})", *NOT_PROTECTED)
+        other = (
+            ()
+            if self.window is None
+            else (
+                f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times",
+            )
+        )
+        return (f"the list of item ids ({source})", *other, *NOT_PROTECTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""
@@ -99,7 +135,8 @@ class Guarantee:
             "epsilon": self.epsilon if self.private else None,
             "mu": self.mu if self.private else None,
             "odds": self.odds if self.private else None,
-            "unit": "person",
+            "unit": self.unit,
+            "neighbours": self.neighbours,
             "trust_model": "central: whoever runs the training sees the histories",
             "sentence": self.sentence,
             "not_protected": list(self.not_protected),
@@ -120,6 +157,7 @@ class Guarantee:
                 adjacency=str(values["adjacency"]),
                 secure=bool(values["secure"]),
                 catalogue_declared=bool(values["catalogue_declared"]),
+                window=values.get("window"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a guarantee: {error}") from None

@@ -1,0 +1,184 @@
+"""How long people's histories are: a private histogram, one bounded row a person, one release.
+
+It describes a data set, so that somebody can judge it: are there enough people with enough items to learn from? It sets
+no bound on what a person adds. Every model here scales each history to length 1, so a long one weighs no more than a
+short one, and shortening histories loses quality and gains nothing (``docs/choosing-epsilon.md``).
+
+Proof: ``lengths.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rfc8785
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from discreet.data.interactions import Opened
+from discreet.errors import ArtefactError, SettingError
+from discreet.governance.ledger import Account, Ledger, Reservation
+from discreet.privacy.accounting import cap, check_epsilon
+from discreet.privacy.disclosure import disclose
+from discreet.privacy.guarantee import Guarantee
+from discreet.privacy.plan import Plan, fingerprint
+from discreet.randomness import NoiseSource
+from discreet.training.billing import (
+    agreed_delta,
+    check_free,
+    checked_target,
+    is_published,
+    opened_ledger,
+    released_once,
+)
+
+FORMAT = 1
+BLOCK = 4_096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """A histogram of the lengths of histories, as it was released. Public.
+
+    Attributes:
+        dataset: of whose people.
+        edges: the longest history that each bin holds, ascending; the first bin begins at 0.
+        counts: people in each bin; noisy, so perhaps negative.
+        noise: standard deviation of the noise on each count.
+        people: how many there are; public.
+        guarantee: what the release promises.
+        release: id in the ledger.
+    """
+
+    dataset: str
+    edges: tuple[int, ...]
+    counts: tuple[float, ...]
+    noise: float
+    people: int
+    guarantee: Guarantee
+    release: str
+
+    def __post_init__(self) -> None:
+        if not self.edges or len(self.edges) != len(self.counts) or not np.isfinite(self.counts).all():
+            raise SettingError("a histogram needs a count for each bin")
+
+    def quantile(self, share: float) -> int:
+        """Return a length that at least a share of people, 0 to 1, does not exceed, as far as the noise lets one tell.
+
+        It is the end of a bin, so it may be half as long again as need be.
+
+        Raises:
+            SettingError: ``share`` is out of its range.
+        """
+        if not 0 <= share <= 1:
+            raise SettingError(f"a share of people is between 0 and 1, got {share:g}")
+        within = np.cumsum(np.maximum(self.counts, 0.0))
+        return self.edges[int(np.searchsorted(within, share * within[-1]))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return fields and what is read from them, as JSON values."""
+        quantiles = {f"{share:g}": self.quantile(share) for share in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)}
+        return {"format": FORMAT} | asdict(self) | {"guarantee": self.guarantee.to_dict(), "quantiles": quantiles}
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content: canonical JSON (RFC 8785)."""
+        return rfc8785.dumps(self.to_dict())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Lengths:
+        """Read what ``to_bytes`` wrote.
+
+        Raises:
+            ArtefactError: it is something else.
+        """
+        try:
+            stored = json.loads(content)
+            if stored["format"] != FORMAT:
+                raise ArtefactError("lengths of another version; release them anew")
+            values = {each.name: stored[each.name] for each in fields(cls)}
+            tuples = {"edges": tuple(values["edges"]), "counts": tuple(values["counts"])}
+            return cls(**values | tuples | {"guarantee": Guarantee.from_dict(values["guarantee"])})
+        except (KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            raise ArtefactError(f"not a histogram of lengths ({type(error).__name__}); release it anew") from None
+
+
+def release_lengths(
+    histories: Opened,
+    *,
+    ledger: Ledger | str | Path,
+    epsilon: float = 0.1,
+    release: str | None = None,
+    out: str | Path | None = None,
+    reserved: Callable[[str], None] | None = None,
+    insecure_test_seed: int | None = None,
+) -> Lengths:
+    """Return a private histogram of the lengths of histories.
+
+    It is charged to the budget of the purpose that the histories were opened for, before anything is counted.
+
+    Args:
+        histories: opened for the purpose that pays.
+        ledger: where it is billed, or the path of its file. The budget must be open.
+        epsilon: its price in nats, at the budget's delta.
+        release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
+        out: where to publish what came out (JSON); must not exist.
+        reserved: told the id of the release as soon as it is charged.
+        insecure_test_seed: for tests; nothing is promised then.
+
+    Raises:
+        SettingError: an argument is out of range; nothing was charged.
+        AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
+    """
+    check_epsilon(epsilon)
+    target, account = checked_target(out), Account(histories.dataset, histories.purpose)
+    edges = edges_for(len(histories.catalogue))
+    source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
+    with opened_ledger(ledger) as book:
+        if not is_published(book, release):
+            check_free(target)
+        delta = agreed_delta(book, account, None, len(histories))
+        plan = Plan(bounds=(isqrt(cap(epsilon, delta)),), delta=delta)
+
+        def make(people: Opened, reservation: Reservation) -> bytes:
+            rows = _rows(people, edges, plan.bounds[0])
+            released = disclose(rows, plan, 0, spend=reservation.draw, source=source)
+            declared = people.catalogue_is_declared
+            return Lengths(
+                dataset=people.dataset,
+                edges=edges,
+                counts=tuple(released.values.tolist()),
+                noise=released.sigma,
+                people=len(people),
+                guarantee=Guarantee.of(plan, secure=released.secure, catalogue_declared=declared),
+                release=reservation.release,
+            ).to_bytes()
+
+        spec = fingerprint({"lengths": list(edges), "plan": plan.to_dict()})
+        content = released_once(
+            book, account, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
+        )
+        return Lengths.from_bytes(content)
+
+
+def edges_for(items: int) -> tuple[int, ...]:
+    """Return the longest history of each bin, two an octave: 1, 2, 3, 4, 6, 8, 12, ... up to the catalogue's size."""
+    edges = sorted({1 << bit for bit in range(items.bit_length())} | {3 << bit for bit in range(items.bit_length())})
+    return (*(edge for edge in edges if edge < items), items)
+
+
+def length_rows(lengths: NDArray[np.integer], edges: tuple[int, ...], bound: int) -> csr_array:
+    """Return each person's row: the bound in the one bin that holds their length, int64 [people, bins]."""
+    bins = np.searchsorted(np.array(edges), lengths)
+    shape = (len(lengths), len(edges))
+    return csr_array((np.full(len(lengths), bound, np.int64), bins, np.arange(len(lengths) + 1)), shape=shape)
+
+
+def _rows(people: Opened, edges: tuple[int, ...], bound: int) -> Iterator[csr_array]:
+    for block in people.blocks(BLOCK):
+        yield length_rows(np.diff(block.indptr), edges, bound)
