@@ -243,7 +243,7 @@ class TestExplain:
         shown = run("explain", model, "--history", "100,101,zzz", "--n", 3)
         assert shown.code == 0
         assert "1 of the history's items are not in the catalogue" in shown.out
-        assert "in 80% of cases" in shown.out
+        assert "meant to hold in 80% of cases" in shown.out
         assert "zzz" not in shown.out + shown.err
 
     def test_a_list_by_count(self, run: Run, model: Path) -> None:
