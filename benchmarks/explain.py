@@ -27,7 +27,7 @@ from discreet.models.explanation import DRAWS, LEVEL, other_ranks, ranges_of, ra
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 
-EPSILONS = (1.0, 2.0, 5.0)
+EPSILONS = (1.0, 5.0)
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram")
 DEPTH, PEOPLE = 10, 60
 GRAM_MOST = 4_000

@@ -16,6 +16,7 @@ from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.on_device import compact, expanded
 from discreet.models.base import EVIDENCE, Explainable
 from discreet.models.explanation import noise_of, other_ranks, ranges_of, ranks_of
+from discreet.models.popularity import other_counts
 from discreet.models.recipe import Kind
 from discreet.models.subspace import Subspace
 from discreet.models.trained import Trained
@@ -150,6 +151,18 @@ def test_ranges_hold_under_real_noise(kind: Kind, epsilon: float, histories: His
                 real = ranks_of(other.scores(known), known, listed)
                 held.append(((real >= low) & (real <= high)).mean())
     assert 0.6 < np.mean(held) < 0.99
+
+
+def test_other_counts_are_as_spread_as_a_repetition_would_be() -> None:
+    rng = np.random.default_rng(2)
+    truth = np.concatenate([np.zeros(4_000), rng.uniform(20, 500, 1_000)])
+    counts = (3.0 * (truth + rng.standard_normal(5_000))).astype(np.float32)
+    drawn = other_counts(counts, 3.0, rng) / 3.0
+    assert np.std(drawn[:4_000]) == pytest.approx(1.0, abs=0.1)
+    assert np.std(drawn[4_000:] - counts[4_000:] / 3.0) == pytest.approx(np.sqrt(2), abs=0.1)
+    assert drawn[:4_000].max() < 6
+    assert other_counts(np.full(3, 1e6, np.float32), 1.0, rng).min() > 9e5
+    assert np.isfinite(other_counts(np.full(3, -1e6, np.float32), 1.0, rng)).all()
 
 
 def test_ranks_are_among_what_is_new_ties_in_catalogue_order() -> None:

@@ -338,8 +338,8 @@ def _because(rank: Rank) -> str:
 def _on_ranges(found: Explanation, private: bool) -> str:
     if found.draws:
         return (
-            f"under other noise: where a repetition of the training would put the item, meant to hold in "
-            f"{found.level:.0%} of cases, from {found.draws} draws of the known noise; docs/explain.md says how often it does"
+            "under other noise: where a repetition of the training would put the item, meant to hold in "
+            f"{found.level:.0%} of cases; from {found.draws} draws of the known noise; how well: docs/explain.md"
         )
     return "under other noise: not known for this kind of model" if private else "no noise was added"
 

@@ -374,14 +374,19 @@ def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int
 
 
 def _posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
-    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1.
+    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1."""
+    axes, share = _prior(releases)
+    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
+    return mean
+
+
+def _prior(releases: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the axes of the rows, [columns, columns], and the share in [0, 1) that is believed along each.
 
     The prior's covariance is the likeliest: that of the rows less that of the noise, where it is positive.
     """
     variances, axes = np.linalg.eigh(releases.T @ releases / len(releases))
-    share = np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
-    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
-    return mean
+    return axes, np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
 
 
 def _predicted(releases: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
@@ -390,8 +395,7 @@ def _predicted(releases: NDArray[np.float64], random: np.random.Generator) -> ND
     A row is the truth plus noise. Under the prior of ``_posterior`` the truth has mean ``releases A`` and covariance A,
     A being the share of a row that is believed; other noise adds 1. So drawn rows are as spread as the rows are.
     """
-    variances, axes = np.linalg.eigh(releases.T @ releases / len(releases))
-    share = np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
+    axes, share = _prior(releases)
     drawn = random.standard_normal(releases.shape) * np.sqrt(1.0 + share)
     predicted: NDArray[np.float64] = ((releases @ axes) * share + drawn) @ axes.T
     return predicted
