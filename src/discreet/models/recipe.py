@@ -9,7 +9,7 @@ choice      rule
 model       ``popularity`` below a strength of ``LEAST_STRENGTH``; ``gram`` from ``GRAM_STRENGTH`` times the number of
             items, unless its matrix would be too large; else ``subspace``
 kept        0.17 strength^0.7 items^0.3, at least 300: the noise edge of a pass grows with its square root
-rank        16, 32, 64 as the strength passes 2,500 and 8,000, at most an eighth of kept; twice that in the scout
+rank        16, 24, 32, 64 as the strength passes 2,000, 4,500 and 8,000, at most an eighth of kept; twice in the scout
 budget      an eighth for the counts, more if the strength is below 1,600; of the rest a tenth for the scout, whose
             items are a twentieth of the strength, at least 100; what is left is divided evenly among three passes
 ==========  ====================================================================================================
@@ -35,6 +35,10 @@ Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", 
 LEAST_STRENGTH = 200.0
 KEPT_SHARE, OF_STRENGTH, OF_ITEMS = 0.17, 0.7, 0.3
 LEAST_KEPT = 300
+RANKS = ((8_000, 64), (4_500, 32), (2_000, 24))
+"""From which strength on, and what."""
+
+LEAST_RANK = 16
 KEPT_PER_RANK = 8
 SCOUTED_SHARE, LEAST_SCOUTED = 0.05, 100
 SCOUT_SHARE = 0.1
@@ -43,11 +47,14 @@ SCOUT_SHARE = 0.1
 SHARED = 0.2
 """Of a history's squared length, what everybody shares; typical, and only used to place a rounding."""
 
-GRAM_STRENGTH = 12.0
+GRAM_STRENGTH = 16.0
 """Strength per item from which a whole Gram matrix stands out of its noise better than passes do."""
 
 GRAM_KEPT = 4_000
 """Largest Gram matrix: it has to be inverted."""
+
+GRAM_STRAINED = 1_200
+"""The same where noise is strong, and more items are more of it."""
 
 RIVAL_KEPT_SHARE = 0.2
 RIVAL_KEPT_PER_RANK = 16
@@ -106,7 +113,7 @@ def _automatic(items: int, strength: float) -> Kind:
 def _subspace(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
     strength = people * mu if mu is not None else math.inf
     kept = _kept(items, strength)
-    rank = 16 if strength < 2_500 else 32 if strength < 8_000 else 64
+    rank = next((rank for least, rank in RANKS if strength >= least), LEAST_RANK)
     rank = max(2, min(rank, kept // KEPT_PER_RANK))
     # People's own differences stand against a direction too, with singular values of about sqrt(people / rank); without
     # noise they are all that does.
@@ -133,8 +140,9 @@ def _gram(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float
     if mu is None:
         return Gram(people=people, items=items, kept=items, private=False, ridge=EASE_RIDGE), (0.1, 0.9)
     strength = people * mu
-    kept = items if strength >= GRAM_STRENGTH * items else _kept(items, strength)
-    return Gram(people=people, items=items, kept=min(kept, GRAM_KEPT)), (0.1, 0.9)
+    bearable = strength >= GRAM_STRENGTH * items
+    kept = min(items, GRAM_KEPT) if bearable else min(_kept(items, strength), GRAM_STRAINED)
+    return Gram(people=people, items=items, kept=kept), (0.1, 0.9)
 
 
 def _als(people: int, items: int, kept: int, strength: float, rarity: float) -> tuple[Model, tuple[float, ...]]:
