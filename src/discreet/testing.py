@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, vstack
 from scipy.stats import binom, chi2, kstest, norm
 
 from discreet.data.interactions import Rows
-from discreet.models.base import Model, State, round_number, rows
+from discreet.models.base import Explainable, Model, State, round_number, rows
 from discreet.privacy.clipping import MAX_BOUND, Summed
 from discreet.privacy.disclosure import disclose
 from discreet.privacy.plan import Plan
@@ -52,7 +52,7 @@ def check_model(model: Model, histories: Rows, *, bounds: tuple[int, ...] = BOUN
     changes the sum by that person's row alone; the same input gives the same output. ``summed`` leaves no trace in the
     state or in the model: another one with the same settings, which never saw a history, learns the same from the same
     release. Settings are plain values. Scores are finite float32 [people, items], and do not depend on who else is in
-    the block.
+    the block. What an ``Explainable`` says that a history's items add to a score adds up to it.
 
     Args:
         model: with settings for this catalogue.
@@ -78,6 +78,7 @@ def check_model(model: Model, histories: Rows, *, bounds: tuple[int, ...] = BOUN
         state = model.step(state, released)
         _require(_equal(state, blind.step(before, released)), "step knows nothing but what was released")
     _check_scores(model, histories, state)
+    _check_adds(model, histories, state)
     _require(
         np.array_equal(model.scores(histories, state), blind.scores(histories, state)), "scores know the state alone"
     )
@@ -143,6 +144,17 @@ def _check_scores(model: Model, histories: Rows, state: State) -> None:
     _require(bool(np.isfinite(scores).all()), "scores are finite")
     alone = np.vstack([model.scores(histories[[person]], state) for person in range(histories.shape[0])])
     _require(bool(np.allclose(scores, alone, rtol=1e-3, atol=1e-4)), "a person's scores depend on nobody else")
+
+
+def _check_adds(model: Model, histories: Rows, state: State) -> None:
+    if not isinstance(model, Explainable):
+        return
+    scores, everything = model.scores(histories, state), np.arange(model.items)
+    for person in range(histories.shape[0]):
+        adds = model.adds(state, histories[[person]].indices.astype(np.int64), everything)
+        personal = adds.any(axis=0)
+        same = np.allclose(adds.sum(axis=0)[personal], scores[person, personal], rtol=1e-3, atol=1e-4)
+        _require(bool(same), "what the items of a history add is the score")
 
 
 def _check_many(model: Model, histories: Rows, state: State) -> None:

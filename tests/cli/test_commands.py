@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "tradeoff",
     "recommend",
+    "explain",
     "card",
     "budget",
     "budget open",
@@ -198,6 +199,8 @@ class TestJson:
             ["evaluate", imported, "--file", model],
             ["tradeoff", imported, "--epsilon", "inf", "--epsilon", 1, "--model", "popularity", "--seeds", 1],
             ["recommend", model, "--history", "100"],
+            ["explain", model, "--history", "100"],
+            ["explain", model, "--beside", imported],
             ["card", model],
             ["train", imported, "--epsilon", "inf", "--out", "open.npz"],
             ["budget", "show"],
@@ -230,6 +233,54 @@ class TestJson:
         assert all(title in shown.out for title in titles)
         assert run("card", "n.npz", "--json").json["dataset"] == "[b] :smile:"
         assert "[b] :smile:" in run("data", "check", "t.parquet").out
+
+
+class TestExplain:
+    def test_a_list(self, run: Run, model: Path) -> None:
+        found = run("explain", model, "--history", "100,101,zzz", "--n", 3, "--json").json
+        listed = run("recommend", model, "--history", "100,101,zzz", "--n", 3, "--json").json
+        assert [row["item_id"] for row in found["items"]] == [row["item_id"] for row in listed["items"]]
+        assert (found["unknown"], found["draws"], found["level"], found["private"]) == (1, 39, 0.8, True)
+        assert all(row["between"] and "score" not in row for row in found["items"])
+        shown = run("explain", model, "--history", "100,101,zzz", "--n", 3)
+        assert shown.code == 0
+        assert "1 of the history's items are not in the catalogue" in shown.out
+        assert "meant to hold in 80% of cases" in shown.out
+        assert "zzz" not in shown.out + shown.err
+
+    def test_a_list_by_count(self, run: Run, model: Path) -> None:
+        assert "how many people know it" in run("explain", model, "--history", "").out
+        everything = ",".join(str(item) for item in range(100, 160))
+        assert "the list is empty" in run("explain", model, "--history", everything).out
+
+    def test_a_model_that_does_not_add_up(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 1).code == 0
+        assert run("train", imported, "--epsilon", 1, "--model", "als", "--out", "a.npz").code == 0
+        shown = run("explain", "a.npz", "--history", "100,101").out
+        assert "what the score loses without the item" in shown
+        assert "not known for this kind of model" in shown
+        assert "none that could be told from noise" in run("explain", "a.npz").out
+
+    def test_a_model_without_noise(self, run: Run, imported: Path) -> None:
+        run("train", imported, "--epsilon", "inf", "--out", "open.npz")
+        assert "no noise was added" in run("explain", "open.npz", "--history", "100").out
+        assert "no noise was added" in run("explain", "open.npz").out
+
+    def test_a_model(self, run: Run, imported: Path) -> None:
+        assert run("budget", "open", imported, "--epsilon", 6).code == 0
+        assert run("train", imported, "--epsilon", 6, "--model", "subspace", "--out", "s.npz").code == 0
+        shown = run("explain", "s.npz").out
+        assert "directions stood out of the noise" in shown
+        assert "of up to one item, all of them" in shown
+        assert "NOT PRIVATE" not in shown
+        assert "NOT PRIVATE" in run("explain", "s.npz", "--beside", imported).out
+
+    def test_refusals(self, run: Run, imported: Path, model: Path, csv_file: Path) -> None:
+        both = run("explain", model, "--history", "100", "--beside", imported)
+        assert_refused(both, 1, "give one of them")
+        assert_refused(run("explain", model, "--history", "100", "--n", 0), 1, "n must be at least 1")
+        assert run("data", "import", csv_file, "--out", "t.parquet", "--name", "t").code == 0
+        assert_refused(run("explain", model, "--beside", "t.parquet"), 3, "measure-quality")
 
 
 class TestTrain:

@@ -264,6 +264,19 @@ class Mutant(Popularity):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Boaster(Gram):
+    """Says that items add more than they do."""
+
+    def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:
+        return 2 * super().adds(state, known, listed)
+
+
+def test_a_model_whose_explanation_is_not_its_score_is_found() -> None:
+    with pytest.raises(ContractBroken, match="add is the score"):
+        check_model(Boaster(people=63, items=ITEMS, kept=25), histories(60))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smuggler(Popularity):
     """Carries the sum of the histories past the door, in the state or in itself."""
 

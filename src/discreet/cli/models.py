@@ -1,4 +1,4 @@
-"""``discreet train``, ``evaluate``, ``tradeoff``, ``recommend`` and ``card``."""
+"""``discreet train``, ``evaluate``, ``tradeoff``, ``recommend``, ``explain`` and ``card``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from discreet.data.interactions import Histories, Interactions, Opened
+    from discreet.evaluation.coverage import Bias, Reach, Survey
     from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
+    from discreet.models.explanation import Explanation, Rank
     from discreet.models.recipe import Kind
     from discreet.models.slate import Slate
     from discreet.models.trained import Trained
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 
 LEAST_HISTORY = 5
 """Items that someone must have to be measured."""
+
+MOST_REASONS = 3
+"""Items of the history that are named beside a rank; --json has all."""
+
+MOST_DIRECTIONS = 10
+"""That are shown; --json has all."""
 
 Data = Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")]
 ModelFile = Annotated[Path, typer.Argument(help="A model file.")]
@@ -239,7 +247,7 @@ def recommend(
     from discreet.inference.plain import Plain
     from discreet.models.trained import Trained
 
-    items = [part.strip() for part in re.split(r"[,\r\n]", _typed() if history == "-" else history) if part.strip()]
+    items = _items(history)
     trained = Trained.load(file)
     slate: Slate
     if on_device:
@@ -257,6 +265,145 @@ def recommend(
         if slate.unknown:
             say(f"{slate.unknown} of the history's items are not in the catalogue and were left out of account")
         say(trained.guarantee.sentence, "dim" if trained.guarantee.private else "bold red")
+
+
+def explain(
+    file: ModelFile,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", help="Item ids, separated by commas or lines; - reads standard input."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Length of the list.")] = 10,
+    beside: Annotated[
+        Path | None, typer.Option("--beside", help="Data to measure popularity bias on, without privacy.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what privacy did: to a list, given a history; else to the model. Costs nothing.
+
+    With a history: which of its items drove each rank, and where the rank would be under other noise. The explanation
+    quotes the history, which is used for this and forgotten.
+
+    Without: which directions stood out of the noise, and how much of the catalogue can be recommended at all. Both
+    touch nobody's data. With --beside, also how much of what is recommended is popular, against the same model
+    without privacy: for whoever may see the data.
+    """
+    from discreet.errors import SettingError
+    from discreet.models.trained import Trained
+
+    if history is not None and beside is not None:
+        raise SettingError("--history explains a list and --beside a model: give one of them")
+    trained = Trained.load(file)
+    if history is None:
+        _explain_model(trained, beside, as_json)
+    else:
+        _explain_list(trained, _items(history), n, as_json)
+
+
+def _explain_list(trained: Trained, items: list[str], n: int, as_json: bool) -> None:
+    from discreet.models.explanation import DRAWS, explain
+
+    with progress() as bars:
+        bar = bars.add_task("drawing other noise", total=DRAWS)
+        found = explain(trained, items, n, progress=lambda done: bars.update(bar, completed=done))
+    if as_json:
+        say_json(found.to_dict() | {"private": trained.guarantee.private})
+        return
+    _show_explanation(found, f"For a history of {len(items)}")
+    if found.unknown:
+        say(f"{found.unknown} of the history's items are not in the catalogue and were left out of account")
+    if found.silent:
+        say(f"{found.silent} of the history's items add nothing here: this model has no personal scores for them")
+    say(_on_ranges(found, trained.guarantee.private), "dim")
+    rules = {rank.rule for rank in found}
+    if "leave-one-out" in rules:
+        say(
+            "because of: what the score loses without the item; a model that solves for a person does not add up", "dim"
+        )
+
+
+def _explain_model(trained: Trained, beside: Path | None, as_json: bool) -> None:
+    from discreet.evaluation.coverage import bias, survey
+
+    with progress() as bars:
+        bar = bars.add_task("trying public histories", total=None)
+        found = survey(trained, progress=lambda done, whole: bars.update(bar, completed=done, total=whole))
+        measured = None
+        if beside is not None:
+            bars.add_task("training without noise, making lists", total=None)
+            measured = bias(trained, _opened(beside))
+    if as_json:
+        say_json(found.to_dict() | {"bias": measured and measured.to_dict(), "private": trained.guarantee.private})
+        return
+    _show_directions(found, trained.guarantee.private)
+    _show_reach(found.reach)
+    if measured is not None:
+        _show_bias(measured)
+
+
+def _show_directions(found: Survey, private: bool) -> None:
+    if found.directions is None:
+        say(
+            "directions: this kind of model has none that could be told from noise" if private else "no noise was added"
+        )
+        return
+    say(f"{len(found.directions)} of at most {found.sought} directions stood out of the noise")
+    if not found.directions:
+        return
+    shown = table("The strongest directions", "strength", "one end", "other end")
+    shown.columns[1].justify = shown.columns[2].justify = "left"
+    for direction in found.directions[:MOST_DIRECTIONS]:
+        shown.add_row(f"{direction.strength:.1f}", "; ".join(direction.one), "; ".join(direction.other))
+    screen.print(shown)
+    say("strength: noise alone would reach 1", "dim")
+
+
+def _show_reach(reach: Reach) -> None:
+    shown = table(f"Items that are in the best {reach.depth} of some history", "history", "share of the catalogue")
+    shown.add_row("empty", f"{reach.by_default:.1%}")
+    shown.add_row("of up to one item, all of them", f"{reach.by_one:.1%}")
+    shown.add_row(f"and of two, {reach.pairs:,} of them", f"{reach.by_two:.1%}")
+    screen.print(shown)
+    say(f"{reach.personal:.1%} of the catalogue have personal scores; the rest ranks by count, behind them", "dim")
+
+
+def _show_bias(measured: Bias) -> None:
+    shown = table(
+        f"What {measured.people:,} people are recommended, by popularity", "most popular", "this model", "without noise"
+    )
+    for share, ours, theirs in zip(measured.popular, measured.released, measured.open, strict=True):
+        shown.add_row(f"{share:.0%} of items", f"{ours:.1%}", f"{theirs:.1%}")
+    screen.print(shown)
+    say("This table's figures are exact, NOT PRIVATE: for whoever may see the data.", "bold red")
+
+
+def _show_explanation(found: Explanation, title: str) -> None:
+    if not len(found):
+        say(f"{title}: the list is empty, since no item is left that is not in the history")
+        return
+    shown = table(title, "rank", "title", "under other noise", "because of")
+    shown.columns[1].justify = shown.columns[3].justify = "left"
+    for rank in found:
+        between = "" if rank.between is None else "{}-{}".format(*rank.between)
+        shown.add_row(str(rank.rank), rank.title, between, _because(rank))
+    screen.print(shown)
+
+
+def _because(rank: Rank) -> str:
+    if rank.rule == "count":
+        return "how many people know it; nothing in the history"
+    named = [f"{reason.title} {reason.share:+.0%}" for reason in rank.reasons[:MOST_REASONS]]
+    more = len(rank.reasons) - len(named)
+    return "; ".join(named) + (f"; {more} more" if more else "")
+
+
+def _on_ranges(found: Explanation, private: bool) -> str:
+    if found.draws:
+        return (
+            "under other noise: where a repetition of the training would put the item, meant to hold in "
+            f"{found.level:.0%} of cases; from {found.draws} draws of the known noise; how well: docs/explain.md"
+        )
+    return "under other noise: not known for this kind of model" if private else "no noise was added"
 
 
 def card(file: ModelFile, as_json: Json = False) -> None:
@@ -307,6 +454,11 @@ def _opened(data: Path) -> Histories:
     from discreet.evaluation.tradeoff import PURPOSE as MEASURE
 
     return read_interactions(data).opened_for(MEASURE)
+
+
+def _items(history: str) -> list[str]:
+    text = _typed() if history == "-" else history
+    return [part.strip() for part in re.split(r"[,\r\n]", text) if part.strip()]
 
 
 def _typed() -> str:

@@ -118,7 +118,7 @@ def hits_of(scores: NDArray[np.float32], known: csr_array, held: csr_array, dept
     """
     ranked = scores.copy()
     ranked[known.nonzero()] = -np.inf
-    return np.take_along_axis(held.toarray() > 0, _top(ranked, depth), axis=1)
+    return np.take_along_axis(held.toarray() > 0, top(ranked, depth), axis=1)
 
 
 def recall(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -135,7 +135,7 @@ def ndcg(hits: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np.float6
     return gain
 
 
-def _top(ranked: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
+def top(ranked: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
     """Return the positions of the best ``depth`` of each row, best first, ties in catalogue order.
 
     Only what is as good as the last of them is sorted: a whole catalogue takes much longer.

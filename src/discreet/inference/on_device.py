@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ArtefactError
 from discreet.inference.base import History
-from discreet.models.base import State
+from discreet.models.base import EVIDENCE, State
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 
@@ -123,9 +123,11 @@ class OnDevice:
 
 
 def compact(trained: Trained) -> bytes:
-    """Return the model file with its matrices as int8."""
+    """Return the model file with its matrices as int8, without what lists do not need."""
     small: State = {}
     for name, array in trained.state.items():
+        if name == EVIDENCE:
+            continue
         if array.dtype.kind == "f" and array.ndim == 2:
             small |= {name + part: values for part, values in quantised(array).items()}
         else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,10 @@ from discreet.privacy.disclosure import Disclosed
 
 State = dict[str, NDArray[Any]]
 """Named arrays, all of them released: what a model knows between rounds, and its parameters after the last."""
+
+
+EVIDENCE = "evidence"
+"""The array of a state that lists do not need, and that says how much of them noise could have changed."""
 
 
 class Model(Protocol):
@@ -55,6 +61,50 @@ class Model(Protocol):
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Fold histories in: float32 [people, items], higher is better, seen items not excluded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """What stood out of the noise: each a weight for every kept item.
+
+    Attributes:
+        strengths: float64 [n], largest first, in noise edges: what noise alone would reach is 1.
+        weights: float64 [kept, n], columns of length 1; their signs mean nothing.
+        sought: how many there could have been.
+    """
+
+    strengths: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    sought: int
+
+
+@runtime_checkable
+class Explainable(Protocol):
+    """A model whose score is a sum over the history, and whose noise is known. All of it is post-processing."""
+
+    def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what each item of a history adds to each score, float64 [known, listed].
+
+        Args:
+            state: after the last round.
+            known: positions of the history's items.
+            listed: positions of the items whose scores they are. A column of zeros is an item that is placed by its
+                count alone; every other one sums to the score.
+        """
+
+    def redrawn(self, state: State, sigmas: Sequence[float], random: np.random.Generator) -> State | None:
+        """Return what the same people could have led to under other noise; None if the state cannot tell.
+
+        A draw from what is to be expected given what was released: what is not known of the sums is drawn too.
+
+        Args:
+            state: after the last round.
+            sigmas: standard deviation of each round's noise, in whole contributions.
+            random: public.
+        """
+
+    def directions(self, state: State, sigmas: Sequence[float]) -> Directions | None:
+        """Return what stood out of the noise; None if the state cannot tell, or has no directions."""
 
 
 def rows(model: Model, histories: csr_array, state: State, bound: int) -> csr_array:

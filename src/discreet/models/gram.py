@@ -17,6 +17,7 @@ Sources: EASE: Steck 2019. Shrinkage of a spiked Wigner matrix: Benaych-Georges 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,8 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
-from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, most_popular, positions_of
+from discreet.models.base import EVIDENCE, Directions, State, after_round, beginning, check_setting, round_number
+from discreet.models.popularity import behind, count_rows, linear, most_popular, other_counts, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 
@@ -91,13 +92,10 @@ class Gram:
         upper = np.triu_indices(kept)
         if not self.private:
             return after_round(state, weights=_ease(_symmetric(released.total, upper, kept), self.ridge))
-        matrix = _symmetric(released.values / np.where(upper[0] != upper[1], np.sqrt(2), 1.0), upper, kept)
-        edge = released.sigma * (2 * kept) ** 0.5
-        values, vectors = shrink_symmetric(matrix, edge)
-        denoised = (vectors * values) @ vectors.T
-        np.fill_diagonal(denoised, np.maximum(denoised.diagonal(), matrix.diagonal()))
-        ridge = self.ridge * edge + self.sampling * np.sqrt(self.people)
-        return after_round(state, weights=_ease(denoised, ridge).astype(np.float32))
+        packed = released.values / np.where(upper[0] != upper[1], np.sqrt(2), 1.0)
+        denoised, _ = _denoised(_symmetric(packed, upper, kept), released.sigma)
+        evidence = {EVIDENCE: packed.astype(np.float32)} if released.sigma else {}
+        return after_round(state, weights=self._weights(denoised, released.sigma), **evidence)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Add the weights of the known items; items that were not kept come last."""
@@ -105,6 +103,54 @@ class Gram:
         among_kept = known @ state["weights"].astype(np.float32)
         among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
+
+    def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weights between the known items and those listed."""
+        positions = positions_of(state["kept"], self.items)
+        return linear(lambda mine, theirs: state["weights"][np.ix_(mine, theirs)], positions, known, listed)
+
+    def redrawn(self, state: State, sigmas: Sequence[float], random: np.random.Generator) -> State | None:
+        """Add other noise to the denoised matrix; more where it touches what stood out, which is not known for sure."""
+        if EVIDENCE not in state:
+            return None
+        denoised, vectors = _denoised(self._released(state), sigmas[1])
+        noise = random.normal(0.0, sigmas[1] / 2, denoised.shape)
+        noise += noise.T  # sigma / sqrt(2) off the diagonal, sigma on it
+        noise += (np.sqrt(2) - 1) * (vectors @ (vectors.T @ noise))
+        noise += (np.sqrt(2) - 1) * ((noise @ vectors) @ vectors.T)
+        other, _ = _denoised(denoised + noise, sigmas[1])
+        counts = other_counts(state["counts"], sigmas[0], random)
+        return state | {"weights": self._weights(other, sigmas[1]), "counts": counts}
+
+    def directions(self, state: State, sigmas: Sequence[float]) -> Directions | None:
+        """Return the eigenvectors that stand out of the noise, the shared one among them."""
+        if EVIDENCE not in state:
+            return None
+        kept = len(state["kept"])
+        edge = _edge(sigmas[1], kept)
+        values, vectors = eigh(self._released(state), subset_by_value=(edge, np.inf))
+        return Directions(values[::-1] / edge, vectors[:, ::-1], kept)
+
+    def _released(self, state: State) -> NDArray[np.float64]:
+        kept = len(state["kept"])
+        return _symmetric(state[EVIDENCE].astype(np.float64), np.triu_indices(kept), kept)
+
+    def _weights(self, denoised: NDArray[np.float64], sigma: float) -> NDArray[np.float32]:
+        ridge = self.ridge * _edge(sigma, len(denoised)) + self.sampling * np.sqrt(self.people)
+        return _ease(denoised, ridge).astype(np.float32)
+
+
+def _edge(sigma: float, kept: int) -> float:
+    """Return the largest eigenvalue that noise alone would have."""
+    return sigma * float(np.sqrt(2 * kept))
+
+
+def _denoised(matrix: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the matrix without its noise, its diagonal at least as released, and the eigenvectors that are left."""
+    values, vectors = shrink_symmetric(matrix, _edge(sigma, len(matrix)))
+    denoised = (vectors * values) @ vectors.T
+    np.fill_diagonal(denoised, np.maximum(denoised.diagonal(), matrix.diagonal()))
+    return denoised, vectors
 
 
 def shrink_symmetric(matrix: NDArray[np.float64], edge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

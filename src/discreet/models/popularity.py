@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -12,6 +13,9 @@ from scipy.sparse import csr_array
 from discreet.models.base import State, after_round, beginning, check_setting
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
+
+FAR, BIN, LOOKS = 8.0, 0.25, 100
+"""Where a count is too far above its noise for a prior to matter; steps of counts, both in deviations; steps of EM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,19 @@ class Popularity:
         """Return the counts for each person."""
         return np.tile(state["counts"], (histories.shape[0], 1))
 
+    def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return zeros: nothing here is personal."""
+        del state
+        return np.zeros((len(known), len(listed)))
+
+    def redrawn(self, state: State, sigmas: Sequence[float], random: np.random.Generator) -> State | None:
+        """Draw other counts; without noise there are no others."""
+        return state | {"counts": other_counts(state["counts"], sigmas[0], random)} if sigmas[0] else None
+
+    def directions(self, state: State, sigmas: Sequence[float]) -> None:
+        """Return None: counts have no directions."""
+        del state, sigmas
+
 
 def count_rows(histories: csr_array, bound: int) -> csr_array:
     """Return each history as an integer row of length at most ``bound``, the same number on each of its k items.
@@ -66,6 +83,41 @@ def count_rows(histories: csr_array, bound: int) -> csr_array:
     return csr_array((np.repeat(steps[sizes], sizes), histories.indices, histories.indptr), shape=histories.shape)
 
 
+def other_counts(counts: NDArray[np.float32], sigma: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return counts [items] as other noise could have left them, given how this noise left them.
+
+    A count far above its noise is anywhere near where it was released. One that is not is more likely to be one of the
+    many small ones: those are drawn from their posterior under the likeliest prior (Kiefer and Wolfowitz 1956).
+
+    Args:
+        counts: as released.
+        sigma: standard deviation of the noise, above 0.
+        random: public.
+    """
+    released = counts.astype(np.float64) / sigma
+    truth = released + random.standard_normal(len(counts))
+    near = released < FAR
+    truth[near] = _drawn_truth(released[near], random)
+    drawn: NDArray[np.float32] = (sigma * (truth + random.standard_normal(len(counts)))).astype(np.float32)
+    return drawn
+
+
+def _drawn_truth(released: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Return what may lie under numbers whose noise has variance 1, from 0 to a little above ``FAR``."""
+    values, place, times = np.unique(np.rint(released / BIN), return_inverse=True, return_counts=True)
+    support = np.arange(0.0, FAR + 4.0, 2 * BIN)
+    squares = (values[:, None] * BIN - support) ** 2
+    likelihood = np.exp((squares.min(axis=1, keepdims=True) - squares) / 2)
+    prior = np.full(len(support), 1 / len(support))
+    for _ in range(LOOKS):
+        posterior = likelihood * prior
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        prior = times @ posterior / max(len(released), 1)
+    chosen = (posterior.cumsum(axis=1)[place] < random.random(len(released))[:, None]).sum(axis=1)
+    truth: NDArray[np.float64] = support[np.minimum(chosen, len(support) - 1)]
+    return truth
+
+
 def most_popular(counts: NDArray[np.float64], kept: int) -> NDArray[np.int64]:
     """Return the positions of the ``kept`` largest counts, in catalogue order."""
     return np.sort(np.argsort(-counts, kind="stable")[:kept])
@@ -76,6 +128,26 @@ def positions_of(kept: NDArray[np.int64], items: int) -> NDArray[np.int64]:
     positions = np.full(items, -1, np.int64)
     positions[kept] = np.arange(len(kept))
     return positions
+
+
+def linear(
+    weights: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]],
+    positions: NDArray[np.int64],
+    known: NDArray[np.int64],
+    listed: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return ``weights`` between the kept ones of two lists of items, and 0 where an item was not kept.
+
+    Args:
+        weights: of positions among the kept items, [known, listed].
+        positions: as ``positions_of`` returns them.
+        known: positions in the catalogue.
+        listed: positions in the catalogue.
+    """
+    mine, theirs = positions[known], positions[listed]
+    found = np.zeros((len(known), len(listed)))
+    found[np.ix_(mine >= 0, theirs >= 0)] = weights(mine[mine >= 0], theirs[theirs >= 0])
+    return found
 
 
 def behind(

@@ -33,6 +33,7 @@ Woodbury identity. Weights against popularity: Shen et al. 2021 (GF-CF), who tak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
-from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, most_popular, positions_of
+from discreet.models.base import EVIDENCE, Directions, State, after_round, beginning, check_setting, round_number
+from discreet.models.popularity import behind, count_rows, linear, most_popular, other_counts, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
@@ -169,14 +170,13 @@ class Subspace:
         if number == 1:
             return self._widened(state, matrix, released.sigma)
         releases = np.column_stack([state["releases"], matrix / (released.sigma or 1.0)])
-        known = posterior(releases, state["basis"].shape[1]) * released.sigma if released.sigma else matrix
-        left, strengths = principal(known - _onto(state["direction"], known))
+        last = int(state["basis"].shape[1])
         if number <= self.passes:
+            left, strengths = self._believed(state, releases, last, released.sigma)
             return after_round(state, releases=releases, basis=self._evened(left, strengths, state["basis"]))
-        noise = self.shrinkage * released.sigma * np.sqrt(len(matrix))
-        encoder, decoder = self._weights(state, left, strengths, self.ridge + noise)
         learnt = {name: state[name] for name in ("round", "counts", "precision", "kept")}
-        return after_round(learnt, encoder=encoder.astype(np.float32), decoder=decoder.astype(np.float32))
+        evidence = {EVIDENCE: releases.astype(np.float32), "last": np.array(last)} if released.sigma else {}
+        return after_round(learnt, **self._decoded(state, releases, last, released.sigma), **evidence)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Encode, decode; items that were not kept come last. Whoever is not known gets what everybody likes."""
@@ -186,6 +186,49 @@ class Subspace:
         among_kept = (known @ state["encoder"]) @ state["decoder"].T
         among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
+
+    def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return encoder times decoder, between the known items and those listed; zeros if there are counts alone."""
+        if "encoder" not in state:
+            return np.zeros((len(known), len(listed)))
+        encoder, decoder = state["encoder"].astype(np.float64), state["decoder"].astype(np.float64)
+        positions = positions_of(state["kept"], self.items)
+        return linear(lambda mine, theirs: encoder[mine] @ decoder[theirs].T, positions, known, listed)
+
+    def redrawn(self, state: State, sigmas: Sequence[float], random: np.random.Generator) -> State | None:
+        """Draw other counts and, on the same bases, other sums; read them as the real ones were read."""
+        if not sigmas[-1] or ("encoder" in state and EVIDENCE not in state):
+            return None
+        deviation = 1.0 / np.sqrt(state["precision"].item())
+        other = state | {"counts": other_counts(state["counts"], deviation, random)}
+        if "encoder" not in state:
+            return other
+        releases = _predicted(state[EVIDENCE].astype(np.float64), random)
+        about = other | self._about(other, state["kept"])
+        return other | self._decoded(about, releases, int(state["last"].item()), sigmas[-1])
+
+    def directions(self, state: State, sigmas: Sequence[float]) -> Directions | None:
+        """Return the singular vectors of the sums, side by side, that noise alone would not have reached."""
+        del sigmas  # the sums are kept in units of it
+        if EVIDENCE not in state:
+            return None
+        releases = state[EVIDENCE].astype(np.float64)
+        left, strengths = principal(releases)
+        relative = strengths / sum(np.sqrt(releases.shape))
+        return Directions(relative[relative > 1], left[:, relative > 1], releases.shape[1])
+
+    def _believed(
+        self, state: State, releases: NDArray[np.float64], last: int, sigma: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return directions and strengths of the last sum, [kept, last] in whole contributions, given all of them."""
+        known = posterior(releases, last) * sigma if sigma else releases[:, -last:]
+        return principal(known - _onto(state["direction"], known))
+
+    def _decoded(self, state: State, releases: NDArray[np.float64], last: int, sigma: float) -> State:
+        left, strengths = self._believed(state, releases, last, sigma)
+        ridge = self.ridge + self.shrinkage * sigma * np.sqrt(len(releases))
+        encoder, decoder = self._weights(state, left, strengths, ridge)
+        return {"encoder": encoder.astype(np.float32), "decoder": decoder.astype(np.float32)}
 
     def _weights(
         self, state: State, basis: NDArray[np.float64], strengths: NDArray[np.float64], ridge: float
@@ -261,9 +304,11 @@ class Subspace:
 
     def _among(self, state: State, number: int) -> State:
         """Return what is known of the ``number`` most popular items: their counts, weights, and shared direction."""
+        return self._about(state, most_popular(state["counts"].astype(np.float64), number))
+
+    def _about(self, state: State, kept: NDArray[np.int64]) -> State:
         counts = state["counts"].astype(np.float64)
-        kept = most_popular(counts, number)
-        deviation = 1.0 / np.sqrt(float(state["precision"]))
+        deviation = 1.0 / np.sqrt(state["precision"].item())
         popular = np.maximum(counts[kept], max(deviation, 1.0))  # below one deviation a count says nothing
         rarity = self.rarity * min(1.0, max(0.0, (self._typical(state) - SHORT) / (LONG - SHORT)))
         weights = (popular / popular.mean()) ** -rarity
@@ -329,14 +374,31 @@ def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int
 
 
 def posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
-    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1.
+    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1."""
+    axes, share = _prior(releases)
+    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
+    return mean
+
+
+def _prior(releases: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the axes of the rows, [columns, columns], and the share in [0, 1) that is believed along each.
 
     The prior's covariance is the likeliest: that of the rows less that of the noise, where it is positive.
     """
     variances, axes = np.linalg.eigh(releases.T @ releases / len(releases))
-    share = np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
-    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
-    return mean
+    return axes, np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
+
+
+def _predicted(releases: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the rows that other noise of variance 1 would have left, given those that this noise left.
+
+    A row is the truth plus noise. Under the prior of ``_posterior`` the truth has mean ``releases A`` and covariance A,
+    A being the share of a row that is believed; other noise adds 1. So drawn rows are as spread as the rows are.
+    """
+    axes, share = _prior(releases)
+    drawn = random.standard_normal(releases.shape) * np.sqrt(1.0 + share)
+    predicted: NDArray[np.float64] = ((releases @ axes) * share + drawn) @ axes.T
+    return predicted
 
 
 def _onto(direction: NDArray[np.int64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from discreet.data.interactions import Catalogue
 from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
+from discreet.models.explanation import DRAWS, Explanation, explain
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
 from discreet.models.sgd import Sgd
@@ -50,7 +52,7 @@ MOST_MEMBERS = 64
 
 DAMAGE = (
     *(AttributeError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning),
-    *(lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 """What the readers of zip and NumPy files raise at a wrong byte: each of these was seen, or is in their source."""
 
@@ -118,6 +120,22 @@ class Trained:
         row = csr_array((np.ones(len(known), np.int8), known, [0, len(known)]), shape=(1, len(self.catalogue)))
         exclude = known if exclude_seen else known[:0]
         return best(self.scores(row)[0], self.catalogue, n, exclude=exclude, unknown=unknown)
+
+    def explain(self, history: Iterable[str | int], n: int = 10, *, draws: int = DRAWS) -> Explanation:
+        """Return the same list with what drove each rank, and how sure each rank is given the known noise.
+
+        Read off the released model: costs nothing. The history is used here and forgotten, but the explanation quotes
+        it. See ``models/explanation.py`` for what is exact and what is estimated.
+
+        Args:
+            history: item ids.
+            n: how many to list, at least 1.
+            draws: of other noise; 0 leaves the ranges out.
+
+        Raises:
+            SettingError: if ``n`` is below 1, ``draws`` below 0, or the history holds something other than ids.
+        """
+        return explain(self, history, n, draws=draws)
 
     def scores(self, histories: csr_array) -> NDArray[np.float32]:
         """Return float32 [people, items] for histories [people, items]."""
