@@ -14,7 +14,7 @@ for what this release did not tell. How often the ranges hold is measured: ``doc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,7 +105,7 @@ class Explanation:
     draws: int
     level: float
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Rank]:
         return iter(self.ranks)
 
     def __len__(self) -> int:
