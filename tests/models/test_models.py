@@ -243,6 +243,16 @@ class TestGram:
         np.fill_diagonal(weights, 0)
         assert state["weights"] == pytest.approx(weights, abs=1e-9)
 
+    @pytest.mark.parametrize("twins", [False, True])
+    def test_what_factors_leave_over_tells_whether_they_are_enough(self, twins: bool) -> None:
+        """Each item's twin is a pair that no factor explains, as one film's sequel is."""
+        rng = np.random.default_rng(5)
+        liked = rng.random((8_000, 60)) < np.where(rng.random((8_000, 1)) < 0.5, 0.05, 0.15)
+        second = liked if twins else rng.permuted(liked, axis=0)
+        taken: Rows = csr_array(np.hstack([liked, second]).astype(np.int8))
+        model, plan = recipe(8_000, 120, cap(5.0, 1e-6), delta=1e-6, kind="gram")
+        assert bool(run(model, taken, plan)["plain"].item()) is not twins
+
 
 Mutation = Callable[[Summed, Rows], Summed]
 
@@ -366,7 +376,7 @@ def test_weak_structure_is_never_worse_than_what_is_popular_and_grows_with_the_b
     hits = [found("auto", epsilon) for epsilon in (0.5, 2.0, 10.0)]
     assert floor < hits[0] + 0.01
     assert hits[0] < hits[1] + 0.01
-    assert hits[1] < hits[2] + 0.02
+    assert hits[1] < hits[2] + 0.01
     assert hits[2] > 1.1 * floor
 
 

@@ -6,6 +6,10 @@ Off the diagonal each pair counts sqrt(2) times, so that a row has length |y|^2 
 orthogonal ensemble, whose edge is known: eigenvalues are shrunk against it before EASE's closed form is taken. The
 diagonal, which shrinking would smooth away, is taken as it was released.
 
+Where what the eigenvectors leave over is as Gaussian as noise and chance are, a few factors explain all that people
+have in common; where some pairs of items stand far out of it, they do not. That is read off what was released. In the
+first case the diagonal is left out while the factors are sought, and chance is shrunk away along with the noise.
+
 It is for data in which there are many people, at their budget, for each item: nothing is summarised, so nothing is
 lost, but noise falls on all pairs of items. Without noise there is nothing to bound either: the plain Gram matrix is
 taken, and the model is EASE itself.
@@ -30,6 +34,15 @@ from discreet.models.base import EVIDENCE, Directions, State, after_round, begin
 from discreet.models.popularity import behind, count_rows, linear, most_popular, other_counts, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
+
+PLAIN = 3.5
+"""Kurtosis of what factors leave over, 3 if it is Gaussian, below which they are taken to explain all there is."""
+
+FACTOR_STEPS = 3
+"""How often factors and what is each item's own are told apart anew."""
+
+FACTOR_RIDGE, FACTOR_TILT = 0.3, 0.125
+"""Where factors explain all: the share of the ridge, and the power of an item's own by which its scores are lowered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +106,11 @@ class Gram:
         if not self.private:
             return after_round(state, weights=_ease(_symmetric(released.total, upper, kept), self.ridge))
         packed = released.values / np.where(upper[0] != upper[1], np.sqrt(2), 1.0)
-        denoised, _ = _denoised(_symmetric(packed, upper, kept), released.sigma)
-        evidence = {EVIDENCE: packed.astype(np.float32)} if released.sigma else {}
-        return after_round(state, weights=self._weights(denoised, released.sigma), **evidence)
+        matrix = _symmetric(packed, upper, kept)
+        plain = _is_plain(matrix, released.sigma, self.people)
+        denoised, _ = _denoised(matrix, released.sigma, self.people, plain=plain)
+        evidence = {EVIDENCE: packed.astype(np.float32), "plain": np.array(plain)} if released.sigma else {}
+        return after_round(state, weights=self._weights(denoised, released.sigma, plain=plain), **evidence)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Add the weights of the known items; items that were not kept come last."""
@@ -113,14 +128,15 @@ class Gram:
         """Add other noise to the denoised matrix; more where it touches what stood out, which is not known for sure."""
         if EVIDENCE not in state:
             return None
-        denoised, vectors = _denoised(self._released(state), sigmas[1])
+        plain = bool(state["plain"].item())
+        denoised, vectors = _denoised(self._released(state), sigmas[1], self.people, plain=plain)
         noise = random.normal(0.0, sigmas[1] / 2, denoised.shape)
         noise += noise.T  # sigma / sqrt(2) off the diagonal, sigma on it
         noise += (np.sqrt(2) - 1) * (vectors @ (vectors.T @ noise))
         noise += (np.sqrt(2) - 1) * ((noise @ vectors) @ vectors.T)
-        other, _ = _denoised(denoised + noise, sigmas[1])
+        other, _ = _denoised(denoised + noise, sigmas[1], self.people, plain=plain)
         counts = other_counts(state["counts"], sigmas[0], random)
-        return state | {"weights": self._weights(other, sigmas[1]), "counts": counts}
+        return state | {"weights": self._weights(other, sigmas[1], plain=plain), "counts": counts}
 
     def directions(self, state: State, sigmas: Sequence[float]) -> Directions | None:
         """Return the eigenvectors that stand out of the noise, the shared one among them."""
@@ -135,9 +151,14 @@ class Gram:
         kept = len(state["kept"])
         return _symmetric(state[EVIDENCE].astype(np.float64), np.triu_indices(kept), kept)
 
-    def _weights(self, denoised: NDArray[np.float64], sigma: float) -> NDArray[np.float32]:
+    def _weights(self, denoised: NDArray[np.float64], sigma: float, *, plain: bool) -> NDArray[np.float32]:
         ridge = self.ridge * _edge(sigma, len(denoised)) + self.sampling * np.sqrt(self.people)
-        return _ease(denoised, ridge).astype(np.float32)
+        if not plain:
+            return _ease(denoised, ridge).astype(np.float32)
+        own = denoised.diagonal() / denoised.diagonal().mean()
+        weights = _ease(denoised, FACTOR_RIDGE * ridge)
+        weights *= np.maximum(own, 1e-3) ** -FACTOR_TILT
+        return weights.astype(np.float32)
 
 
 def _edge(sigma: float, kept: int) -> float:
@@ -145,12 +166,40 @@ def _edge(sigma: float, kept: int) -> float:
     return sigma * float(np.sqrt(2 * kept))
 
 
-def _denoised(matrix: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _denoised(
+    matrix: NDArray[np.float64], sigma: float, people: int, *, plain: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the matrix without its noise, its diagonal at least as released, and the eigenvectors that are left."""
-    values, vectors = shrink_symmetric(matrix, _edge(sigma, len(matrix)))
-    denoised = (vectors * values) @ vectors.T
+    if plain:
+        denoised, vectors = _factors(matrix, sigma, people)
+    else:
+        values, vectors = shrink_symmetric(matrix, _edge(sigma, len(matrix)))
+        denoised = (vectors * values) @ vectors.T
     np.fill_diagonal(denoised, np.maximum(denoised.diagonal(), matrix.diagonal()))
     return denoised, vectors
+
+
+def _factors(matrix: NDArray[np.float64], sigma: float, people: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the low-rank part of a matrix whose diagonal holds each item's own besides, and its eigenvectors."""
+    own = np.maximum(matrix.diagonal(), 0.0)
+    # Chance alone gives the pair a, b a variance of own_a own_b / people: a matrix of about this norm.
+    edge = float(np.hypot(_edge(sigma, len(matrix)), 2 * np.sqrt((own**2).sum() / people)))
+    low_rank, vectors = np.zeros_like(matrix), matrix[:, :0]
+    for _ in range(FACTOR_STEPS):
+        hollow = matrix.copy()
+        np.fill_diagonal(hollow, low_rank.diagonal())
+        values, vectors = shrink_symmetric(hollow, edge)
+        low_rank = (vectors * values) @ vectors.T
+    return low_rank, vectors
+
+
+def _is_plain(matrix: NDArray[np.float64], sigma: float, people: int) -> bool:
+    """Tell whether what factors leave over looks like noise and chance alone: read off what was released."""
+    low_rank, _ = _factors(matrix, sigma, people)
+    own = np.maximum(matrix.diagonal(), 0.0)
+    left = (matrix - low_rank) / np.sqrt(sigma**2 / 2 + np.outer(own, own) / people + 1e-12)
+    pairs = left[np.triu_indices(len(left), 1)]
+    return bool((pairs**4).mean() < PLAIN * (pairs**2).mean() ** 2) if pairs.size else False
 
 
 def shrink_symmetric(matrix: NDArray[np.float64], edge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
