@@ -47,7 +47,7 @@ SCOUT_SHARE = 0.1
 SHARED = 0.2
 """Of a history's squared length, what everybody shares; typical, and only used to place a rounding."""
 
-GRAM_STRENGTH = 16.0
+GRAM_STRENGTH = 12.0
 """Strength per item from which a whole Gram matrix stands out of its noise better than passes do."""
 
 GRAM_KEPT = 4_000
