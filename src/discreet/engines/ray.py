@@ -35,12 +35,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from discreet.data.interactions import Catalogue, Opened
+from discreet.data.interactions import Opened
 from discreet.data.stored import InFile, StoredHistories
 from discreet.engines.ray_driver import Order, Settings, Span
 from discreet.errors import DiscreetError, EngineLost, SettingError
 from discreet.privacy.clipping import Summed
-from discreet.training.populations import Population, Work
+from discreet.training.populations import OfHistories, Population, Work
 
 SPANS = 4
 """Spans of blocks that each worker gets in a round, so that all finish at about the same time."""
@@ -153,34 +153,11 @@ class Cluster:
 
 
 @dataclass(frozen=True, eq=False)
-class OnRay:
+class OnRay(OfHistories):
     """People whose histories are in a file that the workers of a cluster read."""
 
     cluster: Cluster
     histories: StoredHistories
-
-    def __len__(self) -> int:
-        return len(self.histories)
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """What the columns of the histories mean; public."""
-        return self.histories.catalogue
-
-    @property
-    def catalogue_declared(self) -> bool:
-        """Whether the catalogue was declared, rather than gathered from the histories."""
-        return self.histories.catalogue_is_declared
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set."""
-        return self.histories.dataset
-
-    @property
-    def purpose(self) -> str:
-        """What the histories were opened for."""
-        return self.histories.purpose
 
     def map(self, work: Work) -> Iterator[Summed]:
         """Yield ``work`` of each span of blocks, as it comes."""

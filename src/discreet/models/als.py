@@ -109,7 +109,7 @@ class Als:
         scale = bound * INWARD / np.sqrt(1.0 + self.curvature**2 + self.item_curvature**2)
         weights = (scale, scale * self.curvature, scale * self.item_curvature)
         people = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
-        emphasis, system = np.array(state["emphasis"]), (*self._person_system(state), self.reg)
+        emphasis, system = np.array(state["emphasis"]), (*person_system(state, self.unobserved), self.reg)
         _add_people(*people, emphasis, *system, weights, right, shared, per_item, squared_norms)
         return Summed(np.concatenate([right.ravel(), shared, per_item.ravel()]), squared_norms)
 
@@ -137,21 +137,26 @@ class Als:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        factors, common = self._person_system(state)
-        people = np.zeros((histories.shape[0], factors.shape[1]))
-        known = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
-        solve_people(*known, factors, common, self.reg * SCORING_REG, people)
-        return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
-
-    def _person_system(self, state: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return V and the part of a person's system that is the same for all."""
-        mine = np.array(state["factors"], np.float64)  # a copy: one layout, one compilation
-        typical = float(state["typical"].item())
-        return mine, self.unobserved * typical * mine.T @ mine
+        return folded_in(histories, state, self.items, self.unobserved, self.reg)
 
 
 SCORING_REG = 10.0
 """A list is made with a stronger ridge than a sweep: what is folded in is one history, not a sum over many."""
+
+
+def person_system(state: State, unobserved: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return V and the part of a person's system that is the same for all."""
+    factors = np.array(state["factors"], np.float64)  # a copy: one layout, one compilation
+    return factors, unobserved * float(state["typical"].item()) * factors.T @ factors
+
+
+def folded_in(histories: csr_array, state: State, items: int, unobserved: float, reg: float) -> NDArray[np.float32]:
+    """Solve for each person's factor, and score; items that were not kept come last. float32 [people, items]."""
+    factors, common = person_system(state, unobserved)
+    people = np.zeros((histories.shape[0], factors.shape[1]))
+    known = (histories.indptr, histories.indices, positions_of(state["kept"], items))
+    solve_people(*known, factors, common, reg * SCORING_REG, people)
+    return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
 
 
 def typical_root(counts: Disclosed, people: int) -> NDArray[np.float64]:

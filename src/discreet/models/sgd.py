@@ -26,16 +26,16 @@ from scipy.sparse import csr_array
 from discreet.compiled import compiled
 from discreet.models.als import (
     INWARD,
-    SCORING_REG,
+    folded_in,
     known_positions,
+    person_system,
     positive,
-    solve_people,
     solve_person,
     typical_root,
     unpacked,
 )
 from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, most_popular, positions_of
+from discreet.models.popularity import count_rows, most_popular, positions_of
 from discreet.privacy.clipping import Summed, add_rows
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
@@ -111,7 +111,7 @@ class Sgd:
         people = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
         _add_gradients(
             *people,
-            *self._person_system(state),
+            *person_system(state, self.unobserved),
             self.reg,
             self.clip,
             self.curvature,
@@ -147,16 +147,7 @@ class Sgd:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        factors, common = self._person_system(state)
-        people = np.zeros((histories.shape[0], factors.shape[1]))
-        known = (histories.indptr, histories.indices, positions_of(state["kept"], self.items))
-        solve_people(*known, factors, common, self.reg * SCORING_REG, people)
-        return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
-
-    def _person_system(self, state: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return V and the part of a person's system that is the same for all."""
-        factors = np.array(state["factors"], np.float64)  # a copy: one layout, one compilation
-        return factors, self.unobserved * float(state["typical"].item()) * factors.T @ factors
+        return folded_in(histories, state, self.items, self.unobserved, self.reg)
 
 
 @compiled

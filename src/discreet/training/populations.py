@@ -42,19 +42,10 @@ class Population(Protocol):
         """Yield ``work`` of each block, lazily: nothing is computed before the first is asked for."""
 
 
-@dataclass(frozen=True, eq=False)
-class Here:
-    """Histories in this process or in a file, in blocks, by threads.
-
-    Attributes:
-        histories: opened for a purpose.
-        block: most people in a block; what a round needs beside the histories is bounded by it.
-        threads: kernels run without the GIL.
-    """
+class OfHistories:
+    """What a population says of itself by the histories that it reads."""
 
     histories: Opened
-    block: int = 4_096
-    threads: int = 2
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -78,6 +69,21 @@ class Here:
     def purpose(self) -> str:
         """What the histories were opened for."""
         return self.histories.purpose
+
+
+@dataclass(frozen=True, eq=False)
+class Here(OfHistories):
+    """Histories in this process or in a file, in blocks, by threads.
+
+    Attributes:
+        histories: opened for a purpose.
+        block: most people in a block; what a round needs beside the histories is bounded by it.
+        threads: kernels run without the GIL.
+    """
+
+    histories: Opened
+    block: int = 4_096
+    threads: int = 2
 
     def map(self, work: Work) -> Iterator[Summed]:
         """Yield ``work`` of each block, in order; at most one block a thread, and one more, is in memory."""
