@@ -105,9 +105,9 @@ def check_mechanism(add_noise: Add, deviation: float, *, false_alarms: float = F
     noise = np.concatenate([_noise(add_noise, _input(DRAWS)) for _ in range(RELEASES)])
     short = np.stack([_noise(add_noise, np.full(SHORT, 12_345)) for _ in range(4 * SHORT)]) / deviation
     scaled = noise / deviation
-    tests = {
-        "the mean is 0": _two_sided(scaled.mean() * math.sqrt(scaled.size)),
+    tests = {  # the variance first: where it is wrong, the mean is tested on a wrong scale
         "the variance is deviation^2": _variance(scaled.reshape(-1, 1)),
+        "the mean is 0": _two_sided(scaled.mean() * math.sqrt(scaled.size)),
         "the shape is Gaussian": float(kstest((noise[:DRAWS] + _jitter()) / deviation, "norm").pvalue),
         "the low bits are uniform": _low_bits(noise),
         "each coordinate of a short vector has its variance": _variance(short),
