@@ -29,6 +29,7 @@ IdCheck = Callable[[pl.Series, Where], pl.Series]
 
 TRAINING = "train-recommender"
 _WEIGHTS = ("weight", "rating")
+_TAGS = ("tags", "genres")
 
 
 def read_interactions(
@@ -52,8 +53,8 @@ def read_interactions(
         user: the column that says who.
         item: the column that says what.
         purposes: what the data was collected for; by default ``train-recommender``.
-        catalogue: the public list of items, or a file with ``item_id`` and perhaps ``title``. Without it, the
-            items in the data are the catalogue, and the guarantee treats that list as public.
+        catalogue: the public list of items, or a file of them (:func:`read_catalogue`). Without it, the items in the
+            data are the catalogue, and the guarantee treats that list as public.
         window: a year, month or day (UTC), such as ``2024-05``: rows of other times are left out, before anything else
             is done with them. Numbers in ``timestamp`` are then seconds since 1970. An imported file has to hold that
             window alone.
@@ -129,23 +130,36 @@ def _declared(catalogue: object) -> Catalogue | None:
 
 
 def read_catalogue(path: str | Path) -> Catalogue:
-    """Read a public list of items from a file with the columns ``item_id`` and, if there is one, ``title``.
+    """Read a public list of items from a file with the column ``item_id`` and, where they are there, others.
+
+    These are ``title``; ``category``, one of :data:`~discreet.data.interactions.SENSITIVE` or nothing; and ``tags``
+    (without them ``genres``), separated by ``|``.
 
     Raises:
-        DataError: the file cannot be used, or names an item twice.
+        DataError: the file cannot be used, names an item twice, or holds another category.
     """
     table = table_of(path)
     _require(table, "item_id", ("item_id",))
-    titled = "title" in table.names
-    frame = table.columns(["item_id", "title"] if titled else ["item_id"])
+    title, category, tags = (_spare(table, names) for names in (("title",), ("category",), _TAGS))
+    frame = table.columns([name for name in ("item_id", title, category, tags) if name is not None])
     if frame.is_empty():
         raise nothing_in(table.label)
     check = columns.ids_from_text if table.from_text else columns.ids
-    frame = frame.with_columns(check(frame["item_id"], Where(table.label))).sort("item_id")
+    where = Where(table.label)
+    frame = frame.with_columns(
+        check(frame["item_id"], where),
+        *([] if title is None else [columns.texts(frame[title], where)]),
+        *([] if category is None else [columns.categories(frame[category], where)]),
+        *([] if tags is None else [columns.tags(frame[tags], where)]),
+    ).sort("item_id")
     if frame["item_id"].is_duplicated().any():
         raise DataError(f"{table.label}: column 'item_id' names an item twice; keep one row an item")
-    titles = tuple(columns.titles(frame["title"], Where(table.label)).to_list()) if titled else None
-    return Catalogue(tuple(frame["item_id"].to_list()), titles)
+    return Catalogue(
+        ids=tuple(frame["item_id"].to_list()),
+        titles=None if title is None else tuple(frame[title].to_list()),
+        categories=None if category is None else tuple(frame[category].to_list()),
+        tags=None if tags is None else tuple(map(tuple, frame[tags].to_list())),
+    )
 
 
 def _issued(source: object, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None) -> Passport:
