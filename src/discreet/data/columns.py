@@ -7,11 +7,12 @@ people's. For the same reason causes are cut off (``from None``) in this room: p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import polars as pl
 
-from discreet.data.interactions import CONTROL, SENSITIVE
+from discreet.data.interactions import CONTROL
 from discreet.errors import DataError
 
 
@@ -81,11 +82,11 @@ def texts(column: pl.Series, where: Where) -> pl.Series:
     return column
 
 
-def categories(column: pl.Series, where: Where) -> pl.Series:
-    """Categories as String, empty where there is none. Raises DataError for one that is not among ``SENSITIVE``."""
+def among(column: pl.Series, allowed: Sequence[str], where: Where) -> pl.Series:
+    """Words as String. Raises DataError for one that is not among those ``allowed``, of which "" stands for none."""
     column = texts(column, where)
-    allowed = ", ".join(SENSITIVE)
-    _refuse(~column.is_in(["", *SENSITIVE]), column.name, where, f"is not a category; allowed are: {allowed}, or none")
+    listed = ", ".join(word or "none" for word in allowed)
+    _refuse(~column.is_in([*allowed]), column.name, where, f"is not one of: {listed}")
     return column
 
 

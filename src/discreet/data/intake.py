@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from discreet.data import columns
 from discreet.data.columns import Where
-from discreet.data.interactions import Catalogue, Held, Intake, Interactions, checked_name, rows_of
+from discreet.data.interactions import SENSITIVE, Catalogue, Held, Intake, Interactions, checked_name, rows_of
 from discreet.data.store import Passport, passport_of
 from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
 from discreet.privacy.adjacency import Window
+from discreet.privacy.levels import Level, Levels
 
 IdCheck = Callable[[pl.Series, Where], pl.Series]
 
@@ -149,7 +150,7 @@ def read_catalogue(path: str | Path) -> Catalogue:
     frame = frame.with_columns(
         check(frame["item_id"], where),
         *([] if title is None else [columns.texts(frame[title], where)]),
-        *([] if category is None else [columns.categories(frame[category], where)]),
+        *([] if category is None else [columns.among(frame[category], ("", *SENSITIVE), where)]),
         *([] if tags is None else [columns.tags(frame[tags], where)]),
     ).sort("item_id")
     if frame["item_id"].is_duplicated().any():
@@ -160,6 +161,31 @@ def read_catalogue(path: str | Path) -> Catalogue:
         categories=None if category is None else tuple(frame[category].to_list()),
         tags=None if tags is None else tuple(map(tuple, frame[tags].to_list())),
     )
+
+
+def read_levels(source: str | Path | Frame, *, others: str = str(Level.BALANCED)) -> Levels:
+    """Read which level of protection each person chose: the columns ``user_id`` and ``level``.
+
+    Args:
+        source: a .csv, .tsv, .txt or .parquet file, or a frame, as for :func:`read_interactions`.
+        others: level of whoever is not in it: off, strong, balanced or light.
+
+    Raises:
+        DataError: the source cannot be used; or a row names no level, or a person who was named before.
+        SettingError: ``others`` is no level.
+    """
+    table = table_of(source)
+    for column in ("user_id", "level"):
+        _require(table, column, ("user_id", "level"))
+    frame, where = table.columns(["user_id", "level"]), Where(table.label)
+    if frame.is_empty():
+        return Levels({}, Level.named(others))
+    people = (columns.ids_from_text if table.from_text else columns.ids)(frame["user_id"], where)
+    if people.is_duplicated().any():
+        raise DataError(f"{table.label}: column 'user_id' names a person twice; keep one row a person")
+    names = columns.among(frame["level"], [str(level) for level in Level], where)
+    chosen = dict(zip(people.to_list(), map(Level.named, names.to_list()), strict=True))
+    return Levels(chosen, Level.named(others))
 
 
 def _issued(source: object, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None) -> Passport:

@@ -102,6 +102,11 @@ class Catalogue:
         columns = {"titles": self.titles, "categories": self.categories, "tags": self.tags}
         return {what: column for what, column in columns.items() if column is not None}
 
+    @property
+    def sensitive(self) -> frozenset[str]:
+        """The categories that some item is in."""
+        return frozenset(self.categories or ()) - {""}
+
     @cached_property
     def _places(self) -> dict[str, int]:
         return {str(item): place for place, item in enumerate(self.ids)}
