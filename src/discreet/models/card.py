@@ -84,6 +84,15 @@ def _promise(promise: dict[str, Any]) -> list[str]:
         f"| unit | a {promise['unit']}: between {promise['neighbours']} |",
         f"| trust | {promise['trust_model']} |",
         f"| ledger units of mu^2 | {promise['units']:,} |",
+        *_finer("level", promise["levels"]),
+        *_finer("all that somebody did of", promise["records"]),
+    ]
+
+
+def _finer(what: str, costs: dict[str, dict[str, float]]) -> list[str]:
+    return [
+        f"| {what} {name} | epsilon {cost['epsilon']:.4g}, mu {cost['mu']:.4f}: at most {100 * cost['odds']:.1f} of 100 |"
+        for name, cost in costs.items()
     ]
 
 
