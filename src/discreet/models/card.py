@@ -90,10 +90,8 @@ def _promise(promise: dict[str, Any]) -> list[str]:
 
 
 def _finer(what: str, costs: dict[str, dict[str, float]]) -> list[str]:
-    return [
-        f"| {what} {name} | epsilon {cost['epsilon']:.4g}, mu {cost['mu']:.4f}: at most {100 * cost['odds']:.1f} of 100 |"
-        for name, cost in costs.items()
-    ]
+    numbers = "epsilon {epsilon:.4g}, mu {mu:.4f}, odds {odds:.3f}"
+    return [f"| {what} {name} | {numbers.format(**cost)} |" for name, cost in costs.items()]
 
 
 def _quality(quality: dict[str, float] | None) -> list[str]:
