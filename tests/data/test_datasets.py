@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from discreet.data import datasets
-from discreet.data.datasets import fetch
+from discreet.data.datasets import fetch, with_decades
 from discreet.data.intake import read_interactions
+from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
 from discreet.errors import DataError, DatasetUnavailable, FileNotWritten, PurposeNotAllowed, SettingError
 
@@ -75,7 +76,7 @@ class TestDownload:
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.purposes == {"train-recommender", "measure-quality"}
         assert data.catalogue.titles == ("Toy Story (1995)", 'The "Real" Thing (1995)', "unknown")
-        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
+        assert data.catalogue.tags == (("1990s", "Animation", "Comedy"), ("1990s", "Drama"), ())
         assert data.catalogue_is_declared
         assert data.opened_for("measure-quality").last is not None
         assert len(said) == 2
@@ -171,7 +172,7 @@ class TestGiven:
         data = read_interactions(kept)
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.catalogue.titles == ("Toy Story (1995)", 'Café "X" (1994)', "unknown")
-        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
+        assert data.catalogue.tags == (("1990s", "Animation", "Comedy"), ("1990s", "Drama"), ())
         assert fetch(cache=tmp_path) == kept
 
     @pytest.mark.parametrize(
@@ -228,6 +229,14 @@ class TestGiven:
         write_interactions(narrow, tmp_path / "narrow.parquet")
         with pytest.raises(PurposeNotAllowed):
             fetch(source=tmp_path / "narrow.parquet", cache=tmp_path / "two")
+
+
+def test_decades_are_read_off_titles() -> None:
+    plain = Catalogue(
+        (1, 2, 3), ("Alien (1979)", "2001: A Space Odyssey", "M (1931) "), tags=(("Horror",), ("Sci-Fi",), ())
+    )
+    assert with_decades(plain).tags == (("1970s", "Horror"), ("Sci-Fi",), ("1930s",))
+    assert with_decades(Catalogue((1, 2))).tags == ((), ())
 
 
 def test_the_terms_acknowledge_the_source() -> None:

@@ -9,6 +9,7 @@ published ones.
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -194,8 +195,20 @@ def _movielens(dataset: str, events: pl.DataFrame, items: pl.DataFrame) -> Inter
     known = pl.element().filter(pl.element().is_in(_GENRES[1:])).unique().sort()
     ordered = items.sort("item_id").with_columns(pl.col("title").fill_null(""), pl.col("genres").list.eval(known))
     ids, titles, genres = (ordered[column].to_list() for column in ("item_id", "title", "genres"))
-    catalogue = Catalogue(tuple(ids), tuple(titles), tags=tuple(map(tuple, genres)))
+    catalogue = with_decades(Catalogue(tuple(ids), tuple(titles), tags=tuple(map(tuple, genres))))
     return read_interactions(events, name=dataset, purposes=PURPOSES, catalogue=catalogue)
+
+
+def with_decades(catalogue: Catalogue) -> Catalogue:
+    """Return the catalogue with a further tag, such as ``1990s``, on each item whose title ends in a year: ``(1995)``.
+
+    The titles of MovieLens do.
+    """
+    years = [re.search(r"\((\d{3})\d\)\s*$", title) for title in catalogue.titles or ("",) * len(catalogue)]
+    decades = [{f"{year[1]}0s"} if year else set() for year in years]
+    tags = catalogue.tags or ((),) * len(catalogue)
+    both = tuple(tuple(sorted({*own, *decade})) for own, decade in zip(tags, decades, strict=True))
+    return replace(catalogue, tags=both)
 
 
 def _members(path: Path, wanted: Mapping[str, str] | tuple[str, ...]) -> dict[str, bytes]:

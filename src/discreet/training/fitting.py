@@ -162,7 +162,8 @@ def _checked_window(data: object, window: str) -> Window:
 
 
 def _planned(histories: Opened, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
-    return recipe(len(histories), len(histories.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
+    catalogue, units = histories.catalogue, cap(epsilon, delta)
+    return recipe(len(histories), len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged)
 
 
 def _open_first(
@@ -180,7 +181,8 @@ def _without_promise(
 ) -> Trained:
     check_free(target)
     some_delta = delta or default_delta(len(people))  # nothing is promised at it
-    model, plan = recipe(len(people), len(people.catalogue), None, delta=some_delta, kind=kind)
+    catalogue = people.catalogue
+    model, plan = recipe(len(people), len(catalogue), None, delta=some_delta, kind=kind, tagged=catalogue.tagged)
     trained = train(model, people, plan, spend=_nothing, progress=progress)
     if target:
         check_free(target)  # again: another run may have taken the name meanwhile

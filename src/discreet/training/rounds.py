@@ -52,7 +52,7 @@ def train(
     """
     if plan.rounds != model.rounds:
         raise SettingError(f"the plan has {plan.rounds} rounds, the model asks for {model.rounds}; plan for the model")
-    state, secure = model.start(), True
+    state, secure = model.start(population.catalogue.tag_matrix), True
     for number, bound in enumerate(plan.bounds):
         contributions = population.map(partial(model.summed, state=_read_only(state), bound=bound))
         released = disclose(contributions, plan, number, spend=spend, add=add, source=source)
