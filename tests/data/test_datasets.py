@@ -92,18 +92,21 @@ class TestDownload:
         monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "home" / name)
         assert fetch() == tmp_path / "home" / "discreet" / "movielens-100k.parquet"
 
-    @pytest.mark.parametrize("harm", ["cut", "no hash", "another hash"])
-    def test_a_cache_that_was_cut_short_is_never_used(self, harm: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("harm", ["cut", "no hash", "another hash", "read otherwise"])
+    def test_a_cache_that_is_not_what_would_be_kept_is_never_used(self, harm: str, tmp_path: Path) -> None:
         kept = fetch(cache=tmp_path)
         whole, recorded = kept.read_bytes(), kept.with_name(f"{kept.name}.sha256")
         if harm == "cut":
             kept.write_bytes(whole[:-100])
         elif harm == "no hash":
             recorded.unlink()
+        elif harm == "another hash":
+            recorded.write_text(f"{'0' * 64} {datasets.READING}")
         else:
-            recorded.write_text("0" * 64)
+            kept.write_bytes(whole + b" ")
+            recorded.write_text(f"{hashlib.sha256(whole + b' ').hexdigest()} {datasets.READING - 1}")
         assert fetch(cache=tmp_path).read_bytes() == whole
-        assert recorded.read_text() == hashlib.sha256(whole).hexdigest()
+        assert recorded.read_text() == f"{hashlib.sha256(whole).hexdigest()} {datasets.READING}"
 
     @pytest.mark.parametrize("pin", ["wheel", "member"])
     def test_another_hash_is_refused_and_nothing_kept(

@@ -37,6 +37,9 @@ TERMS = (
 )
 PURPOSES = (TRAINING, "measure-quality")
 
+READING = 2
+"""Raised when the same files are read otherwise, so that what was kept before is read anew."""
+
 _REQUIREMENT = "recbole==1.2.1"
 _DEADLINE = 120  # seconds; the archive is 2 MB
 _LARGEST_MEMBER = 50_000_000  # bytes; ml-100k's largest is 2 MB, anything near this is no ml-100k.zip
@@ -256,15 +259,14 @@ def _keep(data: Interactions, folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = _kept_path(folder, data.name)
     write_interactions(data, kept)
-    digest = _digest(kept)
-    write_bytes(_digest_path(kept), digest.encode())
+    write_bytes(_record_path(kept), _record(kept))
     return kept
 
 
 def _is_intact(kept: Path) -> bool:
     """Whether what was kept is as it was written, and by a version that writes as this one does."""
-    recorded = _digest_path(kept)
-    if not (kept.is_file() and recorded.is_file() and recorded.read_bytes() == _digest(kept).encode()):
+    recorded = _record_path(kept)
+    if not (kept.is_file() and recorded.is_file() and recorded.read_bytes() == _record(kept)):
         return False
     try:
         return passport_of(ParquetTable(kept)) is not None
@@ -272,14 +274,15 @@ def _is_intact(kept: Path) -> bool:
         return False
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _record(kept: Path) -> bytes:
+    """Return what tells that a file is as it was kept, and would be kept so again."""
+    with kept.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()} {READING}".encode()
 
 
 def _kept_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.parquet"
 
 
-def _digest_path(kept: Path) -> Path:
+def _record_path(kept: Path) -> Path:
     return kept.with_name(f"{kept.name}.sha256")
