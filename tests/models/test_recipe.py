@@ -62,14 +62,13 @@ def test_more_budget_keeps_more_items_and_more_directions() -> None:
     assert models[0].kept >= LEAST_KEPT
 
 
-def test_tags_take_the_place_of_the_scout() -> None:
+def test_with_tags_more_items_are_kept_and_fewer_passes_are_needed() -> None:
     for people, epsilon, passes in ((5_040, 1.0, 2), (5_040, 5.0, 3)):
         units = cap(epsilon, 1e-5)
         (plain, _), (told, plan) = (recipe(people, 3_706, units, delta=1e-5, tagged=tagged) for tagged in (False, True))
         assert isinstance(plain, Subspace)
         assert isinstance(told, Subspace)
-        assert plain.scouted > 0
-        assert (told.scouted, told.passes, told.rounds, plan.rounds) == (0, passes, 1 + passes, 1 + passes)
+        assert (plain.passes, told.passes, told.rounds, plan.rounds) == (3, passes, 2 + passes, 2 + passes)
         assert told.kept > plain.kept
 
 

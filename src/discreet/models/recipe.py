@@ -13,8 +13,8 @@ kept        0.17 strength^0.7 items^0.3, at least 300: the noise edge of a pass 
 rank        16, 24, 32, 64 as the strength passes 2,000, 4,500 and 8,000, at most an eighth of kept; twice in the scout
 budget      an eighth for the counts, more if the strength is below 1,600; of the rest a tenth for the scout, whose
             items are a twentieth of the strength, at least 100; what is left is divided evenly among three passes
-with tags   kept 0.2 strength^0.4 items^0.6, at least 300, since tags say something of items that few people chose; no
-            scout, and two passes below a strength of 4,500
+with tags   kept 0.2 strength^0.4 items^0.6, at least 300, since tags say something of items that few people chose; two
+            passes after the scout below a strength of 4,500
 ==========  ====================================================================================================
 """
 
@@ -132,12 +132,11 @@ def _subspace(people: int, items: int, mu: float | None, *, tagged: bool) -> tup
     ridge = (0.25 if mu is not None else 2.0) * (people / rank) ** 0.5
     counts = min(0.4, max(0.125, 200 / strength))
     passes = next(passes for least, passes in TAGGED_PASSES if strength >= least) if tagged else Subspace.passes
-    scout = 0.0 if tagged else SCOUT_SHARE
-    a_pass = (1 - counts) * (1 - scout) / passes
-    shares = (counts, *[(1 - counts) * scout] * (not tagged), *[a_pass] * passes)
+    a_pass = (1 - counts) * (1 - SCOUT_SHARE) / passes
+    shares = (counts, (1 - counts) * SCOUT_SHARE, *[a_pass] * passes)
     bound = mu * 2**GRID_BITS * a_pass**0.5 if mu is not None else OPEN_BOUND
     direction = max(2.0, (SHARED * kept * bound**2 / rank) ** 0.25)
-    scouted = 0 if tagged else int(min(kept, max(LEAST_SCOUTED, SCOUTED_SHARE * min(strength, 1e12))))
+    scouted = int(min(kept, max(LEAST_SCOUTED, SCOUTED_SHARE * min(strength, 1e12))))
     sizes = {"people": people, "items": items, "kept": kept, "scouted": scouted, "rank": rank, "passes": passes}
     return Subspace(**sizes, mu=mu, direction=direction, ridge=ridge), shares
 

@@ -8,9 +8,8 @@ With y a person's history, rare items weighing a little more, scaled to length 1
 2. Each later round t has a basis Q_t [kept, rank] with Q'v = 0, public. A person removes v from y and rescales (z),
    projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum R_t is released.
    The first such round is a scout: its basis is random, and few, popular items take part in it, since its noise grows
-   with their number and all that it has to do is to point. Where the catalogue has tags there is no scout: what they
-   tell apart is the first basis, on all kept items at once, and it is free. From then on the basis is what the rounds
-   so far know.
+   with their number and all that it has to do is to point. Where the catalogue has tags, the basis is what they tell
+   apart, and only filled up with random directions. From then on the basis is what the rounds so far know.
 3. Whatever was released is used to the end: the rounds after the scout see the same items, so their sums, side by side,
    are one matrix [kept, rounds x rank] of few directions plus known noise. Its rows get their posterior mean under a
    Gaussian prior whose covariance is estimated from them: probabilistic principal components, in closed form. The
@@ -106,9 +105,9 @@ class Subspace:
         mu: of the whole run; None without noise.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
-        scouted: how many of them take part in a scout, whose basis is random; 0 if there are tags, and no scout.
+        scouted: how many of them take part in the first pass, whose basis is made of tags and random directions.
         rank: of the model; of the first basis, twice that.
-        passes: how many, a scout not counted.
+        passes: how many after the first.
         direction: length of the integer vector v; see ``deflation``.
         rarity: power of the count by which an item weighs less in a long history.
         evenness: power of its strength by which a direction weighs less in the next basis.
@@ -140,7 +139,7 @@ class Subspace:
     def __post_init__(self) -> None:
         for name in ("items", "people", "kept", "rank", "passes"):
             check_setting(name, getattr(self, name), 1)
-        check_setting("scouted", self.scouted, 0, self.kept)
+        check_setting("scouted", self.scouted, 1, self.kept)
         check_setting("direction", self.direction, 1, LONGEST_DIRECTION)
         check_setting("floor", self.floor, 0.05, 1)
         for name in ("rarity", "evenness", "tilt"):
@@ -153,15 +152,13 @@ class Subspace:
 
     @property
     def rounds(self) -> int:
-        """One for the counts, one for the scout if there is one, one for each pass."""
-        return 1 + bool(self.scouted) + self.passes
+        """One for the counts, one for the scout, one for each pass."""
+        return 2 + self.passes
 
     def start(self, tags: csr_array | None = None) -> State:
-        """Nothing is known but the tags, bool [items, tags]; with a scout they are not used."""
-        if self.scouted:
-            return beginning()
+        """Nothing is known but the tags, bool [items, tags], if there are any."""
         if tags is None:
-            return beginning() | {TAGS: np.zeros((self.items, 0), np.bool_)}
+            return beginning()
         frequent = most_popular(tags.sum(axis=0).astype(np.float64), MOST_TAGS)
         return beginning() | {TAGS: tags[:, frequent.tolist()].toarray() > 0}
 
@@ -183,20 +180,20 @@ class Subspace:
         if "basis" not in state:
             counted = self._counted(state, released)
             if number == 0 and self._worth_passes(counted):
-                return self._started(counted)
+                return self._scouting(counted)
             return {name: array for name, array in counted.items() if name != TAGS}  # counts have no use for them
         matrix = released.values.reshape(state["basis"].shape)
         matrix -= _onto(state["direction"], matrix)
-        if number == 1 and self.scouted:
+        if number == 1:
             return self._widened(state, matrix, released.sigma)
         releases = np.column_stack([state["releases"], matrix / (released.sigma or 1.0)])
         last = int(state["basis"].shape[1])
-        if number < self.rounds - 1:
+        if number <= self.passes:
             left, strengths = self._believed(state, releases, last, released.sigma)
             return after_round(state, releases=releases, basis=self._evened(left, strengths, state["basis"]))
         learnt = {name: state[name] for name in ("round", "counts", "precision", "kept")}
         evidence = {EVIDENCE: releases.astype(np.float32), "last": np.array(last)} if released.sigma else {}
-        evidence |= {TAGS: state[TAGS]} if released.sigma and not self.scouted else {}
+        evidence |= {TAGS: state[TAGS]} if released.sigma and TAGS in state else {}
         return after_round(learnt, **self._decoded(state, releases, last, released.sigma), **evidence)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
@@ -224,7 +221,7 @@ class Subspace:
         other = state | {"counts": other_counts(state["counts"], deviation, random)}
         if "encoder" not in state:
             return other
-        releases = _predicted(state[EVIDENCE].astype(np.float64), _tags(state), random)
+        releases = _predicted(state[EVIDENCE].astype(np.float64), _tags(state, len(state["kept"])), random)
         about = other | self._about(other, state["kept"])
         return other | self._decoded(about, releases, int(state["last"].item()), sigmas[-1])
 
@@ -242,7 +239,9 @@ class Subspace:
         self, state: State, releases: NDArray[np.float64], last: int, sigma: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return directions and strengths of the last sum, [kept, last] in whole contributions, given all of them."""
-        known = posterior(releases, last, _tags(state)) * sigma if sigma else releases[:, -last:]
+        known = releases[:, -last:]
+        if sigma:
+            known = posterior(releases, last, _tags(state, len(releases))) * sigma
         return principal(known - _onto(state["direction"], known))
 
     def _decoded(self, state: State, releases: NDArray[np.float64], last: int, sigma: float) -> State:
@@ -306,28 +305,22 @@ class Subspace:
         seen = largest[largest * np.sqrt(float(counted["precision"])) > CLEAR].sum()
         return self.mu is None or bool(self.mu * seen >= LEAST_EVIDENCE)
 
-    def _started(self, counted: State) -> State:
-        """Choose the first pass's items, and its basis: few and random, or all of them and what tags tell apart."""
-        state = counted | self._among(counted, self.scouted or self.kept)
-        if self.scouted:
-            return state | {"basis": self._first_basis(state)}
-        state |= {TAGS: state[TAGS][state["kept"]]}
-        basis = self._first_basis(state)
-        return state | {"basis": basis, "releases": np.zeros((len(basis), 0))}
-
-    def _first_basis(self, state: State) -> NDArray[np.float64]:
-        """Return orthonormal directions, 2 rank of them: the strongest of the tags' own, then random ones."""
-        size, tags = min(2 * self.rank, len(state["kept"])), _tags(state)
+    def _scouting(self, counted: State) -> State:
+        """Choose the first pass's items, and a basis on them: what tags tell apart, then random directions."""
+        state = counted | self._among(counted, self.scouted)
+        kept, size = state["kept"], min(2 * self.rank, len(state["kept"]))
+        tags = _tags(state, self.items)[kept]
         told = principal(tags - _onto(state["direction"], tags))[0][:, :size]
-        random = public_generator(self.seed).standard_normal((len(told), size - told.shape[1]))
+        random = public_generator(self.seed).standard_normal((len(kept), size - told.shape[1]))
         random -= _onto(state["direction"], random)
-        return np.column_stack([told, principal(random - told @ (told.T @ random))[0]])
+        return state | {"basis": np.column_stack([told, principal(random - told @ (told.T @ random))[0]])}
 
     def _widened(self, state: State, matrix: NDArray[np.float64], sigma: float) -> State:
         """Take in all kept items; the basis is what the scout found on its few, and 0 elsewhere."""
         left, strengths = principal(matrix)
         evened = self._evened(left, shrink(strengths, sigma, *matrix.shape), state["basis"])
         wide = state | self._among(state, self.kept)
+        wide |= {TAGS: state[TAGS][wide["kept"]]} if TAGS in state else {}
         basis = np.zeros((len(wide["kept"]), evened.shape[1]))
         basis[np.searchsorted(wide["kept"], state["kept"])] = evened
         return after_round(wide, basis=basis, releases=np.zeros((len(basis), 0)))
@@ -435,9 +428,10 @@ def told_by(tags: NDArray[np.float64], releases: NDArray[np.float64]) -> NDArray
     return best
 
 
-def _tags(state: State) -> NDArray[np.float64]:
-    """Return the tags of the kept items, [kept, tags]; none with a scout."""
-    return state[TAGS].astype(np.float64) if TAGS in state else np.zeros((len(state["kept"]), 0))
+def _tags(state: State, rows: int) -> NDArray[np.float64]:
+    """Return the tags that a state holds, [rows, tags]; if it holds none, no columns."""
+    tags: NDArray[np.float64] = state.get(TAGS, np.zeros((rows, 0))).astype(np.float64)
+    return tags
 
 
 def _prior(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
