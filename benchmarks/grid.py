@@ -52,9 +52,10 @@ def recall(split: Split, epsilon: float, bits: int, seed: int) -> float:
     """Train as the product does, with bounds and noise moved to a grid of 2^bits."""
     people, items = split.train.matrix.shape
     delta = default_delta(people)
-    model, plan = recipe(people, items, cap(epsilon, delta), delta=delta)
+    tagged = split.train.catalogue.tagged
+    model, plan = recipe(people, items, cap(epsilon, delta), delta=delta, tagged=tagged)
     rng = np.random.default_rng(seed)
-    state = model.start()
+    state = model.start(split.train.catalogue.tag_matrix)
     for bound in plan.bounds:
         scaled = max(1, round(bound * 2.0 ** (bits - GRID_BITS)))
         total = model.summed(split.train.matrix, state, scaled).total

@@ -105,7 +105,7 @@ def fit(histories: Histories, threads: int) -> None:
     """Train the default model, billed to nobody."""
     people, items = histories.matrix.shape
     delta = default_delta(people)
-    model, plan = recipe(people, items, cap(EPSILON, delta), delta=delta)
+    model, plan = recipe(people, items, cap(EPSILON, delta), delta=delta, tagged=histories.catalogue.tagged)
     train(model, Here(histories, threads=threads), plan, spend=unbilled)
 
 

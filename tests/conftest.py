@@ -1,6 +1,7 @@
 """People who do not exist: three hundred with one of two tastes, over sixty items."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,13 @@ def data(columns: dict[str, list[int] | list[str]]) -> Interactions:
 @pytest.fixture(scope="session")
 def histories(data: Interactions) -> Histories:
     return data.opened_for(TRAIN)
+
+
+@pytest.fixture(scope="session")
+def described(histories: Histories) -> Histories:
+    """The same, with a catalogue that says which half an item is of."""
+    tags = tuple(("lower" if item < ITEMS // 2 else "upper",) for item in range(ITEMS))
+    return replace(histories, catalogue=replace(histories.catalogue, tags=tags))
 
 
 @pytest.fixture

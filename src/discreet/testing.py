@@ -44,7 +44,7 @@ class ContractBroken(AssertionError):
     """A model or mechanism does not keep a promise; the message says which."""
 
 
-def check_model(model: Model, histories: Rows, *, bounds: tuple[int, ...] = BOUNDS) -> None:
+def check_model(model: Model, histories: Rows, *, tags: Rows | None = None, bounds: tuple[int, ...] = BOUNDS) -> None:
     """Check that ``model`` keeps what the proofs of the door assume. No false alarms.
 
     In every round, for every bound: rows are int64 and keep the bound exactly; the lengths that are reported are the
@@ -57,6 +57,7 @@ def check_model(model: Model, histories: Rows, *, bounds: tuple[int, ...] = BOUN
     Args:
         model: with settings for this catalogue.
         histories: [people, items], ones, sorted indices; include an empty history, a full one, and a single item.
+        tags: of the items, ones [items, tags].
         bounds: S, in grid units.
 
     Raises:
@@ -65,7 +66,8 @@ def check_model(model: Model, histories: Rows, *, bounds: tuple[int, ...] = BOUN
     _require(json.dumps(asdict(model)) != "", "settings are plain values")
     plan = Plan(bounds=(1 << 14,) * model.rounds, delta=1e-6)
     blind = type(model)(**asdict(model))
-    state = model.start()
+    state = model.start(tags)
+    _require(_equal(state, blind.start(tags)), "start knows nothing but the tags")
     for number in range(model.rounds):
         _require(round_number(state) == number, f"after {number} rounds the state says so")
         before = _copied(state)

@@ -10,7 +10,7 @@ import report
 
 OLD = f"""# Measured figures
 
-{report.COMMAND}quality.py --held-out 140
+{report.COMMAND}quality.py --held-out 140 --seeds 9
 
 ```
 old quality
@@ -36,7 +36,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_data_set_is_added_to_a_section(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page.write_text(OLD.replace("--held-out 140", "books=... --held-out 7"))
+    page.write_text(OLD.replace("--held-out 140 --seeds 9", "books=... --held-out 7"))
     monkeypatch.setattr(sys, "argv", ["report.py", "shop=/data/a.parquet:9", "--only", "quality"])
     report.main()
     text = page.read_text()

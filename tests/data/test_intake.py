@@ -362,7 +362,7 @@ class TestCatalogues:
             ("item_id,title\n1,a\n1,b\n", "twice"),
             ("item_id\n", "no rows"),
             ("item_id,title\n,a\n", "row 1"),
-            ("item_id,category\n1,\n2,money\n", "'category', row 2: .* health, religion"),
+            ("item_id,sensitive\n1,\n2,money\n", "'sensitive', row 2: .* health, religion"),
             ("item_id,tags\n1,a\x1b\n", "'tags', row 1: holds a control"),
         ],
     )
@@ -371,9 +371,9 @@ class TestCatalogues:
             read_catalogue(csv(tmp_path, text, "items.csv"))
         assert "items.csv" in str(caught.value)
 
-    @pytest.mark.parametrize("column", ["tags", "genres"])
+    @pytest.mark.parametrize("column", ["tags", "genres", "category"])
     def test_items_are_described(self, column: str, tmp_path: Path) -> None:
-        text = f"item_id,category,{column}\n3,,b|a| b||\n1,health,\n"
+        text = f"item_id,sensitive,{column}\n3,,b|a| b||\n1,health,\n"
         catalogue = read_catalogue(csv(tmp_path, text, "items.csv"))
         assert catalogue == Catalogue((1, 3), None, ("health", ""), ((), ("a", "b")))
 

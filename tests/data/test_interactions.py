@@ -67,6 +67,14 @@ class TestCatalogue:
         assert repr(full) == "Catalogue(2 items, with titles, with categories, with tags)"
         assert repr(Catalogue((7,))) == "Catalogue(1 items)"
 
+    def test_tags_are_a_matrix(self) -> None:
+        matrix = Catalogue((1, 2, 3), tags=(("b",), (), ("a", "b"))).tag_matrix
+        assert matrix is not None
+        assert matrix.toarray().tolist() == [[0, 1], [0, 0], [1, 1]]
+        for empty in (None, ((), (), ())):
+            assert Catalogue((1, 2, 3), tags=empty).tag_matrix is None
+            assert not Catalogue((1, 2, 3), tags=empty).tagged
+
     @pytest.mark.parametrize(
         ("columns", "says"),
         [

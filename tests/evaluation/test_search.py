@@ -64,6 +64,8 @@ class TestPrice:
     def test_depends_on_public_numbers_alone_and_is_known_without_data(self) -> None:
         assert Search(people=500, items=50, delta=1e-5).spec == Search(people=500, items=50, delta=1e-5).spec
         assert Search(people=500, items=50, delta=1e-5).spec != Search(people=500, items=50, delta=1e-5, seed=1).spec
+        plain, told = (Search(people=6_040, items=3_706, delta=1e-5, tagged=tagged) for tagged in (False, True))
+        assert plain.trainings != told.trainings
 
     @pytest.mark.parametrize(
         "epsilons", [(), (1.0,), (2.0, 1.0), (1.0, 1.0), tuple(range(1, 14)), (1.0, float("inf")), (0.0, 1.0)]

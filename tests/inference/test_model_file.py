@@ -18,6 +18,7 @@ from discreet.errors import ArtefactError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
+from discreet.models.subspace import TAGS
 from discreet.models.trained import Trained
 
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
@@ -49,8 +50,11 @@ def test_comes_back_as_it_went(kind: Kind, histories: Histories) -> None:
 def test_keeps_what_the_catalogue_says_of_items(histories: Histories) -> None:
     items = len(histories.catalogue)
     described = replace(histories.catalogue, categories=("health",) * items, tags=(("x", "y"),) * items)
-    trained = fit_unbilled(replace(histories, catalogue=described), 4.0, "popularity")
-    assert Trained.from_bytes(trained.to_bytes()).catalogue == described
+    trained = fit_unbilled(replace(histories, catalogue=described), 6.0, "subspace")
+    again = Trained.from_bytes(trained.to_bytes())
+    assert again.catalogue == described
+    assert again.to_bytes() == trained.to_bytes()
+    assert TAGS in again.state
 
 
 def test_every_flip_in_the_zip_structures(content: bytes) -> None:

@@ -18,7 +18,7 @@ from discreet.models.base import EVIDENCE, Explainable
 from discreet.models.explanation import noise_of, other_ranks, ranges_of, ranks_of
 from discreet.models.popularity import other_counts
 from discreet.models.recipe import Kind
-from discreet.models.subspace import Subspace
+from discreet.models.subspace import TAGS, Subspace
 from discreet.models.trained import Trained
 from discreet.randomness import public_generator
 
@@ -110,19 +110,23 @@ def test_without_noise_there_is_no_other(kind: Kind, histories: Histories) -> No
     assert trained.explain(MINE, 5).draws == 0
 
 
-def test_a_device_makes_lists_without_the_evidence(histories: Histories) -> None:
-    trained = fit_unbilled(histories, 6.0, "subspace")
+@pytest.mark.parametrize("tagged", [False, True])
+def test_a_device_makes_lists_without_the_evidence(tagged: bool, histories: Histories, described: Histories) -> None:
+    trained = fit_unbilled(described if tagged else histories, 6.0, "subspace")
     assert EVIDENCE in trained.state
+    assert (TAGS in trained.state) == tagged
     small = expanded(compact(trained))
-    assert EVIDENCE not in small.state
+    assert not {EVIDENCE, TAGS} & small.state.keys()
     assert small.explain(MINE, 5).draws == 0
     assert small.explain(MINE, 1).ranks[0].reasons
 
 
-@pytest.mark.parametrize("kind", ["subspace", "gram"])
-def test_the_same_sums_are_read_as_they_were(kind: Kind, histories: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no noise to add, what is read again is what was read from the denoised sums: much the same weights."""
-    trained = fit_unbilled(histories, 20.0, kind)
+@pytest.mark.parametrize(("kind", "tagged"), [("subspace", False), ("subspace", True), ("gram", False)])
+def test_the_same_sums_are_read_as_they_were(
+    kind: Kind, tagged: bool, histories: Histories, described: Histories
+) -> None:
+    """With little noise to add, what is read again is what was read from the denoised sums: much the same weights."""
+    trained = fit_unbilled(described if tagged else histories, 20.0, kind)
     assert isinstance(trained.model, Explainable)
     other = trained.model.redrawn(trained.state, noise_of(trained.plan), public_generator(1))
     assert other is not None

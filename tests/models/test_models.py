@@ -19,7 +19,7 @@ from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity, behind, count_rows
 from discreet.models.recipe import Kind, recipe
 from discreet.models.sgd import Sgd
-from discreet.models.subspace import Subspace, deflation, posterior, principal, shrink
+from discreet.models.subspace import MOST_TAGS, TAGS, Subspace, deflation, posterior, principal, shrink, told_by
 from discreet.privacy.accounting import cap
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed, disclose
@@ -64,9 +64,28 @@ MODELS: dict[str, Model] = {
 }
 
 
+TAGGED = Subspace(people=63, mu=None, items=ITEMS, kept=30, scouted=12, rank=4, passes=2)
+TAGS_OF_ITEMS: Rows = csr_array(
+    np.stack([np.arange(ITEMS) < ITEMS // 2, np.arange(ITEMS) % 3 == 0], axis=1, dtype=np.int8)
+)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_keeps_the_contract(name: str) -> None:
     check_model(MODELS[name], histories(60))
+
+
+@pytest.mark.parametrize("name", ["popularity", "subspace", "gram", "als", "sgd"])
+def test_every_model_keeps_the_contract_where_items_have_tags(name: str) -> None:
+    check_model(MODELS[name], histories(60), tags=TAGS_OF_ITEMS, bounds=(37,))
+
+
+@pytest.mark.parametrize("tags", [TAGS_OF_ITEMS, None, TAGS_OF_ITEMS[:, :1], csr_array(np.eye(ITEMS, dtype=np.int8))])
+@pytest.mark.parametrize(
+    "model", [TAGGED, replace(TAGGED, mu=0.0), replace(TAGGED, passes=1, rank=64, kept=400, scouted=300)]
+)
+def test_a_model_that_reads_tags_keeps_the_contract(model: Model, tags: Rows | None) -> None:
+    check_model(model, histories(60), tags=tags)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -186,11 +205,56 @@ class TestSubspace:
         rng = np.random.default_rng(2)
         signal = rng.normal(size=(2_000, 3)) @ rng.normal(size=(3, 24)) * np.array([2.0, 1.0, 0.5]).repeat(8)
         noise = rng.normal(size=signal.shape)
-        best = np.linalg.norm(posterior(signal + noise, 8) - signal[:, -8:])
+        none = np.zeros((len(signal), 0))
+        best = np.linalg.norm(posterior(signal + noise, 8, none) - signal[:, -8:])
         assert best < 0.5 * np.linalg.norm(noise[:, -8:])
-        alone = np.linalg.norm(posterior((signal + noise)[:, -8:], 8) - signal[:, -8:])
+        alone = np.linalg.norm(posterior((signal + noise)[:, -8:], 8, none) - signal[:, -8:])
         assert best < 0.8 * alone  # the columns before say where the last ones lie
-        assert np.linalg.norm(posterior(noise, 24)) < 0.2 * np.linalg.norm(noise)
+        assert np.linalg.norm(posterior(noise, 24, none)) < 0.2 * np.linalg.norm(noise)
+
+    def test_tags_tell_what_noise_hides_and_say_nothing_where_they_know_nothing(self) -> None:
+        rng = np.random.default_rng(3)
+        tags = (rng.random((1_000, 6)) < 0.3).astype(np.float64)
+        signal = tags @ rng.normal(size=(6, 8)) * 0.4
+        releases = signal + rng.normal(size=signal.shape)
+        errors = [
+            float(np.linalg.norm(posterior(releases, 8, each) - signal))
+            for each in (tags, rng.permutation(tags), tags[:, :0])
+        ]
+        assert errors[0] < 0.5 * errors[2]
+        assert errors[1] < 1.1 * errors[2]
+        noise = rng.normal(size=signal.shape)
+        assert np.linalg.norm(told_by(tags, noise)) < 0.2 * np.linalg.norm(noise)
+        assert not told_by(tags[:, :0], releases).any()
+
+    def test_the_first_basis_is_what_tags_tell_apart_filled_up_with_random_directions(self) -> None:
+        taken = histories(60)
+        model = replace(TAGGED, rank=4)
+        started = model.step(model.start(TAGS_OF_ITEMS), disclose_counts(model, taken))
+        basis, kept, v = started["basis"], started["kept"], started["direction"]
+        assert basis.shape == (12, 8)
+        assert np.allclose(basis.T @ basis, np.eye(8), atol=1e-9)
+        assert np.allclose(v @ basis, 0, atol=1e-9)
+        tags = TAGS_OF_ITEMS.toarray()[kept].astype(np.float64)
+        tags -= np.outer(v, v @ tags) / (v @ v)
+        assert np.allclose(basis @ (basis.T @ tags), tags, atol=1e-9)
+
+    def test_of_many_tags_the_most_frequent_are_read(self) -> None:
+        many = np.zeros((ITEMS, MOST_TAGS + 40), np.int8)
+        many[:3, 30:] = 1
+        many[0] = 1
+        assert TAGGED.start(csr_array(many))[TAGS][1].sum() == MOST_TAGS
+
+    def test_a_model_of_counts_alone_holds_no_tags(self) -> None:
+        poor = replace(TAGGED, mu=0.0)
+        assert TAGS not in poor.step(poor.start(TAGS_OF_ITEMS), disclose_counts(poor, histories(60)))
+
+    def test_tags_of_the_kept_items_stay_for_reading_the_sums_again(self) -> None:
+        state, taken = TAGGED.start(TAGS_OF_ITEMS), histories(60)
+        plan = Plan(bounds=(1 << 14,) * TAGGED.rounds, delta=1e-6)
+        for number, bound in enumerate(plan.bounds):
+            state = TAGGED.step(state, disclose([TAGGED.summed(taken, state, bound)], plan, number, spend=free))
+        assert np.array_equal(state[TAGS], TAGS_OF_ITEMS.toarray()[state["kept"]] > 0)
 
     def test_the_direction_points_where_the_counts_do(self) -> None:
         counts = 1_000.0 / np.arange(1, 400)

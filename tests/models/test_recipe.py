@@ -20,12 +20,14 @@ from discreet.privacy.accounting import cap, default_delta
 kinds = st.sampled_from(["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
 
 
-@given(st.integers(1, 10**7), st.integers(1, 10**5), st.floats(0.01, 30), kinds)
+@given(st.integers(1, 10**7), st.integers(1, 10**5), st.floats(0.01, 30), kinds, st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_a_plan_is_for_its_model_and_within_the_budget(people: int, items: int, epsilon: float, kind: Kind) -> None:
+def test_a_plan_is_for_its_model_and_within_the_budget(
+    people: int, items: int, epsilon: float, kind: Kind, tagged: bool
+) -> None:
     delta = default_delta(people)
     units = cap(epsilon, delta)
-    model, plan = recipe(people, items, units, delta=delta, kind=kind)
+    model, plan = recipe(people, items, units, delta=delta, kind=kind, tagged=tagged)
     assert plan.rounds == model.rounds
     assert units * 0.9 - 100 * plan.rounds * max(plan.bounds) <= plan.cost <= units
     assert (model.items, plan.delta, plan.private) == (items, delta, True)
@@ -60,6 +62,16 @@ def test_more_budget_keeps_more_items_and_more_directions() -> None:
     assert models[0].kept >= LEAST_KEPT
 
 
+def test_with_tags_more_items_are_kept_and_fewer_passes_are_needed() -> None:
+    for people, epsilon, passes in ((5_040, 1.0, 2), (5_040, 5.0, 3)):
+        units = cap(epsilon, 1e-5)
+        (plain, _), (told, plan) = (recipe(people, 3_706, units, delta=1e-5, tagged=tagged) for tagged in (False, True))
+        assert isinstance(plain, Subspace)
+        assert isinstance(told, Subspace)
+        assert (plain.passes, told.passes, told.rounds, plan.rounds) == (3, passes, 2 + passes, 2 + passes)
+        assert told.kept > plain.kept
+
+
 def test_a_gram_matrix_with_noise_stays_small() -> None:
     for people, kept in ((10**6, GRAM_KEPT), (10**5, GRAM_STRAINED)):
         model, _ = recipe(people, 50_000, cap(5.0, 1e-7), delta=1e-7, kind="gram")
@@ -68,8 +80,9 @@ def test_a_gram_matrix_with_noise_stays_small() -> None:
 
 
 @pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
-def test_without_noise_nothing_is_left_out(kind: Kind) -> None:
-    model, plan = recipe(100, 40, None, delta=1e-6, kind=kind)
+@pytest.mark.parametrize("tagged", [False, True])
+def test_without_noise_nothing_is_left_out(kind: Kind, tagged: bool) -> None:
+    model, plan = recipe(100, 40, None, delta=1e-6, kind=kind, tagged=tagged)
     assert not plan.private
     assert plan.rounds == model.rounds
     assert getattr(model, "kept", 40) == 40

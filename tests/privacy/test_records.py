@@ -150,7 +150,7 @@ class TestWeights:
     def test_a_category_that_does_not_exist(self) -> None:
         with pytest.raises(SettingError, match="no item is of category 'heath'; the catalogue declares health, minors"):
             weights_of(self.declared, {"heath": 0.125})
-        with pytest.raises(SettingError, match="give it a column 'category'"):
+        with pytest.raises(SettingError, match="give it a column 'sensitive'"):
             weights_of(frozenset(), {"health": 0.125})
 
 

@@ -217,7 +217,7 @@ class TestCategories:
     def test_that_do_not_exist_charge_nothing(self, declared: Interactions, data: Interactions, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match="'religion'; the catalogue declares health, minors"):
             fit(declared, epsilon=1.0, ledger=tmp_path / "l.db", sensitive={"religion": 0.125})
-        with pytest.raises(SettingError, match="give it a column 'category'"):
+        with pytest.raises(SettingError, match="give it a column 'sensitive'"):
             fit(data, epsilon=1.0, ledger=tmp_path / "l.db", sensitive={"health": 0.125})
         assert not (tmp_path / "l.db").exists()
 

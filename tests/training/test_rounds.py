@@ -44,6 +44,14 @@ class Watched(Popularity):
         return Summed(summed.total, summed.squared_norms + (2 * bound**2 if self.breaks else 0))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told(Popularity):
+    """Popularity that keeps what it is told of the items."""
+
+    def start(self, tags: csr_array | None = None) -> State:
+        return super().start() | ({} if tags is None else {"tags": tags.toarray()})
+
+
 def without_noise(histories: Histories, kind: Kind, block: int, threads: int) -> Trained:
     model, plan = recipe(len(histories), len(histories.catalogue), None, delta=1e-6, kind=kind)
     return train(model, Here(histories, block=block, threads=threads), plan, spend=nothing)
@@ -88,6 +96,13 @@ def test_each_round_is_billed_before_it_runs(histories: Histories) -> None:
     train(model, Here(histories), plan, spend=spend, progress=lambda number, _: done.append(number))
     assert paid == [plan.price(number) for number in range(5)]
     assert sum(paid) == plan.cost
+
+
+def test_a_model_is_told_what_the_catalogue_says(histories: Histories, described: Histories) -> None:
+    plan = Plan.without_noise(1, delta=1e-6)
+    plain, told = (train(Told(items=60), Here(data), plan, spend=nothing) for data in (histories, described))
+    assert "tags" not in plain.state
+    assert told.state["tags"].sum(axis=0).tolist() == [30, 30]
 
 
 def test_map_is_lazy(histories: Histories) -> None:

@@ -18,7 +18,7 @@ Source = Annotated[Path, typer.Argument(help="A CSV, TSV or Parquet file, one ro
 User = Annotated[str, typer.Option("--user", help="Name of the column of people.")]
 Item = Annotated[str, typer.Option("--item", help="Name of the column of items.")]
 Items = Annotated[
-    Path | None, typer.Option("--items", help="File with item_id[, title, category, tags]: the public catalogue.")
+    Path | None, typer.Option("--items", help="File with item_id[, title, sensitive, tags]: the public catalogue.")
 ]
 
 Within = Annotated[

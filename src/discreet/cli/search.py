@@ -52,7 +52,7 @@ def planned(
         raise SettingError("--keep searches with one kind of model: give --model once")
     kind = cast("Kind", kinds[0] if kinds else "auto")
     grid = tuple(sorted(epsilons)) if epsilons else GRID
-    return Search(len(histories), len(histories.catalogue), delta, grid, kind)
+    return Search(len(histories), len(histories.catalogue), delta, grid, kind, tagged=histories.catalogue.tagged)
 
 
 def show_price(

@@ -30,7 +30,7 @@ IdCheck = Callable[[pl.Series, Where], pl.Series]
 
 TRAINING = "train-recommender"
 _WEIGHTS = ("weight", "rating")
-_TAGS = ("tags", "genres")
+_TAGS = ("tags", "genres", "category")
 
 
 def read_interactions(
@@ -133,15 +133,15 @@ def _declared(catalogue: object) -> Catalogue | None:
 def read_catalogue(path: str | Path) -> Catalogue:
     """Read a public list of items from a file with the column ``item_id`` and, where they are there, others.
 
-    These are ``title``; ``category``, one of :data:`~discreet.data.interactions.SENSITIVE` or nothing; and ``tags``
-    (without them ``genres``), separated by ``|``.
+    These are ``title``; ``sensitive``, one of :data:`~discreet.data.interactions.SENSITIVE` or nothing; and ``tags``
+    (without them ``genres``, or ``category``), separated by ``|``.
 
     Raises:
-        DataError: the file cannot be used, names an item twice, or holds another category.
+        DataError: the file cannot be used, names an item twice, or calls one sensitive in another way.
     """
     table = table_of(path)
     _require(table, "item_id", ("item_id",))
-    title, category, tags = (_spare(table, names) for names in (("title",), ("category",), _TAGS))
+    title, category, tags = (_spare(table, names) for names in (("title",), ("sensitive",), _TAGS))
     frame = table.columns([name for name in ("item_id", title, category, tags) if name is not None])
     if frame.is_empty():
         raise nothing_in(table.label)

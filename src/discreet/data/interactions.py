@@ -97,6 +97,20 @@ class Catalogue:
         return f"Catalogue({', with '.join([f'{len(self)} items', *self._columns])})"
 
     @property
+    def tagged(self) -> bool:
+        """Whether any item has a tag."""
+        return any(self.tags or ())
+
+    @property
+    def tag_matrix(self) -> Rows | None:
+        """Which item has which tag: int8 ones, CSR [items, tags], tags in alphabetical order; None if there is none."""
+        if not self.tags or not self.tagged:
+            return None
+        places = {tag: place for place, tag in enumerate(sorted(set(chain.from_iterable(self.tags))))}
+        indices = np.array([places[tag] for tags in self.tags for tag in tags], dtype=np.int32)
+        return rows_of(np.array([len(tags) for tags in self.tags]), indices, len(places))
+
+    @property
     def _columns(self) -> dict[str, tuple[str, ...] | tuple[tuple[str, ...], ...]]:
         """What there is beside the ids, by name."""
         columns = {"titles": self.titles, "categories": self.categories, "tags": self.tags}

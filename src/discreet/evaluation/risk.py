@@ -113,8 +113,8 @@ class Attacked:
         cls, taking: Participants[Histories], epsilon: float, kind: Kind, delta: float, seed: int = 0
     ) -> Attacked:
         """Train as ``fit`` does, billed to nobody; hide a random half of the people."""
-        items = len(taking.histories.catalogue)
-        model, plan = recipe(taking.whole, items, cap(epsilon, delta), delta=delta, kind=kind)
+        catalogue, units = taking.histories.catalogue, cap(epsilon, delta)
+        model, plan = recipe(taking.whole, len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged)
         watched = Watched(model)
         trained = train(watched, taking.population(Here), replace(plan, levels=OFFERED), spend=_nobody)
         known = np.random.default_rng(seed).permutation(len(taking.histories)) % 2 == 0

@@ -72,6 +72,7 @@ class Search:
         epsilons: to try.
         kind: of model.
         seed: of the parting in two.
+        tagged: whether the catalogue has tags.
 
     Raises:
         SettingError: there are fewer than two epsilons, or more than twelve, or they do not ascend, or one is out of
@@ -84,6 +85,7 @@ class Search:
     epsilons: tuple[float, ...] = GRID
     kind: Kind = "auto"
     seed: int = 0
+    tagged: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.epsilons) <= MOST_TRIED or any(low >= high for low, high in pairwise(self.epsilons)):
@@ -98,7 +100,9 @@ class Search:
         """Model and plan at each epsilon, as the recipe has them for so many people."""
         people = self.people - measured_of(self.people)
         units = [cap(epsilon, self.delta) for epsilon in self.epsilons]
-        return tuple(recipe(people, self.items, each, delta=self.delta, kind=self.kind) for each in units)
+        return tuple(
+            recipe(people, self.items, each, delta=self.delta, kind=self.kind, tagged=self.tagged) for each in units
+        )
 
     @property
     def cost(self) -> int:
@@ -168,7 +172,8 @@ def search_gains(
         if not is_published(book, release):
             check_free(target)
         delta = agreed_delta(book, account, None, len(histories))
-        search = Search(len(histories), len(histories.catalogue), delta, tuple(epsilons), kind, seed)
+        catalogue = histories.catalogue
+        search = Search(len(histories), len(catalogue), delta, tuple(epsilons), kind, seed, catalogue.tagged)
 
         def make(people: Histories, reservation: Reservation) -> bytes:
             return _searched(search, people, reservation, progress, source).to_bytes()

@@ -127,7 +127,7 @@ def _planned(histories: Histories, epsilon: float, kind: Kind) -> tuple[Model, P
     people, items = len(histories), len(histories.catalogue)
     delta = default_delta(people)
     units = None if epsilon == math.inf else cap(epsilon, delta)
-    return recipe(people, items, units, delta=delta, kind=kind)
+    return recipe(people, items, units, delta=delta, kind=kind, tagged=histories.catalogue.tagged)
 
 
 def _nobody(units: int) -> None:

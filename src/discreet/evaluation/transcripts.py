@@ -36,9 +36,9 @@ class Watched:
         """As the model says."""
         return self.model.rounds
 
-    def start(self) -> State:
+    def start(self, tags: csr_array | None = None) -> State:
         """As the model does."""
-        return self.model.start()
+        return self.model.start(tags)
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """As the model does."""

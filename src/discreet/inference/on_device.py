@@ -126,7 +126,7 @@ def compact(trained: Trained) -> bytes:
     """Return the model file with its matrices as int8, without what lists do not need."""
     small: State = {}
     for name, array in trained.state.items():
-        if name == EVIDENCE:
+        if name.startswith(EVIDENCE):
             continue
         if array.dtype.kind == "f" and array.ndim == 2:
             small |= {name + part: values for part, values in quantised(array).items()}

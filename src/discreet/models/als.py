@@ -89,8 +89,9 @@ class Als:
         """Counts, then the sweeps."""
         return 1 + self.sweeps
 
-    def start(self) -> State:
-        """Nothing is known."""
+    def start(self, tags: csr_array | None = None) -> State:
+        """Nothing is known; tags are not used."""
+        del tags
         return beginning()
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:

@@ -20,7 +20,10 @@ State = dict[str, NDArray[Any]]
 
 
 EVIDENCE = "evidence"
-"""The array of a state that lists do not need, and that says how much of them noise could have changed."""
+"""The array of a state that lists do not need, and that says how much of them noise could have changed.
+
+Others that are only needed to read it have names that begin so.
+"""
 
 
 class Model(Protocol):
@@ -40,8 +43,12 @@ class Model(Protocol):
     def rounds(self) -> int:
         """How many sums it asks for."""
 
-    def start(self) -> State:
-        """Return what is known before the first round."""
+    def start(self, tags: csr_array | None = None) -> State:
+        """Return what is known before the first round.
+
+        Args:
+            tags: what the catalogue says of the items, ones [items, tags]; public. None if it says nothing.
+        """
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return what a block of people adds to the next sum, and how long each person's row is.

@@ -41,8 +41,9 @@ class Popularity:
         """One."""
         return 1
 
-    def start(self) -> State:
-        """Nothing is known."""
+    def start(self, tags: csr_array | None = None) -> State:
+        """Nothing is known; tags are not used."""
+        del tags
         return beginning()
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:

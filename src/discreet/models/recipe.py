@@ -1,7 +1,8 @@
 """Which model, which settings and which plan: from public numbers alone.
 
-The recipe reads how many people there are, how many items, and the budget. It never looks at a history, so choosing
-costs nothing. What matters is ``strength = people * mu``: a sum over n people stands out of noise in proportion to it.
+The recipe reads how many people there are, how many items, whether the catalogue has tags, and the budget. It never
+looks at a history, so choosing costs nothing. What matters is ``strength = people * mu``: a sum over n people stands
+out of noise in proportion to it.
 
 ==========  ====================================================================================================
 choice      rule
@@ -12,6 +13,8 @@ kept        0.17 strength^0.7 items^0.3, at least 300: the noise edge of a pass 
 rank        16, 24, 32, 64 as the strength passes 2,000, 4,500 and 8,000, at most an eighth of kept; twice in the scout
 budget      an eighth for the counts, more if the strength is below 1,600; of the rest a tenth for the scout, whose
             items are a twentieth of the strength, at least 100; what is left is divided evenly among three passes
+with tags   kept 0.2 strength^0.4 items^0.6, at least 300, since tags say something of items that few people chose; two
+            passes after the scout below a strength of 4,500
 ==========  ====================================================================================================
 """
 
@@ -35,6 +38,12 @@ Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", 
 LEAST_STRENGTH = 200.0
 KEPT_SHARE, OF_STRENGTH, OF_ITEMS = 0.17, 0.7, 0.3
 LEAST_KEPT = 300
+TAGGED_SHARE, TAGGED_OF_STRENGTH, TAGGED_OF_ITEMS = 0.2, 0.4, 0.6
+"""The same with tags."""
+
+TAGGED_PASSES = ((4_500, 3), (0, 2))
+"""From which strength on, and how many passes, with tags."""
+
 RANKS = ((8_000, 64), (4_500, 32), (2_000, 24))
 """From which strength on, and what."""
 
@@ -65,7 +74,9 @@ EASE_RIDGE = 400.0
 """Of EASE without noise, on plain counts."""
 
 
-def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Kind = "auto") -> tuple[Model, Plan]:
+def recipe(
+    people: int, items: int, units: int | None, *, delta: float, kind: Kind = "auto", tagged: bool = False
+) -> tuple[Model, Plan]:
     """Return the model and the plan for a budget.
 
     Args:
@@ -74,26 +85,27 @@ def recipe(people: int, items: int, units: int | None, *, delta: float, kind: Ki
         units: the budget in ledger units of mu^2; None for a run without noise.
         delta: at which the promise is read as an epsilon.
         kind: ``auto`` follows the rule; a name insists.
+        tagged: whether the catalogue has tags; public.
 
     Raises:
         SettingError: if the kind is unknown, or there are no people, no items or too small a budget.
     """
     if people < 1 or items < 1:
         raise SettingError("a recommender needs at least one person and one item")
-    model, shares = _chosen(kind, people, items, None if units is None else mu_of(units))
+    model, shares = _chosen(kind, people, items, None if units is None else mu_of(units), tagged=tagged)
     if units is None:
         return model, Plan.without_noise(model.rounds, delta=delta)
     return model, Plan.sharing(units, shares, delta=delta)
 
 
-def _chosen(kind: Kind, people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+def _chosen(kind: Kind, people: int, items: int, mu: float | None, *, tagged: bool) -> tuple[Model, tuple[float, ...]]:
     strength = people * mu if mu is not None else math.inf
     if kind == "auto":
         kind = _automatic(items, strength)
     if kind == "popularity":
         return Popularity(items=items), (1.0,)
     if kind == "subspace":
-        return _subspace(people, items, mu)
+        return _subspace(people, items, mu, tagged=tagged)
     if kind == "gram":
         return _gram(people, items, mu)
     rival_kept = int(min(items, max(LEAST_KEPT, RIVAL_KEPT_SHARE * min(strength, 1e12))))
@@ -110,30 +122,36 @@ def _automatic(items: int, strength: float) -> Kind:
     return "gram" if strength >= GRAM_STRENGTH * items and items <= GRAM_KEPT else "subspace"
 
 
-def _subspace(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:
+def _subspace(people: int, items: int, mu: float | None, *, tagged: bool) -> tuple[Model, tuple[float, ...]]:
     strength = people * mu if mu is not None else math.inf
-    kept = _kept(items, strength)
+    kept = _kept_of_tagged(items, strength) if tagged else _kept(items, strength)
     rank = next((rank for least, rank in RANKS if strength >= least), LEAST_RANK)
     rank = max(2, min(rank, kept // KEPT_PER_RANK))
     # People's own differences stand against a direction too, with singular values of about sqrt(people / rank); without
     # noise they are all that does.
     ridge = (0.25 if mu is not None else 2.0) * (people / rank) ** 0.5
     counts = min(0.4, max(0.125, 200 / strength))
-    a_pass = (1 - counts) * (1 - SCOUT_SHARE) / Subspace.passes
-    shares = (counts, (1 - counts) * SCOUT_SHARE, *[a_pass] * Subspace.passes)
+    passes = next(passes for least, passes in TAGGED_PASSES if strength >= least) if tagged else Subspace.passes
+    a_pass = (1 - counts) * (1 - SCOUT_SHARE) / passes
+    shares = (counts, (1 - counts) * SCOUT_SHARE, *[a_pass] * passes)
     bound = mu * 2**GRID_BITS * a_pass**0.5 if mu is not None else OPEN_BOUND
     direction = max(2.0, (SHARED * kept * bound**2 / rank) ** 0.25)
     scouted = int(min(kept, max(LEAST_SCOUTED, SCOUTED_SHARE * min(strength, 1e12))))
-    model = Subspace(
-        people=people, mu=mu, items=items, kept=kept, scouted=scouted, rank=rank, direction=direction, ridge=ridge
-    )
-    return model, shares
+    sizes = {"people": people, "items": items, "kept": kept, "scouted": scouted, "rank": rank, "passes": passes}
+    return Subspace(**sizes, mu=mu, direction=direction, ridge=ridge), shares
 
 
 def _kept(items: int, strength: float) -> int:
     if strength == math.inf:
         return items
     return int(min(items, max(LEAST_KEPT, KEPT_SHARE * strength**OF_STRENGTH * items**OF_ITEMS)))
+
+
+def _kept_of_tagged(items: int, strength: float) -> int:
+    if strength == math.inf:
+        return items
+    share = TAGGED_SHARE * strength**TAGGED_OF_STRENGTH * items**TAGGED_OF_ITEMS
+    return int(min(items, max(LEAST_KEPT, share)))
 
 
 def _gram(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float, ...]]:

@@ -97,8 +97,9 @@ class Sgd:
         """Counts, then the steps."""
         return 1 + self.steps
 
-    def start(self) -> State:
-        """Nothing is known."""
+    def start(self, tags: csr_array | None = None) -> State:
+        """Nothing is known; tags are not used."""
+        del tags
         return beginning()
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:

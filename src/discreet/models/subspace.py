@@ -8,10 +8,12 @@ With y a person's history, rare items weighing a little more, scaled to length 1
 2. Each later round t has a basis Q_t [kept, rank] with Q'v = 0, public. A person removes v from y and rescales (z),
    projects and rescales (u = Q'z / |Q'z|), and adds the outer product z u': length at most 1. The sum R_t is released.
    The first such round is a scout: its basis is random, and few, popular items take part in it, since its noise grows
-   with their number and all that it has to do is to point. From then on the basis is what the rounds so far know.
+   with their number and all that it has to do is to point. Where the catalogue has tags, the basis is what they tell
+   apart, and only filled up with random directions. From then on the basis is what the rounds so far know.
 3. Whatever was released is used to the end: the rounds after the scout see the same items, so their sums, side by side,
    are one matrix [kept, rounds x rank] of few directions plus known noise. Its rows get their posterior mean under a
-   Gaussian prior whose covariance is estimated from them: probabilistic principal components, in closed form.
+   Gaussian prior whose covariance is estimated from them: probabilistic principal components, in closed form. The
+   prior's mean is what an item's tags say of it: a ridge regression of the rows on the tags.
 4. The last round's part of it is decoded: its singular values make, with the shared direction and with the items' own
    variances, a low-rank-plus-diagonal estimate of the histories' second moments, whose EASE weights have a closed form.
    The diagonal keeps an item from predicting itself, and keeps short histories from being taken at their word; both
@@ -28,7 +30,8 @@ sparse one. Proof: ``subspace.md``.
 
 Sources: subspace iteration with noise: Hardt and Price 2014. Probabilistic principal components: Tipping and Bishop
 1999, eq. 7 and 12. Optimal shrinkage: Gavish and Donoho 2017, Frobenius loss. EASE: Steck 2019, eq. 8; inverted by the
-Woodbury identity. Weights against popularity: Shen et al. 2021 (GF-CF), who take the power 1/2.
+Woodbury identity. Regression on public features as a prior's mean: Agarwal and Chen 2009. Leave-one-out errors of a
+ridge regression: Allen 1974 (PRESS). Weights against popularity: Shen et al. 2021 (GF-CF), who take the power 1/2.
 """
 
 from __future__ import annotations
@@ -74,6 +77,15 @@ SHORT, LONG = 2.0, 4.0
 WEAKEST = 0.05
 """Least strength of a direction, against the strongest, that is believed when the basis is evened out."""
 
+TAGS = f"{EVIDENCE}.tags"
+"""The array of a state that holds the tags of the items: of all, then of the kept ones."""
+
+MOST_TAGS = 128
+"""How many tags are read, the most frequent ones: the largest first basis has so many directions."""
+
+RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0)
+"""Of the regression on tags, in items: an item's tags count for as much as so many items with the same tag."""
+
 ATTEMPTS = 5
 """How often a row is rescaled and rounded again."""
 
@@ -93,7 +105,7 @@ class Subspace:
         mu: of the whole run; None without noise.
         items: size of the catalogue.
         kept: how many items, the most popular by noisy count, take part in the passes; the rest rank by count.
-        scouted: how many of them take part in the first pass, whose basis is random.
+        scouted: how many of them take part in the first pass, whose basis is made of tags and random directions.
         rank: of the model; of the first basis, twice that.
         passes: how many after the first.
         direction: length of the integer vector v; see ``deflation``.
@@ -143,9 +155,12 @@ class Subspace:
         """One for the counts, one for the scout, one for each pass."""
         return 2 + self.passes
 
-    def start(self) -> State:
-        """Nothing is known."""
-        return beginning()
+    def start(self, tags: csr_array | None = None) -> State:
+        """Nothing is known but the tags, bool [items, tags], if there are any."""
+        if tags is None:
+            return beginning()
+        frequent = most_popular(tags.sum(axis=0).astype(np.float64), MOST_TAGS)
+        return beginning() | {TAGS: tags[:, frequent.tolist()].toarray() > 0}
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return the sum of the rows without making them, in O(interactions x rank)."""
@@ -164,7 +179,9 @@ class Subspace:
         number = round_number(state)
         if "basis" not in state:
             counted = self._counted(state, released)
-            return self._scouting(counted) if number == 0 and self._worth_passes(counted) else counted
+            if number == 0 and self._worth_passes(counted):
+                return self._scouting(counted)
+            return {name: array for name, array in counted.items() if name != TAGS}  # counts have no use for them
         matrix = released.values.reshape(state["basis"].shape)
         matrix -= _onto(state["direction"], matrix)
         if number == 1:
@@ -176,6 +193,7 @@ class Subspace:
             return after_round(state, releases=releases, basis=self._evened(left, strengths, state["basis"]))
         learnt = {name: state[name] for name in ("round", "counts", "precision", "kept")}
         evidence = {EVIDENCE: releases.astype(np.float32), "last": np.array(last)} if released.sigma else {}
+        evidence |= {TAGS: state[TAGS]} if released.sigma and TAGS in state else {}
         return after_round(learnt, **self._decoded(state, releases, last, released.sigma), **evidence)
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
@@ -203,7 +221,7 @@ class Subspace:
         other = state | {"counts": other_counts(state["counts"], deviation, random)}
         if "encoder" not in state:
             return other
-        releases = _predicted(state[EVIDENCE].astype(np.float64), random)
+        releases = _predicted(state[EVIDENCE].astype(np.float64), _tags(state, len(state["kept"])), random)
         about = other | self._about(other, state["kept"])
         return other | self._decoded(about, releases, int(state["last"].item()), sigmas[-1])
 
@@ -221,7 +239,9 @@ class Subspace:
         self, state: State, releases: NDArray[np.float64], last: int, sigma: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return directions and strengths of the last sum, [kept, last] in whole contributions, given all of them."""
-        known = posterior(releases, last) * sigma if sigma else releases[:, -last:]
+        known = releases[:, -last:]
+        if sigma:
+            known = posterior(releases, last, _tags(state, len(releases))) * sigma
         return principal(known - _onto(state["direction"], known))
 
     def _decoded(self, state: State, releases: NDArray[np.float64], last: int, sigma: float) -> State:
@@ -286,18 +306,21 @@ class Subspace:
         return self.mu is None or bool(self.mu * seen >= LEAST_EVIDENCE)
 
     def _scouting(self, counted: State) -> State:
-        """Choose the first pass's items, and a random basis on them."""
+        """Choose the first pass's items, and a basis on them: what tags tell apart, then random directions."""
         state = counted | self._among(counted, self.scouted)
-        size = min(2 * self.rank, len(state["kept"]))
-        random = public_generator(self.seed).standard_normal((len(state["kept"]), size))
-        basis, _ = principal(random - _onto(state["direction"], random))
-        return state | {"basis": basis}
+        kept, size = state["kept"], min(2 * self.rank, len(state["kept"]))
+        tags = _tags(state, self.items)[kept]
+        told = principal(tags - _onto(state["direction"], tags))[0][:, :size]
+        random = public_generator(self.seed).standard_normal((len(kept), size - told.shape[1]))
+        random -= _onto(state["direction"], random)
+        return state | {"basis": np.column_stack([told, principal(random - told @ (told.T @ random))[0]])}
 
     def _widened(self, state: State, matrix: NDArray[np.float64], sigma: float) -> State:
         """Take in all kept items; the basis is what the scout found on its few, and 0 elsewhere."""
         left, strengths = principal(matrix)
         evened = self._evened(left, shrink(strengths, sigma, *matrix.shape), state["basis"])
         wide = state | self._among(state, self.kept)
+        wide |= {TAGS: state[TAGS][wide["kept"]]} if TAGS in state else {}
         basis = np.zeros((len(wide["kept"]), evened.shape[1]))
         basis[np.searchsorted(wide["kept"], state["kept"])] = evened
         return after_round(wide, basis=basis, releases=np.zeros((len(basis), 0)))
@@ -373,31 +396,66 @@ def shrink(strengths: NDArray[np.float64], sigma: float, rows: int, columns: int
     return shrunk
 
 
-def posterior(releases: NDArray[np.float64], last: int) -> NDArray[np.float64]:
-    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1."""
-    axes, share = _prior(releases)
-    mean: NDArray[np.float64] = releases @ ((axes * share) @ axes[-last:].T)
+def posterior(releases: NDArray[np.float64], last: int, tags: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the ``last`` columns of the rows, [kept, last], given all columns plus noise of variance 1.
+
+    Args:
+        releases: [kept, columns].
+        last: how many columns are wanted.
+        tags: [kept, tags].
+    """
+    told = told_by(tags, releases)
+    axes, share = _prior(releases - told)
+    mean: NDArray[np.float64] = told[:, -last:] + (releases - told) @ ((axes * share) @ axes[-last:].T)
     return mean
 
 
-def _prior(releases: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the axes of the rows, [columns, columns], and the share in [0, 1) that is believed along each.
+def told_by(tags: NDArray[np.float64], releases: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what tags say of the rows, [kept, columns]: a ridge regression of them, which with no tags says 0.
+
+    The ridge is the one with the least leave-one-out error: tags that say nothing of an item cost little.
+    """
+    squares, axes = np.linalg.eigh(tags.T @ tags)
+    along = tags @ axes
+    found = along.T @ releases
+    best, least = np.zeros_like(releases), float((releases**2).sum())
+    for ridge in RIDGES:
+        inverse = 1.0 / (np.maximum(squares, 0.0) + ridge)
+        told, leverage = along @ (inverse[:, None] * found), along**2 @ inverse
+        error = float((((releases - told) / (1.0 - leverage)[:, None]) ** 2).sum())
+        if error < least:
+            best, least = told, error
+    return best
+
+
+def _tags(state: State, rows: int) -> NDArray[np.float64]:
+    """Return the tags that a state holds, [rows, tags]; if it holds none, no columns."""
+    tags: NDArray[np.float64] = state.get(TAGS, np.zeros((rows, 0))).astype(np.float64)
+    return tags
+
+
+def _prior(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the axes of rows of mean 0, [columns, columns], and the share in [0, 1) that is believed along each.
 
     The prior's covariance is the likeliest: that of the rows less that of the noise, where it is positive.
     """
-    variances, axes = np.linalg.eigh(releases.T @ releases / len(releases))
+    variances, axes = np.linalg.eigh(rows.T @ rows / len(rows))
     return axes, np.maximum(variances - 1.0, 0.0) / np.maximum(variances, 1.0)
 
 
-def _predicted(releases: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+def _predicted(
+    releases: NDArray[np.float64], tags: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float64]:
     """Draw the rows that other noise of variance 1 would have left, given those that this noise left.
 
-    A row is the truth plus noise. Under the prior of ``_posterior`` the truth has mean ``releases A`` and covariance A,
-    A being the share of a row that is believed; other noise adds 1. So drawn rows are as spread as the rows are.
+    A row is the truth plus noise. Under the prior of ``posterior`` what is not told by tags has mean ``rows A`` and
+    covariance A, A being the share of a row that is believed; other noise adds 1. So drawn rows are as spread as the
+    rows are.
     """
-    axes, share = _prior(releases)
+    told = told_by(tags, releases)
+    axes, share = _prior(releases - told)
     drawn = random.standard_normal(releases.shape) * np.sqrt(1.0 + share)
-    predicted: NDArray[np.float64] = ((releases @ axes) * share + drawn) @ axes.T
+    predicted: NDArray[np.float64] = told + (((releases - told) @ axes) * share + drawn) @ axes.T
     return predicted
 
 

@@ -65,7 +65,7 @@ def weights_of(declared: frozenset[str], asked: Mapping[str, float] | None) -> W
     """
     strangers = sorted(set(asked or {}) - declared)
     if strangers:
-        known = ", ".join(sorted(declared)) or "none: give it a column 'category'"
+        known = ", ".join(sorted(declared)) or "none: give it a column 'sensitive'"
         raise SettingError(f"no item is of category {strangers[0]!r}; the catalogue declares {known}")
     steps = {name: _step(name, weight) for name, weight in (asked or {}).items()}
     return tuple((name, steps.get(name, USUAL_WEIGHT)) for name in sorted(declared))

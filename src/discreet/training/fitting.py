@@ -200,8 +200,8 @@ def _check_whole(levels: Levels | None, sensitive: Mapping[str, float] | None) -
 def _planned(
     taking: Participants[Opened], epsilon: float, delta: float, kind: Kind, weights: Weights
 ) -> tuple[Model, Plan]:
-    items = len(taking.histories.catalogue)
-    model, plan = recipe(taking.whole, items, cap(epsilon, delta), delta=delta, kind=kind)
+    catalogue, units = taking.histories.catalogue, cap(epsilon, delta)
+    model, plan = recipe(taking.whole, len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged)
     return model, replace(plan, levels=() if taking.quarters is None else OFFERED, weights=weights)
 
 
@@ -226,7 +226,8 @@ def _without_promise(
 ) -> Trained:
     check_free(target)
     some_delta = delta or default_delta(len(people))  # nothing is promised at it
-    model, plan = recipe(len(people), len(people.catalogue), None, delta=some_delta, kind=kind)
+    catalogue = people.catalogue
+    model, plan = recipe(len(people), len(catalogue), None, delta=some_delta, kind=kind, tagged=catalogue.tagged)
     trained = train(model, people, plan, spend=_nothing, progress=progress)
     if target:
         check_free(target)  # again: another run may have taken the name meanwhile

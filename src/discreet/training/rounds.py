@@ -55,7 +55,8 @@ def train(
     """
     if plan.rounds != model.rounds:
         raise SettingError(f"the plan has {plan.rounds} rounds, the model asks for {model.rounds}; plan for the model")
-    state, secure, layers = model.start(), True, _layers(population.catalogue, plan.weights)
+    state, secure = model.start(population.catalogue.tag_matrix), True
+    layers = _layers(population.catalogue, plan.weights)
     for number, bound in enumerate(plan.bounds):
         contributions = population.map(Work(model, _read_only(state), bound, layers))
         released = disclose(contributions, plan, number, spend=spend, add=add, used=used, source=source)
