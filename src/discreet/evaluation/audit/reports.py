@@ -28,7 +28,8 @@ def junit(audit: Audit) -> bytes:
         case = ET.SubElement(suite, "testcase", {"classname": f"audit.{gate}", "name": GATES[gate]})
         ET.SubElement(case, "error", {"message": "ran no trial"})
     ET.indent(suites)
-    return ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    content: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content
 
 
 def sarif(audit: Audit) -> bytes:
