@@ -10,6 +10,7 @@ bug escapes by chance with less than that: each is many deviations from what is 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import isqrt
@@ -37,6 +38,7 @@ from discreet.privacy.mechanisms import gaussian
 from discreet.privacy.plan import Plan
 
 Patch = pytest.MonkeyPatch
+PAGE = Path(__file__).parents[2] / "docs/audit.md"
 CLAIM = Claim(8.0, 1e-6)
 MUTANTS: dict[str, Mutant] = {}
 
@@ -338,3 +340,8 @@ def test_the_same_check_passes_without_the_bug(gate: str, subject: str) -> None:
 def test_every_gate_catches_a_bug_and_there_are_enough_of_them() -> None:
     assert {mutant.gate for mutant in MUTANTS.values()} == set(GATES)
     assert len(MUTANTS) >= 12
+
+
+def test_the_page_names_each_bug_and_its_gate() -> None:
+    rows = re.findall(r"^\| ([a-z ]+) \| ([A-F]) \w+, (\w+) \|$", PAGE.read_text(), re.MULTILINE)
+    assert rows == [(name.replace("_", " "), each.gate, each.subject) for name, each in MUTANTS.items()]

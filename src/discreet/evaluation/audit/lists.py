@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from discreet.data.interactions import Rows
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.neighbours import judged
-from discreet.evaluation.audit.people import crowd, opened, planned, rows, stacked
+from discreet.evaluation.audit.people import opened, planned, ring, rows, stacked
 from discreet.evaluation.audit.statistics import Rates
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
-PEOPLE, ITEMS = 30, 16
+PEOPLE, ITEMS, LENGTH = 33, 16, 3
+"""Everybody else has a few items, no item more often than others: there one more person shows most."""
+
 PERSON = (3, 6, 9, 12)
 PILOT, RUNS = 40, 120
 """Shadow models of each world to learn from, and models of each world to be guessed."""
@@ -37,7 +39,7 @@ def check(kind: Kind, claim: Claim, alpha: float) -> Check:
 
 
 def _measure(kind: Kind, claim: Claim, alpha: float, scale: int) -> Finding:
-    others = crowd(PEOPLE - 1, ITEMS, ITEMS // 2, np.random.default_rng())
+    others = ring(PEOPLE - 1, ITEMS, LENGTH)
     worlds = [stacked(others, rows([history], ITEMS)) for history in (PERSON, ())]
     pilot = [_ranks(kind, claim, world, PILOT) for world in worlds]
     direction = pilot[0].mean(axis=0) - pilot[1].mean(axis=0)

@@ -61,6 +61,11 @@ def crowd(people: int, items: int, most: int, random: np.random.Generator) -> Ro
     return rows([chosen[:length] for chosen, length in zip(order, lengths, strict=True)], items)
 
 
+def ring(people: int, items: int, length: int) -> Rows:
+    """Return people with ``length`` items in a row, each one further on, round and round: no item is more popular."""
+    return rows(list((np.arange(people)[:, None] + np.arange(length)) % items), items)
+
+
 def transversal(canaries: int, size: int) -> tuple[Rows, int]:
     """Return histories of ``size`` items, any two of which share at most one, and the prime that they are built on.
 
