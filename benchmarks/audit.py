@@ -31,8 +31,8 @@ from discreet.privacy.plan import Plan
 
 CLAIMS = (Claim(1.0, 1e-6), Claim(8.0, 1e-6))
 RANDOM = np.random.default_rng()
-ERRORS = {"half": 2.0, "5 % too small": 1 / 0.95}
-"""What noise would have to be to make a claim wrong by these factors of mu."""
+ERRORS = {"half": 2.0, "5 % too small": 1 / 0.95, "a hundredth": 100.0}
+"""What noise would have to be to make mu larger than claimed, by these factors."""
 
 HEAD = """# Audits, measured
 
