@@ -73,7 +73,8 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     claims = {path.with_suffix(".md") for path in (SOURCE / "discreet/privacy/mechanisms").glob("[!_]*.py")}
     models = (path for path in (SOURCE / "discreet/models").glob("*.py") if path.stem != "base")
     claims |= {path.with_suffix(".md") for path in models if "def summed" in path.read_text()}
-    claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in ("accounting", "clipping", "disclosure")}
+    rules = ("accounting", "clipping", "disclosure", "levels", "records")
+    claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in rules}
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search")}
     assert claims == set(PROOFS)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from discreet.data.datasets import fetch
     from discreet.data.importing import import_interactions
-    from discreet.data.intake import read_interactions
+    from discreet.data.intake import read_interactions, read_levels
     from discreet.data.interactions import Interactions
     from discreet.data.store import write_interactions
     from discreet.errors import BudgetExceeded, DiscreetError
@@ -39,6 +39,7 @@ __all__ = [
     "fit",
     "import_interactions",
     "read_interactions",
+    "read_levels",
     "tradeoff",
     "write_interactions",
 ]
@@ -56,6 +57,7 @@ _HOMES = {
     "fit": "training.fitting",
     "import_interactions": "data.importing",
     "read_interactions": "data.intake",
+    "read_levels": "data.intake",
     "tradeoff": "evaluation.tradeoff",
     "write_interactions": "data.store",
 }

@@ -23,9 +23,18 @@ ITEM = (
     "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     '2\tThe "Real" Thing\t1995\tDrama\n1\tToy Story\t1995\tAnimation Comedy\n3\tunknown\tunknown\tunknown\n'
 )
+
+
+def item(text: str, *flags: int) -> str:
+    """A line of u.item: its 19 flags are 1 at the places given."""
+    return "|".join([text, "1-Jan-1995", "", "http://x", *("01"[place in flags] for place in range(19))]) + "\n"
+
+
 OFFICIAL = {
     "ml-100k/u.data": "".join("\t".join(map(str, row)) + "\n" for row in RATINGS).encode(),
-    "ml-100k/u.item": '1|Toy Story (1995)|x|0\n2|Café "X" (1994)|x|0\n3|unknown||0\n'.encode("latin-1"),
+    "ml-100k/u.item": "".join(
+        [item("1|Toy Story (1995)", 3, 5), item('2|Café "X" (1994)', 8), item("3|unknown", 0)]
+    ).encode("latin-1"),
 }
 
 
@@ -66,6 +75,7 @@ class TestDownload:
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.purposes == {"train-recommender", "measure-quality"}
         assert data.catalogue.titles == ("Toy Story (1995)", 'The "Real" Thing (1995)', "unknown")
+        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
         assert data.catalogue_is_declared
         assert data.opened_for("measure-quality").last is not None
         assert len(said) == 2
@@ -161,6 +171,7 @@ class TestGiven:
         data = read_interactions(kept)
         assert (data.name, data.people, data.items, data.count) == ("movielens-100k", 2, 3, 3)
         assert data.catalogue.titles == ("Toy Story (1995)", 'Café "X" (1994)', "unknown")
+        assert data.catalogue.tags == (("Animation", "Comedy"), ("Drama",), ())
         assert fetch(cache=tmp_path) == kept
 
     @pytest.mark.parametrize(
@@ -170,7 +181,8 @@ class TestGiven:
             ({"ml-100k/u.data": b""}, "cannot be read"),
             ({"ml-100k/u.data": b"1\t1\n"}, "cannot be read"),
             ({"ml-100k/u.data": b"1\t9\t3\t5\n"}, "not in the catalogue"),
-            ({"ml-100k/u.item": b"1|a\n1|b\n"}, r"ml-100k\.zip: .*unique"),
+            ({"ml-100k/u.item": b"1|a\n2|b\n"}, "cannot be read"),
+            ({"ml-100k/u.item": (item("1|a") + item("1|b")).encode()}, r"ml-100k\.zip: .*unique"),
             ({"ml-100k/u.data": b"0" * 50_000_001}, "more than 50 MB"),
         ],
     )

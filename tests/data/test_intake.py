@@ -362,12 +362,23 @@ class TestCatalogues:
             ("item_id,title\n1,a\n1,b\n", "twice"),
             ("item_id\n", "no rows"),
             ("item_id,title\n,a\n", "row 1"),
+            ("item_id,category\n1,\n2,money\n", "'category', row 2: .* health, religion"),
+            ("item_id,tags\n1,a\x1b\n", "'tags', row 1: holds a control"),
         ],
     )
     def test_a_bad_file_of_items(self, text: str, says: str, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=says) as caught:
             read_catalogue(csv(tmp_path, text, "items.csv"))
         assert "items.csv" in str(caught.value)
+
+    @pytest.mark.parametrize("column", ["tags", "genres"])
+    def test_items_are_described(self, column: str, tmp_path: Path) -> None:
+        text = f"item_id,category,{column}\n3,,b|a| b||\n1,health,\n"
+        catalogue = read_catalogue(csv(tmp_path, text, "items.csv"))
+        assert catalogue == Catalogue((1, 3), None, ("health", ""), ((), ("a", "b")))
+
+    def test_genres_are_not_read_beside_tags(self, tmp_path: Path) -> None:
+        assert read_catalogue(csv(tmp_path, "item_id,tags,genres\n1,a,b\n", "items.csv")).tags == (("a",),)
 
     def test_titles_are_text(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="'title'"):
@@ -390,7 +401,7 @@ class TestStoredForm:
         return path
 
     def test_comes_back_whole(self, tmp_path: Path) -> None:
-        catalogue = Catalogue((1, 2, 3), ("a", "b", "c"))
+        catalogue = Catalogue((1, 2, 3), ("a", "b", "c"), ("", "health", ""), (("x", "y"), (), ("y",)))
         before = read_interactions(self.FRAME, name="shop", purposes=["train-recommender", "x"], catalogue=catalogue)
         write_interactions(before, tmp_path / "other.parquet")
         after = read_interactions(tmp_path / "other.parquet")

@@ -62,31 +62,70 @@ class TestCatalogue:
         assert Catalogue((7, 8), ("", "Alien")).title(0) == "7"
         assert Catalogue((7, 8), ("", "Alien")).title(1) == "Alien"
 
-    @pytest.mark.parametrize("catalogue", [Catalogue((1, 2), ("a", "b")), Catalogue(("a", "b"))])
+    def test_says_what_it_holds(self) -> None:
+        full = Catalogue((7, 8), ("", "Alien"), ("", "health"), ((), ("Horror", "Sci-Fi")))
+        assert repr(full) == "Catalogue(2 items, with titles, with categories, with tags)"
+        assert repr(Catalogue((7,))) == "Catalogue(1 items)"
+
+    @pytest.mark.parametrize(
+        ("columns", "says"),
+        [
+            ({"titles": ("a", "b")}, "1 ids but 2 titles"),
+            ({"categories": ("", "")}, "1 ids but 2 categories"),
+            ({"tags": ()}, "1 ids but 0 tags"),
+            ({"categories": ("money",)}, "health, religion, sexuality, politics, minors"),
+            ({"tags": (("b", "a"),)}, "ascending and unique"),
+            ({"tags": (("a", "a"),)}, "ascending and unique"),
+            ({"tags": (("",),)}, "none of them empty"),
+            ({"tags": (("a\n",),)}, "control character"),
+        ],
+    )
+    def test_refuses_what_does_not_describe_its_items(self, columns: dict[str, Any], says: str) -> None:
+        with pytest.raises(DataError, match=says):
+            Catalogue((7,), **columns)
+
+    @pytest.mark.parametrize(
+        "catalogue",
+        [
+            Catalogue((1, 2), ("a", "b")),
+            Catalogue(("a", "b")),
+            Catalogue((1, 2), None, ("", "minors"), (("x", "y"), ())),
+        ],
+    )
     def test_survives_json(self, catalogue: Catalogue) -> None:
         assert Catalogue.from_dict(json.loads(json.dumps(catalogue.to_dict()))) == catalogue
 
     @pytest.mark.parametrize(
-        "stored",
+        "change",
         [
-            None,
-            {"ids": [1]},
-            {"ids": [], "titles": None},
-            {"ids": [1, "2"], "titles": None},
-            {"ids": [True], "titles": None},
-            {"ids": [2, 1], "titles": None},
-            {"ids": [1, 1], "titles": None},
-            {"ids": "ab", "titles": None},
-            {"ids": [1], "titles": ["a", "b"]},
-            {"ids": [1], "titles": [2]},
-            {"ids": [1], "titles": "a"},
-            {"ids": [1], "titles": ["a\x1b[2J"]},
-            {"ids": ["a\n"], "titles": None},
-            {"ids": ["a\u202eb"], "titles": None},
+            {"ids": []},
+            {"ids": [1, "2"]},
+            {"ids": [True]},
+            {"ids": [2, 1]},
+            {"ids": [1, 1]},
+            {"ids": "ab"},
+            {"titles": ["a", "b"]},
+            {"titles": [2]},
+            {"titles": "a"},
+            {"titles": ["a\x1b[2J"]},
+            {"ids": ["a\n"]},
+            {"ids": ["a\u202eb"]},
+            {"categories": ["money"]},
+            {"categories": [None]},
+            {"tags": ["a"]},
+            {"tags": [None]},
+            {"tags": "a"},
+            {"tags": [["b", "a"]]},
+            {"other": None},
         ],
     )
-    def test_refuses_a_stored_form_that_is_not_one(self, stored: object) -> None:
+    def test_refuses_a_stored_form_that_is_not_one(self, change: dict[str, object]) -> None:
         with pytest.raises(DataError):
+            Catalogue.from_dict(Catalogue((1,)).to_dict() | change)
+
+    @pytest.mark.parametrize("stored", [None, [], {"ids": [1]}, {"ids": [1], "titles": None}])
+    def test_refuses_a_stored_form_that_lacks_columns(self, stored: object) -> None:
+        with pytest.raises(DataError, match="exactly"):
             Catalogue.from_dict(stored)
 
     @given(

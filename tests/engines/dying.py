@@ -1,4 +1,4 @@
-"""Work that kills the worker who does it, once."""
+"""Summing that kills the worker who does it, once."""
 
 from __future__ import annotations
 

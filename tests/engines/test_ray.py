@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from discreet.governance.ledger import Account, Ledger
 from discreet.models.popularity import Popularity
 from discreet.models.trained import Trained
 from discreet.privacy.clipping import Summed
+from discreet.privacy.levels import OFFERED, Levels
 from discreet.training.fitting import fit
-from discreet.training.populations import Here, Work
+from discreet.training.populations import Here, Summing, Work
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'discreet[ray]'"
@@ -89,6 +89,20 @@ class TestSums:
             assert same(there, here)
             assert same(there, in_memory)
 
+    def test_of_people_at_levels_and_what_each_used(
+        self, stored: Interactions, data: Interactions, cluster: Cluster, tmp_path: Path, account: Account
+    ) -> None:
+        people = data.opened_for(TRAIN).people_ids
+        levels = Levels({person: OFFERED[number % 3] for number, person in enumerate(people)})
+        made, used = [], []
+        for number, population in enumerate((cluster.population, Here)):
+            path = tmp_path / f"{number}.db"
+            made.append(seeded(stored, path, account, kind="subspace", levels=levels, population=population))
+            with Ledger(path) as book:
+                used.append([book.person_spent("tastes", person) for person in people])
+        assert same(*made)
+        assert used[0] == used[1]
+
     def test_and_without_noise_too(self, stored: Interactions, cluster: Cluster) -> None:
         sums: list[list[bytes]] = []
         for population in (cluster.population, Here):
@@ -116,7 +130,7 @@ class TestSums:
         assert same(there, seeded(stored, tmp_path / "2.db", account, kind="subspace"))
 
 
-counted: Work = partial(Popularity(items=60).summed, state={}, bound=1_000)
+counted = Work(Popularity(items=60), {}, 1_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +139,7 @@ class Fatal(OnRay):
 
     flag: Path
 
-    def map(self, work: Work) -> Iterator[Summed]:
+    def map(self, work: Summing) -> Iterator[Summed]:
         return super().map(importlib.import_module("dying").Dying(work, self.flag))
 
 
@@ -196,9 +210,7 @@ class TestACluster:
             os.kill(cluster._driver.pid, signal.SIGSTOP)
             histories = stored.streamed_for(TRAIN)
             assert isinstance(histories, StoredHistories)
-            heavy = partial(
-                Popularity(items=60).summed, state={"basis": np.zeros(2_000_000)}, bound=1_000
-            )  # more than a pipe takes in
+            heavy = Work(Popularity(items=60), {"basis": np.zeros(2_000_000)}, 1_000)  # more than a pipe takes in
             with pytest.raises(EngineLost):
                 list(OnRay(cluster, histories).map(heavy))
 

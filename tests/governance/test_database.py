@@ -54,8 +54,8 @@ def test_other_files_stay_untouched(path: Path, content: bytes) -> None:
 
 
 def test_other_version(ledger: Ledger, path: Path) -> None:
-    ledger._db.execute("PRAGMA user_version = 2")
-    with pytest.raises(LedgerError, match=r"version 1 \(found version 2\)"):
+    ledger._db.execute("PRAGMA user_version = 3")
+    with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
         Ledger(path)
 
 
@@ -222,7 +222,8 @@ def test_a_refusal_is_told_though_the_file_is_busy(ledger: Ledger, monkeypatch: 
         "INSERT OR REPLACE INTO account (rowid, name, dataset, epsilon, delta, cap) VALUES (1, 'a/b', 'a', 1, 0.1, 9)",
         "UPDATE OR REPLACE account SET rowid = 2 WHERE rowid = 1",
         "UPDATE OR REPLACE account SET name = 'movies/trends' WHERE name = 'movies/train'",
-        "INSERT OR REPLACE INTO release SELECT name, account, 1, spec, asked, cohort, state, artefact FROM release",
+        "INSERT OR REPLACE INTO release "
+        "SELECT name, account, 1, spec, asked, cohort, prices, state, artefact, used FROM release",
         "UPDATE OR REPLACE release SET rowid = 2 WHERE rowid = 1",
         "UPDATE release SET state = 'committed', artefact = spec, cost = 1 WHERE name = 'r'",
         "INSERT OR REPLACE INTO person SELECT dataset, pseudonym, cap * 2 FROM person",
@@ -238,11 +239,14 @@ def test_a_refusal_is_told_though_the_file_is_busy(ledger: Ledger, monkeypatch: 
         "UPDATE account SET spent = 'plenty'",
         "UPDATE account SET spent = 7.5",
         "UPDATE account SET spent = NULL",
-        "INSERT INTO release SELECT 'n', account, -1, spec, NULL, NULL, 'reserved', NULL FROM release",
-        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, cohort, 'reserved', NULL FROM release",
-        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, NULL, 'committed', NULL FROM release",
-        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, NULL, 'refunded', NULL FROM release",
-        "INSERT INTO release SELECT 'n', 'no/account', 1, spec, NULL, NULL, 'reserved', NULL FROM release",
+        "INSERT INTO release SELECT 'n', account, -1, spec, NULL, NULL, NULL, 'reserved', NULL, NULL FROM release",
+        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, cohort, NULL, 'reserved', NULL, NULL FROM release",
+        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, NULL, NULL, 'committed', NULL, NULL FROM release",
+        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, NULL, NULL, 'refunded', NULL, NULL FROM release",
+        "INSERT INTO release SELECT 'n', 'no/account', 1, spec, NULL, NULL, NULL, 'reserved', NULL, NULL FROM release",
+        "INSERT INTO charge VALUES ('d', zeroblob(9))",
+        "INSERT INTO charge VALUES ('d', 'eightltr')",
+        "INSERT INTO release SELECT 'n', account, 1, spec, NULL, NULL, 'd', 'reserved', NULL, NULL FROM release",
         "INSERT INTO cohort VALUES ('d', x'')",
         "INSERT INTO cohort VALUES ('d', zeroblob(17))",
         "INSERT INTO cohort VALUES ('d', 'sixteen letters.')",

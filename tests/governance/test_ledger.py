@@ -460,6 +460,6 @@ def test_the_journal_tells_every_change(capped: Ledger) -> None:
     assert [row.kind for row in rows] == ["create", "open", "open", "limit", "reserve", "commit"]
     assert rows[2].facts["person_cap"] == str(PERSON_CAP)
     assert rows[3].facts.keys() == {"dataset", "pseudonym", "cap"}
-    assert rows[4].facts.keys() == {"release", "account", "cost", "spec", "asked", "cohort"}
-    assert rows[5].facts == {"release": "r", "artefact": SPEC}
+    assert rows[4].facts.keys() == {"release", "account", "cost", "spec", "asked", "cohort", "prices"}
+    assert rows[5].facts == {"release": "r", "artefact": SPEC, "used": None}
     assert all(row.at.endswith("Z") for row in rows)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from discreet.errors import LedgerCorrupted, SettingError
+from discreet.errors import BudgetExceeded, LedgerCorrupted, ReleaseConflict, SettingError
+from discreet.governance.charges import Charges
 from discreet.governance.database import Database
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.persons import Crowd, Persons, Tally, as_crowd, digest, within
@@ -249,3 +251,102 @@ def test_a_key_that_is_gone(ledger: Ledger, forge: Any) -> None:
         ledger.person_spent("movies", "ann")
     assert gone.value.row == 0
     assert [problem.row for problem in ledger.verify().problems] == [0]
+
+
+# --- Prices and what was used of them
+
+
+@pytest.fixture
+def levelled(ledger: Ledger) -> Ledger:
+    ledger.open_budget(Account("levels", "train"), epsilon=8.0, delta=DELTA, person_epsilon=1.0)
+    return ledger
+
+
+def test_each_is_held_for_their_own_price(levelled: Ledger) -> None:
+    account, third = Account("levels", "train"), PERSON_CAP // 3
+    for number in range(3):
+        prices = np.array([third, 4 * third, third], np.int64)
+        made = levelled.reserve(
+            account, cost=4 * third, release=f"r{number}", spec=SPEC, people=["a", "b", "c"], prices=prices
+        )
+        assert made.admitted is not None
+        assert made.admitted.tolist() == [True, False, True]  # b's price is above what a person may spend
+    assert [levelled.person_spent("levels", each) for each in "abc"] == [3 * third, 0, 3 * third]
+    with pytest.raises(BudgetExceeded, match="none of the people"):
+        levelled.reserve(account, cost=third, release="more", spec=SPEC, people=["a"], prices=np.array([third]))
+    assert levelled.account(account).spent == 12 * third  # the account pays what whoever gives the most pays
+    assert levelled.verify().ok
+
+
+def test_what_was_used_is_told_and_admits_nobody(levelled: Ledger) -> None:
+    account = Account("levels", "train")
+    made = levelled.reserve(account, cost=PERSON_CAP, release="r", spec=SPEC, people=["b", "a"])
+    made.use(np.array([5, 7]))
+    levelled.commit("r", SPEC, made.used)
+    assert [levelled.person_spent("levels", each) for each in "ab"] == [7, 5]
+    with pytest.raises(BudgetExceeded):  # or it could be seen from outside that somebody used little
+        levelled.reserve(account, cost=1, release="s", spec=SPEC, people=["a"])
+    assert levelled.verify().ok
+
+
+def test_a_reservation_is_repeated_at_its_prices_alone(levelled: Ledger) -> None:
+    account = Account("levels", "train")
+    reserve = partial(levelled.reserve, account, cost=8, release="r", spec=SPEC)
+    first = reserve(people=["a", "b"], prices=np.array([2, 8]))
+    again = reserve(people=["b", "a"], prices=np.array([8, 2]))
+    assert first.state == again.state == "reserved"
+    for prices in (None, np.array([2, 2]), np.array([2, 7])):
+        with pytest.raises(ReleaseConflict):
+            reserve(people=["a", "b"], prices=prices)
+    assert levelled.account(account).spent == 8
+
+
+@pytest.mark.parametrize(
+    ("people", "prices", "refused"),
+    [
+        (None, [1], "say of whom"),
+        (["a", "a"], [1, 1], "more than once"),
+        (["a", "b"], [1], "one int64"),
+        (["a"], [0], "out of its range"),
+        (["a"], [9], "out of its range"),
+        (["a"], [1.0], "one int64"),
+    ],
+)
+def test_prices_that_are_none(levelled: Ledger, people: list[str] | None, prices: list[int], refused: str) -> None:
+    account = Account("levels", "train")
+    with pytest.raises(SettingError, match=refused):
+        levelled.reserve(account, cost=8, release="r", spec=SPEC, people=people, prices=np.array(prices))
+    assert levelled.account(account).spent == 0
+
+
+@pytest.mark.parametrize("used", [[9, 1], [-1, 1], [3, 1], [1], [1.0, 1.0]])
+def test_more_than_what_is_held_is_not_settled(levelled: Ledger, used: list[int]) -> None:
+    account = Account("levels", "train")
+    levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 2]))
+    with pytest.raises(SettingError):
+        levelled.commit("r", SPEC, np.array(used))
+    assert levelled.releases()[0].state == "reserved"
+
+
+def test_nothing_is_settled_of_unnamed_people(ledger: Ledger) -> None:
+    account = Account("unnamed", "train")
+    ledger.open_budget(account, epsilon=8.0, delta=DELTA)
+    made = ledger.reserve(account, cost=8, release="r", spec=SPEC)
+    with pytest.raises(SettingError):
+        made.use(np.array([1]))
+    with pytest.raises(SettingError, match="without naming people"):
+        ledger.commit("r", SPEC, np.array([1]))
+
+
+def test_a_forged_settlement_is_named(levelled: Ledger) -> None:
+    account = Account("levels", "train")
+    made = levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 2]))
+    made.use(np.array([1, 2]))
+    too_much = Charges(levelled._db)
+    with levelled._db.transaction():
+        digest_of = too_much.keep(np.array([3, 3]))
+        levelled._db.execute("UPDATE release SET state = 'committed', artefact = ?, used = ?", SPEC, digest_of)
+        row = levelled.journal.append("commit", release="r", artefact=SPEC, used=digest_of)
+    problems = levelled.verify().problems
+    assert [problem.row for problem in problems] == [row]
+    assert "above what somebody is held for" in problems[0].what

@@ -40,7 +40,7 @@ def test_loser_publishes_the_winner(ledger: Ledger, tmp_path: Path, monkeypatch:
     ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
     commit = ledger.commit
 
-    def overtaken(release: str, artefact: str) -> str:
+    def overtaken(release: str, artefact: str, used: None) -> str:
         monkeypatch.setattr(ledger, "commit", commit)
         publish(ledger, "r", b"winner", tmp_path, "model")
         return commit(release, artefact)

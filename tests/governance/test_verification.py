@@ -34,8 +34,9 @@ HISTORY = 9
 @pytest.fixture
 def history(capped: Ledger) -> Ledger:
     capped.limit_person("movies", "p", epsilon=0.5, delta=DELTA)
-    capped.reserve(TRAIN, cost=7, release="a", spec=SPEC, people=["p", "q"])
-    capped.commit("a", OTHER)
+    made = capped.reserve(TRAIN, cost=9, release="a", spec=SPEC, people=["p", "q"], prices=np.array([7, 7]))
+    made.use(np.array([4, 4]))
+    capped.commit("a", OTHER, made.used)
     capped.reserve(TRENDS, cost=8, release="b", spec=SPEC, people=["q"])
     with pytest.raises(BudgetExceeded):
         capped.reserve(TRAIN, cost=10 * CAP, release="c", spec=SPEC, people=["p"])
@@ -66,13 +67,18 @@ def test_clean_history(history: Ledger) -> None:
         ("DELETE FROM person", 3),
         ("UPDATE cohort SET members = zeroblob(32) WHERE length(members) = 32", 4),
         ("DELETE FROM cohort WHERE length(members) = 16", 6),
+        ("UPDATE charge SET units = zeroblob(16) WHERE hex(units) LIKE '07%'", 4),
+        ("DELETE FROM charge WHERE hex(units) LIKE '04%'", 5),
+        ("UPDATE release SET prices = NULL WHERE name = 'a'", 5),
+        ("UPDATE release SET used = NULL WHERE name = 'a'", 5),
         ("UPDATE secret SET value = randomblob(32)", 0),
         ("DROP INDEX release_of_account", 0),
-        ("UPDATE journal SET body = replace(body, '\"7\"', '\"1\"') WHERE seq = 4", 4),
+        ("UPDATE journal SET body = replace(body, '\"9\"', '\"1\"') WHERE seq = 4", 4),
         ("DELETE FROM journal WHERE seq = 5", 5),
         ("DELETE FROM journal WHERE seq = 8", 6),
         (
-            "INSERT INTO release SELECT 'z', account, cost, spec, asked, cohort, state, artefact FROM release LIMIT 1",
+            "INSERT INTO release "
+            "SELECT 'z', account, cost, spec, asked, cohort, prices, state, artefact, used FROM release LIMIT 1",
             None,
         ),
         ("INSERT INTO account SELECT 'x/y', dataset, 1, delta, 1, 1, until, 0 FROM account LIMIT 1", None),
@@ -103,6 +109,9 @@ def test_schema_keeps_spending(history: Ledger) -> None:
         "UPDATE release SET cost = 1",
         "UPDATE person SET cap = cap + 1",
         "UPDATE cohort SET members = x''",
+        "UPDATE charge SET units = x''",
+        "UPDATE release SET prices = NULL",
+        "UPDATE release SET used = NULL",
         "UPDATE secret SET value = x''",
     ):
         with pytest.raises(LedgerCorrupted, match="rules forbid"):
@@ -132,8 +141,9 @@ def test_edited_cohort_admits_nobody(history: Ledger, forge: Callable[..., None]
     ],
 )
 def test_rows_against_the_protocol_are_named(history: Ledger, kind: str, facts: dict[str, str], wrong: str) -> None:
+    nothing = dict.fromkeys(("asked", "cohort", "prices", "used"))
     with history._db.transaction():
-        history.journal.append(kind, **({"spec": SPEC, "asked": None, "cohort": None} | facts))
+        history.journal.append(kind, **({"spec": SPEC} | nothing | facts))
     found = history.verify()
     assert HISTORY in {problem.row for problem in found.problems if wrong in problem.what}
 
@@ -180,10 +190,10 @@ def charge_past_the_checks(ledger: Ledger, release: str, cost: int, people: list
         key = digest(members)
         ledger._db.execute("UPDATE account SET spent = spent + ? WHERE name = ?", cost, str(TRENDS))
         ledger._db.execute(
-            "INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, 'reserved', NULL)",
+            "INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, NULL, 'reserved', NULL, NULL)",
             *(release, str(TRENDS), cost, SPEC, key, key),
         )
-        facts = {"account": str(TRENDS), "cost": str(cost), "spec": SPEC, "asked": key, "cohort": key}
+        facts = {"account": str(TRENDS), "cost": str(cost), "spec": SPEC, "asked": key, "cohort": key, "prices": None}
         return ledger.journal.append("reserve", release=release, **facts)
 
 
@@ -301,6 +311,10 @@ def test_chained_nonsense_is_named(history: Ledger, body: str) -> None:
         "UPDATE person SET cap = 'none'",
         "UPDATE cohort SET members = 'text'",
         "UPDATE cohort SET members = x''",
+        "UPDATE charge SET units = 'text'",
+        "UPDATE charge SET units = x''",
+        "UPDATE release SET prices = 'text'",
+        "UPDATE release SET used = 5",
         "UPDATE secret SET value = 'text'",
         "UPDATE journal SET hash = 'thirty-two letters, not a hash..' WHERE seq = 8",
         "UPDATE journal SET body = 5",

@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,13 @@ def test_comes_back_as_it_went(kind: Kind, histories: Histories) -> None:
     assert again.guarantee == trained.guarantee
     assert again.recommend([100, 101]).items == trained.recommend([100, 101]).items
     assert repr(again) == repr(trained)
+
+
+def test_keeps_what_the_catalogue_says_of_items(histories: Histories) -> None:
+    items = len(histories.catalogue)
+    described = replace(histories.catalogue, categories=("health",) * items, tags=(("x", "y"),) * items)
+    trained = fit_unbilled(replace(histories, catalogue=described), 4.0, "popularity")
+    assert Trained.from_bytes(trained.to_bytes()).catalogue == described
 
 
 def test_every_flip_in_the_zip_structures(content: bytes) -> None:

@@ -215,8 +215,8 @@ class TestPlan:
         assert plan.cost > units - 4 * sum(adjacency.moves**2 * (bound + 1) for bound in plan.bounds)
 
     def test_replacing_a_person_costs_four_times_as_much(self) -> None:
-        add, replace = (Plan(bounds=(10,), delta=1e-6, adjacency=each) for each in Adjacency)
-        assert (add.price(0), replace.price(0)) == (100, 400)
+        add, replace, choice = (Plan(bounds=(10,), delta=1e-6, adjacency=each) for each in Adjacency)
+        assert (add.price(0), replace.price(0), choice.price(0)) == (100, 400, 100)
 
     def test_a_plan_survives_storage_and_its_fingerprint_tells_plans_apart(self) -> None:
         assert Plan.from_dict(PLAN.to_dict()) == PLAN

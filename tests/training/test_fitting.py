@@ -19,6 +19,7 @@ from discreet.errors import (
     ReleaseConflict,
     SettingError,
 )
+from discreet.governance.charges import Units
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.card import card, card_markdown
 from discreet.models.popularity import Popularity
@@ -273,7 +274,9 @@ class TestPersonsOwnCaps:
             trained = fit(data, epsilon=1.0, ledger=ledger)
             assert trained.people == 250
             assert {ledger.person_spent("tastes", person) for person in out} == {0}
-            assert ledger.person_spent("tastes", histories.people_ids[50]) == trained.plan.cost
+            assert (
+                0.98 * trained.plan.cost < ledger.person_spent("tastes", histories.people_ids[50]) < trained.plan.cost
+            )
             assert ledger.releases()[0].people == 250
             assert ledger.verify().ok
 
@@ -374,8 +377,8 @@ class TestInterrupted:
     ) -> None:
         commit = Ledger.commit
 
-        def die(self: Ledger, release: str, artefact: str) -> str:
-            commit(self, release, artefact)
+        def die(self: Ledger, release: str, artefact: str, used: Units) -> str:
+            commit(self, release, artefact, used)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:

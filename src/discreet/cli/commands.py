@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import discreet
-from discreet.cli import audit, budgets, data, demo, models
+from discreet.cli import audit, budgets, data, demo, models, training
 from discreet.cli.output import complain, hush, say, unwritten
 from discreet.errors import DiscreetError, FileNotWritten
 
@@ -50,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data", help="Fetch, check and import interactions.")
-app.command()(models.train)
+app.command()(training.train)
 app.command()(models.evaluate)
 app.command()(models.tradeoff)
 app.command()(models.recommend)

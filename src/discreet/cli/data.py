@@ -17,7 +17,9 @@ app = typer.Typer(no_args_is_help=True)
 Source = Annotated[Path, typer.Argument(help="A CSV, TSV or Parquet file, one row an interaction.")]
 User = Annotated[str, typer.Option("--user", help="Name of the column of people.")]
 Item = Annotated[str, typer.Option("--item", help="Name of the column of items.")]
-Items = Annotated[Path | None, typer.Option("--items", help="File with item_id[, title]: the public catalogue.")]
+Items = Annotated[
+    Path | None, typer.Option("--items", help="File with item_id[, title, category, tags]: the public catalogue.")
+]
 
 
 @app.command()

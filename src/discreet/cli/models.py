@@ -1,23 +1,22 @@
-"""``discreet train``, ``evaluate``, ``tradeoff``, ``recommend``, ``explain`` and ``card``."""
+"""``discreet evaluate``, ``tradeoff``, ``recommend``, ``explain`` and ``card``."""
 
 from __future__ import annotations
 
 import math
 import re
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
-from discreet.cli.output import Json, note, progress, say, say_charged, say_json, screen, table
+from discreet.cli.budgets import DEFAULT_LEDGER, LedgerFile
+from discreet.cli.output import Json, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from discreet.data.interactions import Histories, Interactions, Opened
+    from discreet.data.interactions import Histories
     from discreet.evaluation.coverage import Bias, Reach, Survey
     from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from discreet.models.recipe import Kind
     from discreet.models.slate import Slate
     from discreet.models.trained import Trained
-    from discreet.training.populations import Population
 
 LEAST_HISTORY = 5
 """Items that someone must have to be measured."""
@@ -41,80 +39,6 @@ ModelFile = Annotated[Path, typer.Argument(help="A model file.")]
 KindOption = Annotated[str, typer.Option("--model", help="auto, popularity, subspace, gram, als, als-adaptive or sgd.")]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="strong or leave-one-out.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="How many splits.")]
-
-
-def train(
-    data: Data,
-    epsilon: Annotated[float, typer.Option("--epsilon", help="Price of this run in nats; inf adds no noise.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to publish the model (.npz); must not exist.")],
-    ledger: LedgerFile = DEFAULT_LEDGER,
-    model: KindOption = "auto",
-    purpose: Annotated[str, typer.Option("--purpose", help="What the data is opened for.")] = PURPOSE,
-    window: Window = None,
-    release: Annotated[
-        str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
-    ] = None,
-    ray_workers: Annotated[
-        int | None, typer.Option("--ray-workers", help="Add up on so many workers of Ray; needs an imported data set.")
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster; without it one is started here.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a model, bill it, publish it once, and print what it promises.
-
-    An imported data set stays in its file, and is read block by block.
-    """
-    from discreet.data.intake import read_interactions
-    from discreet.governance.ledger import Ledger
-    from discreet.models.card import card
-
-    interactions = read_interactions(data, window=window)
-    with ExitStack() as stack:
-        book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
-        asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
-        asked["window"] = window
-        if ray_workers is not None or ray_address is not None:
-            asked["population"] = _on_ray(stack, ray_workers, ray_address)
-        trained = _trained(interactions, asked | {"release": release})
-    if as_json:
-        say_json(card(trained))
-        return
-    say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
-    say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
-
-
-def _on_ray(stack: ExitStack, workers: int | None, address: str | None) -> Callable[[Opened], Population]:
-    from discreet.engines.ray import Cluster
-
-    with progress() as bars:
-        bars.add_task("reaching Ray", total=None)
-        return stack.enter_context(Cluster(workers=workers, address=address)).population
-
-
-def _trained(interactions: Interactions, asked: dict[str, Any]) -> Trained:
-    """Train with bars, and say under which id, as soon as something is charged."""
-    from discreet.training.fitting import fit
-
-    charged: list[str] = []
-
-    def tell(release: str) -> None:
-        charged.append(release)
-        say_charged(release)
-
-    try:
-        with progress() as bars:
-            bar = bars.add_task("training", total=None)
-
-            def step(done: int, total: int) -> None:
-                bars.update(bar, completed=done, total=total)
-
-            return fit(interactions, **asked, progress=step, reserved=tell)
-    except KeyboardInterrupt:
-        for release in charged:
-            note(f"release {release} is charged: repeat with --release {release}")
-        raise
 
 
 def evaluate(

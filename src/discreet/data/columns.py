@@ -1,4 +1,4 @@
-"""Checks of one column each: ids, weights, timestamps.
+"""Checks of one column each: ids, weights, timestamps, and what is public of items.
 
 A check returns the column in its one form, or raises a :class:`~discreet.errors.DataError` that names the source,
 the column and the row (1 is the first row of data). It never repeats a value: errors are outputs, and values are
@@ -7,6 +7,7 @@ people's. For the same reason causes are cut off (``from None``) in this room: p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import polars as pl
@@ -72,13 +73,27 @@ def seconds(column: pl.Series, where: Where) -> pl.Series:
     return numbers
 
 
-def titles(column: pl.Series, where: Where) -> pl.Series:
-    """Titles as String, empty where there is none. Raises DataError if they are not text."""
+def texts(column: pl.Series, where: Where) -> pl.Series:
+    """Titles and the like as String, empty where there is none. Raises DataError if they are not text."""
     if column.dtype not in (pl.String, pl.Null):
-        _refuse_type(column, where, "titles are text")
+        _refuse_type(column, where, "text is needed")
     column = column.cast(pl.String).fill_null("")
     _refuse_control(column, where)
     return column
+
+
+def among(column: pl.Series, allowed: Sequence[str], where: Where) -> pl.Series:
+    """Words as String. Raises DataError for one that is not among those ``allowed``, of which "" stands for none."""
+    column = texts(column, where)
+    listed = ", ".join(word or "none" for word in allowed)
+    _refuse(~column.is_in([*allowed]), column.name, where, f"is not one of: {listed}")
+    return column
+
+
+def tags(column: pl.Series, where: Where) -> pl.Series:
+    """Lists of text, ascending and unique, of texts that ``|`` separates. Raises DataError if they are not text."""
+    each = texts(column, where).str.split("|").list.eval(pl.element().str.strip_chars())
+    return each.list.eval(pl.element().filter(pl.element() != "").unique().sort())
 
 
 def _whole(column: pl.Series, where: Where) -> pl.Series:

@@ -39,6 +39,13 @@ PURPOSES = (TRAINING, "measure-quality")
 _REQUIREMENT = "recbole==1.2.1"
 _DEADLINE = 120  # seconds; the archive is 2 MB
 _LARGEST_MEMBER = 50_000_000  # bytes; ml-100k's largest is 2 MB, anything near this is no ml-100k.zip
+# The flags of u.item after the title, in its order; the first says that no genre is known.
+# fmt: off
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+# fmt: on
 _INTER = "recbole/dataset_example/ml-100k/ml-100k.inter"
 _ITEM = "recbole/dataset_example/ml-100k/ml-100k.item"
 _WHEEL_PIN = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -155,7 +162,7 @@ def _from_wheel(dataset: str, members: Mapping[str, bytes]) -> Interactions:
     return _movielens(
         dataset,
         events.rename(lambda name: name.partition(":")[0]),  # "user_id:token"
-        items.select(item_id="item_id:token", title=dated),
+        items.select(item_id="item_id:token", title=dated, genres=pl.col("class:token_seq").str.split(" ")),
     )
 
 
@@ -163,8 +170,10 @@ def _from_official(dataset: str, path: Path) -> Interactions:
     members = _members(path, ("ml-100k/u.data", "ml-100k/u.item"))
     columns = ["user_id", "item_id", "rating", "timestamp"]
     events = _bare(path, members["ml-100k/u.data"], "\t", columns)
-    titles = members["ml-100k/u.item"].decode("latin-1").encode()
-    items = _bare(path, titles, "|", ["item_id", "title"])
+    described = members["ml-100k/u.item"].decode("latin-1").encode()
+    items = _bare(path, described, "|", ["item_id", "title", "released", "on_video", "url", *_GENRES])
+    named = [pl.when(pl.col(genre).cast(pl.String) == "1").then(pl.lit(genre)) for genre in _GENRES]
+    items = items.select("item_id", "title", genres=pl.concat_list(named))
     try:
         return _movielens(dataset, events, items)
     except DataError as error:  # speaks of a data frame, or of a catalogue
@@ -181,8 +190,11 @@ def _bare(path: Path, content: bytes, separator: str, names: list[str]) -> pl.Da
 
 
 def _movielens(dataset: str, events: pl.DataFrame, items: pl.DataFrame) -> Interactions:
-    ordered = items.sort("item_id")
-    catalogue = Catalogue(tuple(ordered["item_id"].to_list()), tuple(ordered["title"].fill_null("").to_list()))
+    """Put a data set together from people's events, and from items with ``title`` and a list of ``genres``."""
+    known = pl.element().filter(pl.element().is_in(_GENRES[1:])).unique().sort()
+    ordered = items.sort("item_id").with_columns(pl.col("title").fill_null(""), pl.col("genres").list.eval(known))
+    ids, titles, genres = (ordered[column].to_list() for column in ("item_id", "title", "genres"))
+    catalogue = Catalogue(tuple(ids), tuple(titles), tags=tuple(map(tuple, genres)))
     return read_interactions(events, name=dataset, purposes=PURPOSES, catalogue=catalogue)
 
 

@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 
 from discreet.data import columns
 from discreet.data.columns import Where
-from discreet.data.interactions import Catalogue, Held, Intake, Interactions, checked_name, rows_of
+from discreet.data.interactions import SENSITIVE, Catalogue, Held, Intake, Interactions, checked_name, rows_of
 from discreet.data.store import Passport, passport_of
 from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
 from discreet.privacy.adjacency import Window
+from discreet.privacy.levels import Level, Levels
 
 IdCheck = Callable[[pl.Series, Where], pl.Series]
 
 TRAINING = "train-recommender"
 _WEIGHTS = ("weight", "rating")
+_TAGS = ("tags", "genres")
 
 
 def read_interactions(
@@ -52,8 +54,8 @@ def read_interactions(
         user: the column that says who.
         item: the column that says what.
         purposes: what the data was collected for; by default ``train-recommender``.
-        catalogue: the public list of items, or a file with ``item_id`` and perhaps ``title``. Without it, the
-            items in the data are the catalogue, and the guarantee treats that list as public.
+        catalogue: the public list of items, or a file of them (:func:`read_catalogue`). Without it, the items in the
+            data are the catalogue, and the guarantee treats that list as public.
         window: a year, month or day (UTC), such as ``2024-05``: rows of other times are left out, before anything else
             is done with them. Numbers in ``timestamp`` are then seconds since 1970. An imported file has to hold that
             window alone.
@@ -129,23 +131,61 @@ def _declared(catalogue: object) -> Catalogue | None:
 
 
 def read_catalogue(path: str | Path) -> Catalogue:
-    """Read a public list of items from a file with the columns ``item_id`` and, if there is one, ``title``.
+    """Read a public list of items from a file with the column ``item_id`` and, where they are there, others.
+
+    These are ``title``; ``category``, one of :data:`~discreet.data.interactions.SENSITIVE` or nothing; and ``tags``
+    (without them ``genres``), separated by ``|``.
 
     Raises:
-        DataError: the file cannot be used, or names an item twice.
+        DataError: the file cannot be used, names an item twice, or holds another category.
     """
     table = table_of(path)
     _require(table, "item_id", ("item_id",))
-    titled = "title" in table.names
-    frame = table.columns(["item_id", "title"] if titled else ["item_id"])
+    title, category, tags = (_spare(table, names) for names in (("title",), ("category",), _TAGS))
+    frame = table.columns([name for name in ("item_id", title, category, tags) if name is not None])
     if frame.is_empty():
         raise nothing_in(table.label)
     check = columns.ids_from_text if table.from_text else columns.ids
-    frame = frame.with_columns(check(frame["item_id"], Where(table.label))).sort("item_id")
+    where = Where(table.label)
+    frame = frame.with_columns(
+        check(frame["item_id"], where),
+        *([] if title is None else [columns.texts(frame[title], where)]),
+        *([] if category is None else [columns.among(frame[category], ("", *SENSITIVE), where)]),
+        *([] if tags is None else [columns.tags(frame[tags], where)]),
+    ).sort("item_id")
     if frame["item_id"].is_duplicated().any():
         raise DataError(f"{table.label}: column 'item_id' names an item twice; keep one row an item")
-    titles = tuple(columns.titles(frame["title"], Where(table.label)).to_list()) if titled else None
-    return Catalogue(tuple(frame["item_id"].to_list()), titles)
+    return Catalogue(
+        ids=tuple(frame["item_id"].to_list()),
+        titles=None if title is None else tuple(frame[title].to_list()),
+        categories=None if category is None else tuple(frame[category].to_list()),
+        tags=None if tags is None else tuple(map(tuple, frame[tags].to_list())),
+    )
+
+
+def read_levels(source: str | Path | Frame, *, others: str = str(Level.BALANCED)) -> Levels:
+    """Read which level of protection each person chose: the columns ``user_id`` and ``level``.
+
+    Args:
+        source: a .csv, .tsv, .txt or .parquet file, or a frame, as for :func:`read_interactions`.
+        others: level of whoever is not in it: off, strong, balanced or light.
+
+    Raises:
+        DataError: the source cannot be used; or a row names no level, or a person who was named before.
+        SettingError: ``others`` is no level.
+    """
+    table = table_of(source)
+    for column in ("user_id", "level"):
+        _require(table, column, ("user_id", "level"))
+    frame, where = table.columns(["user_id", "level"]), Where(table.label)
+    if frame.is_empty():
+        return Levels({}, Level.named(others))
+    people = (columns.ids_from_text if table.from_text else columns.ids)(frame["user_id"], where)
+    if people.is_duplicated().any():
+        raise DataError(f"{table.label}: column 'user_id' names a person twice; keep one row a person")
+    names = columns.among(frame["level"], [str(level) for level in Level], where)
+    chosen = dict(zip(people.to_list(), map(Level.named, names.to_list()), strict=True))
+    return Levels(chosen, Level.named(others))
 
 
 def _issued(source: object, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None) -> Passport:

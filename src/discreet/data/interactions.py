@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from numbers import Integral
 from typing import NamedTuple, Protocol, TypeAlias, cast
 
@@ -32,7 +32,10 @@ _LONGEST_NAME = 200  # characters; a data set's name and a purpose together name
 
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
-"""What would break a line, or turn the order of what is shown on it: in no id and no title."""
+"""What would break a line, or turn the order of what is shown on it: in no id, no title and no tag."""
+
+SENSITIVE = ("health", "religion", "sexuality", "politics", "minors")
+"""What an item's category can be: choosing such an item may say of a person what is theirs to keep."""
 
 
 def checked_name(name: object, what: str = "name") -> str:
@@ -51,14 +54,19 @@ class Catalogue:
     Attributes:
         ids: the caller's own ids, all strings or all integers, ascending, unique, at least one.
         titles: one title an item, or None. An empty title means that the item has none.
+        categories: one of ``SENSITIVE`` an item, or None. An empty category means that the item is in none.
+        tags: public descriptions of each item, such as genres, ascending and unique within it; or None.
 
     Raises:
-        DataError: the ids are mixed, unsorted, repeated or absent; titles and ids differ in number; or one of them
-            holds a control character.
+        DataError: the ids are mixed, unsorted, repeated or absent; one of the others differs from them in number; a
+            category is not among ``SENSITIVE``; an item's tags are empty, unsorted or repeated; or something holds a
+            control character.
     """
 
     ids: Ids
     titles: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    tags: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse ids that could not be the columns of a matrix."""
@@ -68,9 +76,15 @@ class Catalogue:
             raise DataError("the catalogue's ids must be all strings or all whole numbers")
         if not ascending(self.ids):
             raise DataError("the catalogue's ids must be ascending and unique")
-        if self.titles is not None and len(self.titles) != len(self.ids):
-            raise DataError(f"the catalogue has {len(self.ids)} ids but {len(self.titles)} titles")
-        for what, texts in (("ids", self.ids), ("titles", self.titles or ())):
+        for what, column in self._columns.items():
+            if len(column) != len(self.ids):
+                raise DataError(f"the catalogue has {len(self.ids)} ids but {len(column)} {what}")
+        if not {"", *SENSITIVE}.issuperset(self.categories or ()):
+            raise DataError(f"the catalogue's categories must be empty or one of: {', '.join(SENSITIVE)}")
+        if not all(map(_are_tags, self.tags or ())):
+            raise DataError("the catalogue's tags must be ascending and unique within an item, and none of them empty")
+        tags = tuple(chain.from_iterable(self.tags or ()))
+        for what, texts in (("ids", self.ids), ("titles", self.titles or ()), ("tags", tags)):
             if re.search(CONTROL, "".join(map(str, texts))):
                 raise DataError(f"the catalogue's {what} hold a control character; leave it out")
 
@@ -80,7 +94,18 @@ class Catalogue:
 
     def __repr__(self) -> str:
         """The number of items, not the items: a catalogue may be long."""
-        return f"Catalogue({len(self)} items{', with titles' if self.titles else ''})"
+        return f"Catalogue({', with '.join([f'{len(self)} items', *self._columns])})"
+
+    @property
+    def _columns(self) -> dict[str, tuple[str, ...] | tuple[tuple[str, ...], ...]]:
+        """What there is beside the ids, by name."""
+        columns = {"titles": self.titles, "categories": self.categories, "tags": self.tags}
+        return {what: column for what, column in columns.items() if column is not None}
+
+    @property
+    def sensitive(self) -> frozenset[str]:
+        """The categories that some item is in."""
+        return frozenset(self.categories or ()) - {""}
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -109,9 +134,14 @@ class Catalogue:
         """The title of the item at ``position``, or its id as a string when it has none."""
         return (self.titles[position] if self.titles else "") or str(self.ids[position])
 
-    def to_dict(self) -> dict[str, list[str] | list[int] | None]:
+    def to_dict(self) -> dict[str, list[str] | list[int] | list[list[str]] | None]:
         """The catalogue as plain lists, for JSON."""
-        return {"ids": [*self.ids], "titles": None if self.titles is None else [*self.titles]}
+        return {
+            "ids": [*self.ids],
+            "titles": None if self.titles is None else [*self.titles],
+            "categories": None if self.categories is None else [*self.categories],
+            "tags": None if self.tags is None else [[*tags] for tags in self.tags],
+        }
 
     @classmethod
     def from_dict(cls, stored: object) -> Catalogue:
@@ -120,9 +150,10 @@ class Catalogue:
         Raises:
             DataError: ``stored`` has another shape.
         """
-        if not isinstance(stored, Mapping) or set(stored) != {"ids", "titles"}:
-            raise DataError("a stored catalogue must have exactly 'ids' and 'titles'")
-        return cls(_stored_ids(stored["ids"]), _stored_titles(stored["titles"]))
+        if not isinstance(stored, Mapping) or set(stored) != {"ids", "titles", "categories", "tags"}:
+            raise DataError("a stored catalogue must have exactly 'ids', 'titles', 'categories' and 'tags'")
+        titles, categories = (_stored_texts(stored[what], what) for what in ("titles", "categories"))
+        return cls(_stored_ids(stored["ids"]), titles, categories, _stored_tags(stored["tags"]))
 
 
 def _of_one_kind(ids: Iterable[object]) -> bool:
@@ -133,6 +164,10 @@ def ascending(ids: tuple[str | int, ...]) -> bool:
     """Whether each of the ids, all of one kind, is above the one before."""
     same = cast("tuple[str, ...]", ids)  # what can be compared as strings can be as integers
     return all(a < b for a, b in pairwise(same))
+
+
+def _are_tags(tags: tuple[str, ...]) -> bool:
+    return ascending(tags) and "" not in tags
 
 
 def _can_be_iterated(given: object) -> bool:
@@ -156,12 +191,21 @@ def _stored_ids(stored: object) -> Ids:
     raise DataError("a stored catalogue's ids must be all strings or all whole numbers")
 
 
-def _stored_titles(stored: object) -> tuple[str, ...] | None:
+def _stored_texts(stored: object, what: str) -> tuple[str, ...] | None:
     if stored is None:
         return None
-    if isinstance(stored, list) and all(isinstance(title, str) for title in stored):
+    if isinstance(stored, list) and all(isinstance(text, str) for text in stored):
         return tuple(stored)
-    raise DataError("a stored catalogue's titles must be strings, or null")
+    raise DataError(f"a stored catalogue's {what} must be strings, or null")
+
+
+def _stored_tags(stored: object) -> tuple[tuple[str, ...], ...] | None:
+    if stored is None:
+        return None
+    each = [_stored_texts(tags, "tags") for tags in stored] if isinstance(stored, list) else [None]
+    if None in each:
+        raise DataError("a stored catalogue's tags must be lists of strings, or null")
+    return tuple(tags or () for tags in each)
 
 
 class Opened(Protocol):

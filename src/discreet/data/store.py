@@ -26,7 +26,7 @@ from discreet.files import replace_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 2
+FORMAT = 3
 BLOCK_PEOPLE = 4_096
 BLOCK_ROWS = 1 << 20
 """A block ends before it passes either, but holds at least one person."""

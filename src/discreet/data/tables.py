@@ -34,7 +34,7 @@ _USUAL = frozenset([
     "user", "users", "userid", "user_id", "item", "items", "itemid", "item_id", "movie", "movieid", "movie_id",
     "film", "filmid", "film_id", "book", "bookid", "book_id", "track", "trackid", "track_id", "product", "productid",
     "product_id", "customer", "customerid", "customer_id", "weight", "rating", "ratings", "score", "count",
-    "timestamp", "time", "date", "title", "titles", "name", "genre", "genres",
+    "timestamp", "time", "date", "title", "titles", "name", "genre", "genres", "tags", "category",
 ])
 # fmt: on
 

@@ -40,7 +40,7 @@ from discreet.data.stored import InFile, StoredHistories
 from discreet.engines.ray_driver import Order, Settings, Span
 from discreet.errors import DiscreetError, EngineLost, SettingError
 from discreet.privacy.clipping import Summed
-from discreet.training.populations import OfHistories, Population, Work
+from discreet.training.populations import OfHistories, Population, Summing
 
 SPANS = 4
 """Spans of blocks that each worker gets in a round, so that all finish at about the same time."""
@@ -118,8 +118,8 @@ class Cluster:
             raise SettingError("Ray's workers read an imported data set: write it with `discreet data import` first")
         return OnRay(self, histories)
 
-    def sums(self, file: InFile, work: Work, spans: tuple[Span, ...]) -> Iterator[Summed]:
-        """Yield what each span adds, in any order.
+    def sums(self, file: InFile, work: Summing, spans: tuple[Span, ...]) -> Iterator[Summed]:
+        """Yield what each span adds, in their order.
 
         Raises:
             EngineLost: the cluster went away or did not answer; it is closed.
@@ -159,8 +159,8 @@ class OnRay(OfHistories):
     cluster: Cluster
     histories: StoredHistories
 
-    def map(self, work: Work) -> Iterator[Summed]:
-        """Yield ``work`` of each span of blocks, as it comes."""
+    def map(self, work: Summing) -> Iterator[Summed]:
+        """Yield ``work`` of each span of blocks, in order."""
         wanted = tuple(self.histories.wanted())
         each = min(LONGEST_SPAN, max(1, len(wanted) // (SPANS * self.cluster.workers)))
         spans = tuple(wanted[at : at + each] for at in range(0, len(wanted), each))

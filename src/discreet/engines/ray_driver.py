@@ -1,12 +1,13 @@
 """The process that speaks to Ray: started by :mod:`discreet.engines.ray`, never by hand.
 
-It is told what to add up through a socket, and answers with sums, one a span of blocks, in whatever order they come. It
+It is told what to add up through a socket, and answers with sums, one a span of blocks, in their order. It
 holds no ledger and no noise, so it may be killed at any moment, by its parent or by Ray.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ import discreet
 from discreet.data.stored import InFile, Wanted
 from discreet.errors import DiscreetError, EngineLost
 from discreet.privacy.clipping import Summed
-from discreet.training.populations import Work
+from discreet.training.populations import Summing
 
 RETRIES = 5
 """How often a span is given to another worker when one dies."""
-AHEAD = 2
-"""Spans that are under way or waiting, for each worker."""
+AHEAD = 3
+"""Spans under way or waiting, for each worker: sums go back in order, so some are done before they are sent."""
 
 Span = tuple[Wanted, ...]
 
@@ -43,11 +44,11 @@ class Order:
     """What to add up in a round: ``work`` of each of the spans of ``file``."""
 
     file: InFile
-    work: Work
+    work: Summing
     spans: tuple[Span, ...]
 
 
-def add_span(version: str, file: InFile, work: Work, span: Span) -> Summed:
+def add_span(version: str, file: InFile, work: Summing, span: Span) -> Summed:
     """Add up a span of blocks: what a worker does.
 
     Raises:
@@ -60,7 +61,8 @@ def add_span(version: str, file: InFile, work: Work, span: Span) -> Summed:
     total = first.total.copy()  # a span has at most 2^15 people, a bound 2^28 units: far within 64 bits
     for other in others:
         total += other.total
-    return Summed(total, np.concatenate([first.squared_norms, *[other.squared_norms for other in others]]))
+    norms = np.concatenate([first.squared_norms, *[other.squared_norms for other in others]])
+    return Summed(total, norms, level=first.level)
 
 
 def main() -> None:
@@ -106,13 +108,13 @@ def _answers(ray: Any, order: Order, workers: int) -> Iterator[Summed | Discreet
 def _sums(ray: Any, order: Order, workers: int) -> Iterator[Summed]:
     task = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(add_span)
     file, work = ray.put(order.file), ray.put(order.work)  # once, not with each task
-    waiting: list[Any] = []
-    spans = list(order.spans)
-    while waiting or spans:
-        while spans and len(waiting) < AHEAD * workers:
-            waiting.append(task.remote(discreet.__version__, file, work, spans.pop()))
-        (done, *_), waiting = ray.wait(waiting, num_returns=1)
-        yield ray.get(done)
+    waiting: deque[Any] = deque()
+    for span in order.spans:
+        waiting.append(task.remote(discreet.__version__, file, work, span))
+        if len(waiting) >= AHEAD * workers:
+            yield ray.get(waiting.popleft())
+    while waiting:
+        yield ray.get(waiting.popleft())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ Formal guarantees
 * Where persons have caps, the costs of the releases of a data set that a person was admitted to never sum to more than
   that person's cap at the time of admission, across all purposes. Whoever has too little left is not admitted; the
   others are. Source: Feldman and Zrnic 2021, individual privacy filters; for Gaussian releases Koskela, Tobaben and
-  Honkela 2023. Each admitted person is charged the plan's full bound, which no data enters.
+  Honkela 2023. Who is admitted depends on what each is *held* for: the price of their level, which no data enters. What
+  each has *spent* is settled when a release is committed, to what their rows used; it is no more, and is theirs alone.
 * An account that has a pace spends no faster than it says (`pacing`).
 * Each of these changes is a row of the journal, written in the same transaction.
 
@@ -44,6 +45,7 @@ from discreet.governance.accounts import (
     refusal,
     too_fast,
 )
+from discreet.governance.charges import Charges, Units, checked_units
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
@@ -79,6 +81,7 @@ class Ledger:
         self._db = Database(self.path, deadline, VERSION, must_write=create)
         self.journal = Journal(self._db)
         self._persons = Persons(self._db)
+        self._charges = Charges(self._db)
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +178,7 @@ class Ledger:
     def releases(self, account: Account | None = None) -> list[ReleaseState]:
         """Return the releases of one account, or of all, in the order of reservation."""
         rows = self._db.each(
-            "SELECT r.name, account, cost, spec, asked, cohort, state, artefact, length(members) / 16 "
+            "SELECT r.name, account, cost, spec, asked, cohort, prices, state, artefact, used, length(members) / 16 "
             "FROM release AS r LEFT JOIN cohort ON cohort.digest = r.cohort "
             "WHERE ?1 IS NULL OR account = ?1 ORDER BY r.rowid",
             None if account is None else str(account),
@@ -263,6 +266,7 @@ class Ledger:
     def person_spent(self, dataset: str, person: str | int) -> int:
         """Return the units spent on one person in a data set. This is that person's own data: show it to nobody else.
 
+        Of a release that is settled it is what the person's rows used, exactly; of others what they are held for.
         Releases that were reserved without naming people count for everybody.
         """
         crowd = self._persons.crowd(dataset, [person])
@@ -272,7 +276,14 @@ class Ledger:
     # Releases
 
     def reserve(
-        self, account: Account, *, cost: int, release: str, spec: str, people: People | None = None
+        self,
+        account: Account,
+        *,
+        cost: int,
+        release: str,
+        spec: str,
+        people: People | None = None,
+        prices: Units | None = None,
     ) -> Reservation:
         """Charge the whole price of a release, durably, or refuse and charge nothing.
 
@@ -285,9 +296,12 @@ class Ledger:
             release: the caller's id of this release; names nobody.
             spec: SHA-256 (hex) of the canonical plan.
             people: whose data is used, in the caller's order. May be left out if no person of the data set has a cap.
+            prices: what each of them is held for, int64 [people], 1 to ``cost`` units; by default ``cost``. They may
+                depend on levels that people chose, and on nothing that people did.
 
         Raises:
-            SettingError: an argument is out of its range; or people have caps and were not given.
+            SettingError: an argument is out of its range; people have caps and were not given; or prices were given of
+                nobody, or of somebody twice.
             AccountMissing: the budget was never opened.
             ReleaseConflict: the id names a release with other terms, or one that was abandoned.
             LedgerCorrupted: the budget, its releases and the journal do not agree; nothing is charged.
@@ -300,31 +314,38 @@ class Ledger:
         check_sha256("spec", spec)
         cost = whole("cost of a release", cost, least=1)
         crowd = None if people is None else self._persons.crowd(account.dataset, people)
-        members = None if crowd is None else np.unique(crowd)
+        members, costs = _priced(crowd, cost, prices)
         asked = ReleaseRow(release, str(account), cost, spec, digest(members), None)
         try:
             with self._db.transaction():
-                row = self._reserved(asked) or self._charge(account, asked, members)
+                row = self._reserved(asked, members, costs) or self._charge(account, asked, members, costs)
                 admitted = self._admitted(row, crowd)
         except BudgetExceeded as refused:
             raise self._recorded(asked, refused) from None
-        return Reservation(release, account, cost, spec, row.state, row.artefact, admitted)
+        order = None if crowd is None or admitted is None else np.argsort(crowd[admitted])
+        return Reservation(release, account, cost, spec, row.state, row.artefact, admitted, order)
 
-    def _reserved(self, asked: ReleaseRow) -> ReleaseRow | None:
+    def _reserved(self, asked: ReleaseRow, members: Crowd | None, costs: int | Units) -> ReleaseRow | None:
         """The reservation that is asked for again, or None if it is new."""
         found = self._release(asked.name)
         if found is None:
             return None
         if found.state == "abandoned":
             raise ReleaseConflict(f"release {asked.name} was abandoned; reserve under a new release id")
-        if found.terms != asked.terms:
+        if found.terms != asked.terms or not self._has_prices(found, members, costs):
             raise ReleaseConflict(
                 f"release {asked.name} is already reserved with another account, cost, plan or group of people; "
                 "reserve under a new release id"
             )
         return found
 
-    def _charge(self, account: Account, asked: ReleaseRow, members: Crowd | None) -> ReleaseRow:
+    def _has_prices(self, found: ReleaseRow, members: Crowd | None, costs: int | Units) -> bool:
+        if found.prices is None or isinstance(costs, int) or members is None or found.cohort is None:
+            return found.prices is None and isinstance(costs, int)
+        admitted = within(self._persons.cohort(found.cohort), members)
+        return np.array_equal(self._charges.of(found.prices), costs[admitted])
+
+    def _charge(self, account: Account, asked: ReleaseRow, members: Crowd | None, costs: int | Units) -> ReleaseRow:
         row, time = self._open_account(account), now()
         check_standing(self._db, self.journal, row)
         left = row.left_at(time)
@@ -333,25 +354,24 @@ class Ledger:
         pace = self._pace(row.name)
         if pace and asked.cost > pace.next_cost(time, row.cap, row.spent):
             raise too_fast(row, pace, asked.cost, time)
-        admitted = self._admit(row, asked.cost, members)
-        paid = asked._replace(cohort=digest(admitted))
-        if admitted is not None:
-            self._persons.keep(admitted)
+        paid = self._admit(row, asked, members, costs)
         self._db.execute("UPDATE account SET spent = spent + ? WHERE name = ?", paid.cost, row.name)
-        self._db.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *paid)
-        facts = {"account": paid.account, "cost": str(paid.cost), "spec": paid.spec}
+        self._db.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *paid)
+        facts = {"account": paid.account, "cost": str(paid.cost), "spec": paid.spec, "prices": paid.prices}
         self.journal.append("reserve", at=time, release=paid.name, **facts, asked=paid.asked, cohort=paid.cohort)
         return paid
 
-    def _admit(self, row: AccountRow, cost: int, members: Crowd | None) -> Crowd | None:
+    def _admit(self, row: AccountRow, asked: ReleaseRow, members: Crowd | None, costs: int | Units) -> ReleaseRow:
         if members is None:
             if self._persons.capped(row.dataset):
                 raise SettingError(f"people of {row.dataset} have caps; say whose data is used, with people=")
-            return None
-        admitted = self._persons.admit(row.dataset, cost, members)
-        if len(admitted) == 0:
-            raise nobody_admitted(row, cost)
-        return admitted
+            return asked
+        able = self._persons.admit(row.dataset, costs, members)
+        if not able.any():
+            raise nobody_admitted(row, asked.cost if isinstance(costs, int) else int(costs.min()))
+        self._persons.keep(members[able])
+        prices = None if isinstance(costs, int) else self._charges.keep(costs[able])
+        return asked._replace(cohort=digest(members[able]), prices=prices)
 
     def _admitted(self, row: ReleaseRow, crowd: Crowd | None) -> NDArray[np.bool_] | None:
         return None if crowd is None or row.cohort is None else within(self._persons.cohort(row.cohort), crowd)
@@ -366,13 +386,19 @@ class Ledger:
             return off_record(refused, reason)
         return refused
 
-    def commit(self, release: str, artefact: str) -> str:
+    def commit(self, release: str, artefact: str, used: Units | None = None) -> str:
         """Bind a reserved release to one artefact, SHA-256 (hex); return the hash that it is bound to.
 
         The first commit wins: a later one changes nothing and is given the winner's hash.
 
+        Args:
+            release: its id.
+            artefact: SHA-256 (hex) of what was made.
+            used: what each of the cohort used of what they are held for, in units, int64 [cohort], in its order
+                (`Reservation.use`). Without it what they are held for is what they have spent.
+
         Raises:
-            SettingError: ``artefact`` is not a SHA-256 in hex.
+            SettingError: ``artefact`` is not a SHA-256 in hex; or somebody used more than they are held for.
             ReleaseConflict: the release was never reserved, or was abandoned.
         """
         check_sha256("artefact", artefact)
@@ -380,9 +406,17 @@ class Ledger:
             row = self._known(release)
             if row.artefact is not None:
                 return row.artefact
-            self._end(row, "committed", artefact)
-            self.journal.append("commit", release=release, artefact=artefact)
+            settled = None if used is None else self._settle(row, used)
+            self._end(row, "committed", artefact, settled)
+            self.journal.append("commit", release=release, artefact=artefact, used=settled)
         return artefact
+
+    def _settle(self, row: ReleaseRow, used: Units) -> str:
+        if row.cohort is None:
+            raise SettingError(f"release {row.name} was reserved without naming people: nothing can be settled")
+        people = len(self._persons.cohort(row.cohort))
+        most = row.cost if row.prices is None else self._charges.of(row.prices)
+        return self._charges.keep(checked_units("used", used, people, 0, most))
 
     def abandon(self, release: str) -> None:
         """End a reserved release without an artefact. What it cost stays charged: noise may have been drawn.
@@ -402,12 +436,14 @@ class Ledger:
         """
         return self._known(release).artefact
 
-    def _end(self, row: ReleaseRow, state: str, artefact: str | None) -> None:
+    def _end(self, row: ReleaseRow, state: str, artefact: str | None, used: str | None = None) -> None:
         if row.state != "reserved":
             raise ReleaseConflict(
                 f"release {row.name} is {state} too late: it is {row.state}; reserve a new release id"
             )
-        self._db.execute("UPDATE release SET state = ?, artefact = ? WHERE name = ?", state, artefact, row.name)
+        self._db.execute(
+            "UPDATE release SET state = ?, artefact = ?, used = ? WHERE name = ?", state, artefact, used, row.name
+        )
 
     def _known(self, release: str) -> ReleaseRow:
         check_name("release", release)
@@ -442,3 +478,17 @@ class Ledger:
             LedgerError: the folder of artefacts cannot be read.
         """
         return verify(self._db, expected_head, artefacts)
+
+
+def _priced(crowd: Crowd | None, cost: int, prices: Units | None) -> tuple[Crowd | None, int | Units]:
+    """Return the crowd, sorted, nobody twice; and what all of them, or each of them in that order, are held for."""
+    if crowd is None:
+        if prices is not None:
+            raise SettingError("prices are of people: say of whom, with people=")
+        return None, cost
+    members, places = np.unique(crowd, return_index=True)
+    if prices is None:
+        return members, cost
+    if len(members) < len(crowd):
+        raise SettingError("prices: the same person is there more than once; give each person one price")
+    return members, checked_units("prices", prices, len(crowd), 1, cost)[places]

@@ -17,12 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import LedgerCorrupted, SettingError
+from discreet.governance.charges import Charges, Units
 from discreet.governance.checks import check_name, sha256, stored_units
 from discreet.governance.database import Database
 
 UNCAPPED = np.iinfo(np.int64).max
 WIDTH = 16
 LONGEST_ID = 4096  # bits of an integer; Python refuses to print far longer ones
+
+_OF_DATASET = "FROM release JOIN account ON account.name = account WHERE dataset = ? GROUP BY 1, 2"
+_HELD = "SELECT cohort, prices, SUM(cost), COUNT(*) " + _OF_DATASET
+_SPENT = "SELECT cohort, COALESCE(used, prices), SUM(cost), COUNT(*) " + _OF_DATASET
 
 Crowd = NDArray[np.void]
 """Pseudonyms, 16 bytes each (dtype V16: the S types would drop trailing zero bytes)."""
@@ -35,6 +40,7 @@ class Persons:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._charges = Charges(database)
 
     def crowd(self, dataset: str, people: People) -> Crowd:
         """Return the pseudonyms, V16 [people], in the order given.
@@ -69,18 +75,22 @@ class Persons:
         if self._db.one("SELECT 1 FROM cohort WHERE digest = ?", key) is None:
             self._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members.tobytes())
 
-    def spent(self, dataset: str, crowd: Crowd) -> NDArray[np.int64]:
-        """Return the units spent on each of the crowd, int64 [people]."""
-        spent = np.zeros(len(crowd), np.int64)
-        costs = self._db.each(
-            "SELECT cohort, SUM(cost) FROM release JOIN account ON account.name = account WHERE dataset = ? "
-            "GROUP BY cohort",
-            dataset,
-        )
-        for cohort, cost in costs:
-            units = stored_units(cost)
-            spent += units if cohort is None else units * within(self.cohort(cohort), crowd)
-        return spent
+    def held(self, dataset: str, crowd: Crowd) -> Units:
+        """Return the units that each of the crowd is held for, int64 [people]: what decides who is admitted."""
+        return self._sums(_HELD, dataset, crowd)
+
+    def spent(self, dataset: str, crowd: Crowd) -> Units:
+        """Return the units spent on each of the crowd, int64 [people]: what was used, where that is settled."""
+        return self._sums(_SPENT, dataset, crowd)
+
+    def _sums(self, query: str, dataset: str, crowd: Crowd) -> Units:
+        sums = np.zeros(len(crowd), np.int64)
+        for cohort, digest, cost, releases in self._db.each(query, dataset):
+            if digest is None:
+                sums += stored_units(cost) * (1 if cohort is None else within(self.cohort(cohort), crowd))
+            else:
+                sums += releases * told(self.cohort(cohort), self._charges.of(digest), crowd)
+        return sums
 
     def general_cap(self, dataset: str) -> int | None:
         """Return the cap of everybody in a data set, in units: the lowest that a budget names."""
@@ -110,12 +120,13 @@ class Persons:
         own = self._db.one("SELECT 1 FROM person WHERE dataset = ? LIMIT 1", dataset)
         return own is not None or self.general_cap(dataset) is not None
 
-    def admit(self, dataset: str, cost: int, members: Crowd) -> Crowd:
-        """Return those of the sorted members who can afford the cost."""
+    def admit(self, dataset: str, cost: int | Units, members: Crowd) -> NDArray[np.bool_]:
+        """Tell of each of the sorted members whether they can afford the cost, or their own one."""
         if not self.capped(dataset):
-            return members
+            return np.ones(len(members), np.bool_)
         caps = _caps(members, self.general_cap(dataset), self.own_caps(dataset))
-        return members[self.spent(dataset, members) <= caps - cost]
+        able: NDArray[np.bool_] = self.held(dataset, members) <= caps - cost
+        return able
 
 
 class Tally:
@@ -143,10 +154,10 @@ class Tally:
         self._own[pseudonym] = cap
         return cap <= min(before, default=cap)
 
-    def spend(self, cost: int, members: Crowd | None) -> bool:
+    def spend(self, cost: int | Units, members: Crowd | None) -> bool:
         """Take note of a release, of sorted members or of unnamed people. Tell whether it kept within all caps."""
         if members is None:
-            self._on_everybody += cost
+            self._on_everybody += int(cost)
             return self._general is None and not self._own
         self._welcome(members)
         places = np.searchsorted(self._people, members)
@@ -182,6 +193,18 @@ def within(members: Crowd, crowd: Crowd) -> NDArray[np.bool_]:
     if len(members) == 0:
         return np.zeros(len(crowd), np.bool_)
     found: NDArray[np.bool_] = members[_nearest(members, crowd)] == crowd
+    return found
+
+
+def told(members: Crowd, units: Units, crowd: Crowd) -> Units:
+    """Return the units, of the sorted members, that each of the crowd has; 0 for whoever is not one of them.
+
+    Raises:
+        LedgerCorrupted: there are not as many units as members.
+    """
+    if len(units) != len(members):
+        raise LedgerCorrupted("what a release cost each person does not fit its cohort; run `discreet ledger verify`")
+    found: Units = np.where(within(members, crowd), units[_nearest(members, crowd)], 0)
     return found
 
 

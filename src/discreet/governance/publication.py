@@ -11,13 +11,16 @@ from pathlib import Path
 from discreet.errors import FileNotWritten, LedgerError, ReleaseConflict, SettingError
 from discreet.files import sync_folder, write_bytes
 from discreet.governance.artefacts import candidate, content, sweep
+from discreet.governance.charges import Units
 from discreet.governance.checks import check_name, sha256
 from discreet.governance.database import primary_code
 from discreet.governance.ledger import Ledger
 
 
-def publish(ledger: Ledger, release: str, payload: bytes, folder: Path, name: str) -> Path:
+def publish(ledger: Ledger, release: str, payload: bytes, folder: Path, name: str, used: Units | None = None) -> Path:
     """Bind ``payload`` to a reserved release and put it at ``folder / name``, once. Return that path.
+
+    With ``used`` the release is settled, see `Ledger.commit`.
 
     May be repeated after a crash at any point, also by several processes at once: the first payload that was committed
     is what is published, whatever the later ones bring. No other file is overwritten.
@@ -34,14 +37,14 @@ def publish(ledger: Ledger, release: str, payload: bytes, folder: Path, name: st
     if ledger.artefact(release) is None:
         if before not in {None, artefact}:
             raise LedgerError(f"{name} is taken by another file; publish {release} under another name")
-        _bind(ledger, release, payload, candidate(folder, release, artefact))
+        _bind(ledger, release, payload, candidate(folder, release, artefact), used)
     return resume(ledger, release, folder, name)
 
 
-def _bind(ledger: Ledger, release: str, payload: bytes, place: Path) -> None:
+def _bind(ledger: Ledger, release: str, payload: bytes, place: Path, used: Units | None) -> None:
     try:
         write_bytes(place, payload)
-        ledger.commit(release, sha256(payload))
+        ledger.commit(release, sha256(payload), used)
     except FileNotWritten as failure:
         if ledger.artefact(release) is None:  # or else another attempt has committed, and swept this one up
             raise _waits(release, place.parent, failure.__cause__) from failure

@@ -34,7 +34,11 @@ class ReleaseState:
 
 
 class ReleaseRow(NamedTuple):
-    """A release, as its table holds it. ``asked`` and ``cohort`` are digests of who was named and who was admitted."""
+    """A release, as its table holds it. ``asked`` and ``cohort`` are digests of who was named and who was admitted.
+
+    ``prices`` and ``used`` are digests of units, int64 [cohort]: what each was held for, and what each used of it.
+    Without the first all are held for ``cost``; without the second what each is held for is what each has spent.
+    """
 
     name: str
     account: str
@@ -42,8 +46,10 @@ class ReleaseRow(NamedTuple):
     spec: str
     asked: str | None
     cohort: str | None
+    prices: str | None = None
     state: str = "reserved"
     artefact: str | None = None
+    used: str | None = None
 
     @classmethod
     def stored(cls, row: tuple[Any, ...]) -> Self:
@@ -62,7 +68,7 @@ class ReleaseRow(NamedTuple):
         return ReleaseState(self.name, self.account, self.cost, self.spec, self.state, self.artefact, people)
 
     def _is_sound(self) -> bool:
-        digests = (self.asked, self.cohort, self.artefact)
+        digests = (self.asked, self.cohort, self.prices, self.artefact, self.used)
         try:
             check_name("release", self.name)
             for digest in (self.spec, *(each for each in digests if each is not None)):
@@ -74,16 +80,18 @@ class ReleaseRow(NamedTuple):
 
     @property
     def terms(self) -> tuple[object, ...]:
-        """All that was asked for: whoever asks for the same again is given the same."""
+        """What was asked for: whoever asks for the same again is given the same; prices are compared by themselves."""
         return self[:5]
 
 
 @dataclass(eq=False)
 class Reservation:
-    """The right to compute one release, already paid for in full.
+    """The right to compute one release, already paid for in full. What people used of it is settled at its commitment.
 
     ``state`` is ``reserved`` (compute, with fresh noise) or ``committed`` (load the artefact of this SHA-256 instead).
     ``admitted`` tells of each of the people given whether to count them in: bool [people], or None if none were given.
+    ``order`` is where those who are admitted stand, among themselves, in the order of the cohort. ``used`` is what each
+    of the cohort used, in its order, once that is known.
     """
 
     release: str
@@ -93,6 +101,8 @@ class Reservation:
     state: str
     artefact: str | None
     admitted: NDArray[np.bool_] | None
+    order: NDArray[np.intp] | None = None
+    used: NDArray[np.int64] | None = field(default=None, init=False)
     drawn: int = field(default=0, init=False)
 
     def apart(self) -> Reservation:
@@ -102,6 +112,16 @@ class Reservation:
         looking at what is released, each may therefore draw the whole: the price is charged to each of them alike.
         """
         return replace(self)
+
+    def use(self, used: NDArray[np.int64]) -> None:
+        """Take note of what those who are admitted used, in the order in which they were given: units, int64 [people].
+
+        Raises:
+            SettingError: there are not as many, or the release was reserved without naming people.
+        """
+        if self.order is None or used.shape != self.order.shape:
+            raise SettingError("used: one number of units is needed for each of the people who are admitted")
+        self.used = used[self.order]
 
     def draw(self, units: int) -> None:
         """Take ``units`` of what was reserved, before a round. Nothing is written: the whole was charged at once.

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from discreet.errors import LedgerCorrupted
 from discreet.governance.accounts import AccountRow
+from discreet.governance.charges import Units
 from discreet.governance.journal import Entry
 from discreet.governance.pacing import Pace
 from discreet.governance.persons import Crowd, Tally
@@ -25,12 +28,12 @@ class Problem:
 
 
 class Replay:
-    """An account of everything, by the journal alone; only who was in a cohort is looked up, by its digest."""
+    """An account of everything, by the journal alone; cohorts, and units of each of them, are looked up by digest."""
 
-    def __init__(self, cohort: Callable[[str], Crowd]) -> None:
+    def __init__(self, cohort: Callable[[str], Crowd], charge: Callable[[str], Units]) -> None:
         self.rows = 0
         self.problems: list[Problem] = []
-        self._cohort = cohort
+        self._cohort, self._charge = cohort, charge
         self._budgets: dict[str, AccountRow] = {}
         self._paces: dict[str, Pace | None] = {}
         self._releases: dict[str, ReleaseRow] = {}
@@ -94,8 +97,9 @@ class Replay:
             return f"reserves {release.name} a second time"
         if not 0 < release.cost <= budget.left_at(entry.at):
             return f"spends more from budget {release.account} than is left"
-        if release.cohort is not None:
-            self._told.setdefault(("cohort", release.cohort), (release.cohort, entry.seq))
+        for kind, digest in (("cohort", release.cohort), ("charge", release.prices)):
+            if digest is not None:
+                self._told.setdefault((kind, digest), (digest, entry.seq))
         self._put_budget(budget._replace(spent=budget.spent + release.cost), entry)
         self._put_release(release, entry)
         return self._keeps_personal_caps(budget.dataset, release) or self._keeps_pace(budget, release.cost, entry.at)
@@ -111,25 +115,47 @@ class Replay:
             return None if tally.spend(release.cost, None) else f"names nobody of {dataset}, where people have caps"
         try:
             members = self._cohort(release.cohort)
+            costs = self._held(release)
         except LedgerCorrupted:
             return None  # the comparison with the tables names it
-        return None if tally.spend(release.cost, members) else f"admits somebody to {release.name} above their own cap"
+        if np.shape(costs) not in {(), members.shape} or np.max(costs) > release.cost:
+            return f"holds somebody of {release.name} for more than it costs, or names prices of other people"
+        return None if tally.spend(costs, members) else f"admits somebody to {release.name} above their own cap"
+
+    def _held(self, release: ReleaseRow) -> int | Units:
+        return release.cost if release.prices is None else self._charge(release.prices)
 
     def _refuse(self, entry: Entry) -> str | None:
         asked, left, account = int(entry.facts["cost"]), int(entry.facts["left"]), entry.facts["account"]
         return None if account in self._budgets and asked > left else f"refuses what budget {account} had left"
 
     def _commit(self, entry: Entry) -> str | None:
-        return self._end(entry, "committed", entry.facts["artefact"])
+        used = entry.facts["used"]
+        if used is not None:
+            self._told.setdefault(("charge", used), (used, entry.seq))
+        return self._end(entry, "committed", entry.facts["artefact"], used) or self._keeps_prices(entry, used)
+
+    def _keeps_prices(self, entry: Entry, used: str | None) -> str | None:
+        release = self._releases[entry.facts["release"]]
+        try:
+            fits = used is None or self._fits(self._charge(used), release)
+        except LedgerCorrupted:
+            return None  # the comparison with the tables names it
+        return None if fits else f"settles {release.name} above what somebody is held for, or for other people"
+
+    def _fits(self, used: Units, release: ReleaseRow) -> bool:
+        held = self._held(release)
+        people = 0 if release.cohort is None else len(self._cohort(release.cohort))
+        return used.shape == (people,) and np.shape(held) in {(), used.shape} and bool(np.all(used <= held))
 
     def _abandon(self, entry: Entry) -> str | None:
-        return self._end(entry, "abandoned", None)
+        return self._end(entry, "abandoned", None, None)
 
-    def _end(self, entry: Entry, state: str, artefact: str | None) -> str | None:
+    def _end(self, entry: Entry, state: str, artefact: str | None, used: str | None) -> str | None:
         release = self._releases.get(entry.facts["release"])
         if release is None or release.state != "reserved":
             return f"ends release {entry.facts['release']}, which is not reserved"
-        self._put_release(release._replace(state=state, artefact=artefact), entry)
+        self._put_release(release._replace(state=state, artefact=artefact, used=used), entry)
         return None
 
     def _put_budget(self, budget: AccountRow, entry: Entry) -> None:
@@ -160,8 +186,8 @@ class Replay:
                 yield Problem(row, f"the artefact of release {release.name} is gone or was changed")
 
 
-def _pick(facts: dict[str, Any]) -> tuple[str, str | None, str | None]:
-    return facts["spec"], facts["asked"], facts["cohort"]
+def _pick(facts: dict[str, Any]) -> tuple[str, str | None, str | None, str | None]:
+    return facts["spec"], facts["asked"], facts["cohort"], facts["prices"]
 
 
 def _label(key: Key) -> str:

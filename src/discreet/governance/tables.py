@@ -13,7 +13,7 @@ from discreet.governance.checks import sha256
 from discreet.governance.database import Database, create
 from discreet.governance.releases import ReleaseRow
 
-VERSION = 1
+VERSION = 2
 
 # The triggers and checks are the last line of defence: the ledger never comes near them. Those before an insert stop
 # INSERT OR REPLACE, and those on row numbers UPDATE OR REPLACE: both take rows away past the triggers on deletion.
@@ -29,12 +29,17 @@ CREATE TABLE cohort (
     digest TEXT PRIMARY KEY,
     members BLOB NOT NULL CHECK (typeof(members) = 'blob' AND length(members) > 0 AND length(members) % 16 = 0)
 );
+CREATE TABLE charge (
+    digest TEXT PRIMARY KEY, units BLOB NOT NULL CHECK (typeof(units) = 'blob' AND length(units) % 8 = 0)
+);
 CREATE TABLE release (
     name TEXT PRIMARY KEY, account TEXT NOT NULL REFERENCES account,
     cost INTEGER NOT NULL CHECK (cost > 0 AND typeof(cost) = 'integer'),
-    spec TEXT NOT NULL, asked TEXT, cohort TEXT REFERENCES cohort,
+    spec TEXT NOT NULL, asked TEXT, cohort TEXT REFERENCES cohort, prices TEXT REFERENCES charge,
     state TEXT NOT NULL CHECK (state IN ('reserved', 'committed', 'abandoned')), artefact TEXT,
-    CHECK ((asked IS NULL) = (cohort IS NULL)), CHECK ((state = 'committed') = (artefact IS NOT NULL))
+    used TEXT REFERENCES charge,
+    CHECK ((asked IS NULL) = (cohort IS NULL)), CHECK ((state = 'committed') = (artefact IS NOT NULL)),
+    CHECK (cohort IS NOT NULL OR prices IS NULL AND used IS NULL), CHECK (state = 'committed' OR used IS NULL)
 );
 CREATE INDEX release_of_account ON release (account, cost);
 CREATE TABLE person (
@@ -51,18 +56,20 @@ CREATE TRIGGER release_ends_once BEFORE UPDATE ON release
     WHEN OLD.state <> 'reserved' OR NEW.rowid IS NOT OLD.rowid
     OR NEW.name IS NOT OLD.name OR NEW.account IS NOT OLD.account
     OR NEW.cost IS NOT OLD.cost OR NEW.spec IS NOT OLD.spec OR NEW.asked IS NOT OLD.asked
-    OR NEW.cohort IS NOT OLD.cohort
+    OR NEW.cohort IS NOT OLD.cohort OR NEW.prices IS NOT OLD.prices
     BEGIN SELECT RAISE(ABORT, 'final'); END;
 CREATE TRIGGER person_cap_only_falls BEFORE UPDATE ON person
     WHEN NEW.cap > OLD.cap OR NEW.rowid IS NOT OLD.rowid
     OR NEW.dataset IS NOT OLD.dataset OR NEW.pseudonym IS NOT OLD.pseudonym
     BEGIN SELECT RAISE(ABORT, 'no raise'); END;
 CREATE TRIGGER cohort_is_fixed BEFORE UPDATE ON cohort BEGIN SELECT RAISE(ABORT, 'fixed'); END;
+CREATE TRIGGER charge_is_fixed BEFORE UPDATE ON charge BEGIN SELECT RAISE(ABORT, 'fixed'); END;
 CREATE TRIGGER secret_is_fixed BEFORE UPDATE ON secret BEGIN SELECT RAISE(ABORT, 'fixed'); END;
 CREATE TRIGGER account_stays BEFORE DELETE ON account BEGIN SELECT RAISE(ABORT, 'stays'); END;
 CREATE TRIGGER release_stays BEFORE DELETE ON release BEGIN SELECT RAISE(ABORT, 'stays'); END;
 CREATE TRIGGER person_stays BEFORE DELETE ON person BEGIN SELECT RAISE(ABORT, 'stays'); END;
 CREATE TRIGGER cohort_stays BEFORE DELETE ON cohort BEGIN SELECT RAISE(ABORT, 'stays'); END;
+CREATE TRIGGER charge_stays BEFORE DELETE ON charge BEGIN SELECT RAISE(ABORT, 'stays'); END;
 CREATE TRIGGER secret_stays BEFORE DELETE ON secret BEGIN SELECT RAISE(ABORT, 'stays'); END;
 CREATE TRIGGER account_opens_once BEFORE INSERT ON account
     WHEN EXISTS (SELECT 1 FROM account WHERE name = NEW.name OR rowid = NEW.rowid)
@@ -79,6 +86,9 @@ CREATE TRIGGER person_is_limited_once BEFORE INSERT ON person
 CREATE TRIGGER cohort_is_kept_once BEFORE INSERT ON cohort
     WHEN EXISTS (SELECT 1 FROM cohort WHERE digest = NEW.digest OR rowid = NEW.rowid)
     BEGIN SELECT RAISE(ABORT, 'once'); END;
+CREATE TRIGGER charge_is_kept_once BEFORE INSERT ON charge
+    WHEN EXISTS (SELECT 1 FROM charge WHERE digest = NEW.digest OR rowid = NEW.rowid)
+    BEGIN SELECT RAISE(ABORT, 'once'); END;
 CREATE TRIGGER secret_is_made_once BEFORE INSERT ON secret
     WHEN EXISTS (SELECT 1 FROM secret WHERE name = NEW.name OR rowid = NEW.rowid)
     BEGIN SELECT RAISE(ABORT, 'once'); END;
@@ -86,7 +96,7 @@ CREATE TRIGGER secret_is_made_once BEFORE INSERT ON secret
 
 # Columns are named: an administrator may add some, which is for `verify` to tell.
 ACCOUNTS = "SELECT name, dataset, epsilon, delta, cap, person_cap, until, spent FROM account"
-RELEASES = "SELECT name, account, cost, spec, asked, cohort, state, artefact FROM release"
+RELEASES = "SELECT name, account, cost, spec, asked, cohort, prices, state, artefact, used FROM release"
 
 Key = tuple[str, ...]
 RULES: Key = ("the rules of the file",)
@@ -126,6 +136,8 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
         yield (PERSON, dataset, pseudonym.lower()), cap
     for digest, members in database.each("SELECT digest, CAST(members AS BLOB) FROM cohort"):
         yield ("cohort", digest), sha256(members)
+    for digest, units in database.each("SELECT digest, CAST(units AS BLOB) FROM charge"):
+        yield ("charge", digest), sha256(units)
     yield RULES, _rules(database)
     yield SECRETS, _secrets(database)
 

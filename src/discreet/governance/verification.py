@@ -8,6 +8,7 @@ from pathlib import Path
 
 from discreet.errors import LedgerCorrupted
 from discreet.governance.artefacts import hashes
+from discreet.governance.charges import Charges
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
 from discreet.governance.persons import Persons
@@ -47,7 +48,7 @@ def verify(database: Database, expected_head: Head | None, artefacts: Path | Non
         LedgerCorrupted: the file is too damaged to be read at all.
         LedgerError: the folder of artefacts cannot be read.
     """
-    replay, journal = Replay(Persons(database).cohort), Journal(database)
+    replay, journal = Replay(Persons(database).cohort, Charges(database).of), Journal(database)
     with database.snapshot():
         problems = _history(database, journal, replay) + _beheaded(journal, expected_head) + _damage(database)
         head = journal.head()

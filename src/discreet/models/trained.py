@@ -37,7 +37,7 @@ from discreet.models.subspace import Subspace
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 KINDS: dict[str, type[Popularity | Subspace | Gram | Als | Sgd]] = {
     "popularity": Popularity,
     "subspace": Subspace,

@@ -14,19 +14,21 @@ LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Adjacency(Enum):
-    """Two data sets are neighbours if they differ in one person's whole history, in one of these ways.
+    """Two data sets are neighbours if they differ in one of these ways.
 
     The number of people is public in both: a model and its card tell it. So to remove a person is to put an empty
-    history in the place of theirs, which adds a row of zeros to every sum.
+    history in the place of theirs, which adds a row of zeros to every sum. Where single choices are protected, each
+    is a row of its own; whoever made k of them is protected k times less (in mu^2).
     """
 
     ADD_OR_REMOVE_PERSON = "one person's whole history and an empty one in its place"
     REPLACE_PERSON = "one person's whole history and any other in its place"
+    ADD_OR_REMOVE_INTERACTION = "one person's choice of one item, made or not made"
 
     @property
     def moves(self) -> int:
         """How many bounds the sum of bounded vectors can move between neighbours: one row goes, or goes and comes."""
-        return {Adjacency.ADD_OR_REMOVE_PERSON: 1, Adjacency.REPLACE_PERSON: 2}[self]
+        return 2 if self is Adjacency.REPLACE_PERSON else 1
 
 
 @dataclass(frozen=True)

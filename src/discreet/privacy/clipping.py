@@ -6,13 +6,15 @@ says about them is believed. Proof: ``clipping.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.errors import BoundExceeded
+from discreet.privacy.levels import Level
 
 MAX_BOUND = 1 << 28
 """Largest bound S, in grid units (mu = 65,536): S^2 then stays far within int64."""
@@ -24,11 +26,44 @@ class Summed:
 
     Attributes:
         total: int64 [dims], the sum of the people's rows.
-        squared_norms: int64 [people], ``sum(q * q)`` of each person's row, exact.
+        squared_norms: int64 [people], ``sum(q * q)`` of each person's row, exact; where a row has layers, no less.
+        level: whose part of the bound all these rows keep.
     """
 
     total: NDArray[np.int64]
     squared_norms: NDArray[np.int64]
+    level: Level = field(default=Level.LIGHT, kw_only=True)
+
+
+def layered(parts: Sequence[tuple[Summed, int]]) -> Summed:
+    """Return the sum of rows that are sums of layers, each of which keeps its own bound.
+
+    A row is no longer than its layers' lengths together; each is rounded up to a whole number before they are added, so
+    that the square that is returned is at most that of the sum of the bounds.
+
+    Args:
+        parts: at least one layer of the same people in the same order, and its bound in grid units.
+
+    Raises:
+        BoundExceeded: a layer of somebody is longer than its bound.
+    """
+    first = parts[0][0]
+    total, length = np.zeros_like(first.total), np.zeros_like(first.squared_norms)
+    for summed, bound in parts:
+        check_bound(summed, bound)
+        if summed.total.shape != total.shape or summed.squared_norms.shape != length.shape:
+            raise TypeError("layers of one row have the same people and coordinates")
+        total += summed.total
+        length += _root(summed.squared_norms)
+    return Summed(total, length * length)
+
+
+def _root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the least whole numbers whose squares are at least ``squares``, which are at most 2^56."""
+    root: NDArray[np.int64] = np.floor(np.sqrt(squares.astype(np.float64))).astype(np.int64)
+    root += root * root < squares  # the float may have been rounded down over a whole number, or up
+    root -= (root - 1) * (root - 1) >= squares
+    return np.maximum(root, 0)
 
 
 def add_rows(rows: csr_array, bound: int) -> Summed:

@@ -28,6 +28,9 @@ from discreet.randomness import NoiseSource
 Spend = Callable[[int], None]
 """Books units of mu^2, or raises and books nothing."""
 
+Used = Callable[[NDArray[np.int64]], None]
+"""Told what a block of people, in order, used up in a round: units, int64 [people]. Each may learn their own alone."""
+
 Add = Callable[[Iterable[NDArray[np.int64]]], NDArray[np.int64]]
 """Adds int64 vectors up: in the clear, or so that only the sum is seen."""
 
@@ -77,6 +80,7 @@ def disclose(
     *,
     spend: Spend,
     add: Add = add_up,
+    used: Used | None = None,
     source: NoiseSource | None = None,
 ) -> Disclosed:
     """Return the noisy sum of round ``number`` of ``plan``.
@@ -84,10 +88,12 @@ def disclose(
     Args:
         contributions: blocks of people, each person in exactly one of them, as int64 rows [people, dims] or as what a
             fused kernel made of them. Must be lazy: nothing about people may be computed before the price is booked.
+            A block that says a level is held to the part of the bound that the level has.
         plan: what runs and what is priced.
         number: the round, from 0.
         spend: books the price or raises. Not called for a plan without noise.
         add: who adds up.
+        used: told, block by block, what each person used up of the price: the exact square of their row's length.
         source: noise for a test; by default a fresh, secret one.
 
     Returns:
@@ -100,24 +106,35 @@ def disclose(
     """
     if plan.private:
         spend(plan.price(number))
-    total = add(_within_bounds(contributions, plan.bounds[number]))
+    total = add(_within_bounds(contributions, plan, number, used))
     if not plan.private:
         return Disclosed(total, plan.bounds[number], 0.0, secure=True)
     source = source or NoiseSource()
     return Disclosed(add_noise(total, source), plan.bounds[number], STANDARD_DEVIATION, source.secure)
 
 
-def _within_bounds(blocks: Iterable[csr_array | Summed], bound: int) -> Iterator[NDArray[np.int64]]:
-    people, width = 0, -1
+def _within_bounds(
+    blocks: Iterable[csr_array | Summed], plan: Plan, number: int, used: Used | None
+) -> Iterator[NDArray[np.int64]]:
+    people, width, bound = 0, -1, plan.bounds[number]
     for block in blocks:
         summed = block if isinstance(block, Summed) else add_rows(block, bound)
-        check_bound(summed, bound)
+        check_bound(summed, summed.level.of(bound))
         width = summed.total.size if width < 0 else width
         if summed.total.size != width:  # numpy would broadcast one number over all coordinates
             raise TypeError(f"blocks of {width} and of {summed.total.size} coordinates cannot be one sum")
         people += summed.squared_norms.size
         if people * bound >= HEADROOM:
             raise PrivacyError(f"{people:,} people at a bound of {bound} could overflow the sum; use a coarser grid")
+        if used:
+            used(_used(summed, plan, number))
         yield summed.total
     if people == 0:
         raise PrivacyError("there is nobody to learn from; nothing was released")
+
+
+def _used(summed: Summed, plan: Plan, number: int) -> NDArray[np.int64]:
+    """Return what each of a block used up: a row that is taken out moves the sum by its length, no more."""
+    if plan.adjacency.moves == 1:
+        return summed.squared_norms
+    return np.full_like(summed.squared_norms, plan.price(number, summed.level))

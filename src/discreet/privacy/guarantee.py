@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any
 
 from discreet.errors import SettingError
 from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
 from discreet.privacy.adjacency import Adjacency, Window
 from discreet.privacy.plan import Plan
+
+Costs = tuple[tuple[str, int], ...]
+"""Names, each with units of mu^2."""
 
 NOT_PROTECTED = (
     "how many people took part (treated as public)",
@@ -29,6 +33,8 @@ class Guarantee:
         secure: False if the noise came from a test seed; then nothing is promised.
         catalogue_declared: whether the list of items was declared public, or taken from the histories.
         window: part of the calendar within which people are protected, such as ``2024-05``; None: at all times.
+        levels: that people chose among, each with what the run cost whoever chose it, in units; none if all cost alike.
+        records: sensitive categories, each with what the run cost of what one person did in it, in units.
     """
 
     units: int | None
@@ -37,6 +43,8 @@ class Guarantee:
     secure: bool = True
     catalogue_declared: bool = False
     window: str | None = None
+    levels: Costs = ()
+    records: Costs = ()
 
     def __post_init__(self) -> None:
         if self.window is not None:
@@ -47,8 +55,12 @@ class Guarantee:
         cls, plan: Plan, *, secure: bool = True, catalogue_declared: bool = False, window: str | None = None
     ) -> Guarantee:
         """Read the promise off the plan that ran."""
+        levels = plan.levels if plan.private else ()
+        weights = plan.weights if plan.private else ()
         return cls(
             units=plan.cost if plan.private else None,
+            levels=tuple((str(level), plan.cost_at(level)) for level in levels),
+            records=tuple((category, plan.record_cost(category)) for category, _ in weights),
             delta=plan.delta,
             adjacency=plan.adjacency.value,
             secure=secure,
@@ -88,16 +100,34 @@ class Guarantee:
             return "NO PROMISE: the noise came from a test seed that anyone can repeat (unsafe_noise)."
         if self.units is None:
             return "NOT PRIVATE: no noise was added. Someone studying this model may learn what a person did."
-        hundred = math.ceil(100 * self.odds - 1e-9)
+        by_level = "; ".join(f"{hundred(odds_of(units))} for {level}" for level, units in self.levels[:-1])
         return (
             f"Someone studying this model could tell whether {self._subject} in it "
-            f"at most {hundred} times out of 100; a coin flip gets 50."
+            f"at most {hundred(self.odds)} times out of 100{f' ({by_level})' if by_level else ''}; a coin flip gets 50."
+        )
+
+    @property
+    def record_sentences(self) -> tuple[str, ...]:
+        """The promise about each sensitive category, in plain words."""
+        return tuple(
+            f"Whether you did anything of {category}: at most {hundred(odds_of(units))} times out of 100."
+            for category, units in self.records
         )
 
     def __str__(self) -> str:
         if not self.private:
             return self.sentence
-        return f"{self.sentence}\n{self.claim}.\nNot protected: {'; '.join(self.not_protected)}."
+        lines = (self.sentence, *self.record_sentences, f"{self.claim}.", *self.finer_claims)
+        return "\n".join((*lines, f"Not protected: {'; '.join(self.not_protected)}."))
+
+    @property
+    def finer_claims(self) -> tuple[str, ...]:
+        """The exact numbers of each level, and of each sensitive category."""
+        return tuple(
+            f"{what} {name}: ({epsilon_of(units, self.delta):.4g}, {self.delta:.3g})-DP, mu = {mu_of(units):.4f}."
+            for what, costs in (("Level", self.levels), ("All records of", self.records))
+            for name, units in costs
+        )
 
     @property
     def claim(self) -> str:
@@ -126,7 +156,8 @@ class Guarantee:
                 f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times",
             )
         )
-        return (f"the list of item ids ({source})", *other, *NOT_PROTECTED)
+        chosen = ("how many people chose each level (treated as public)",) if self.levels else ()
+        return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""
@@ -139,9 +170,22 @@ class Guarantee:
             "neighbours": self.neighbours,
             "trust_model": "central: whoever runs the training sees the histories",
             "sentence": self.sentence,
+            "record_sentences": list(self.record_sentences),
             "not_protected": list(self.not_protected),
         }
-        return asdict(self) | derived
+        finer = {"levels": self._finer(self.levels), "records": self._finer(self.records)}
+        return asdict(self) | derived | finer
+
+    def _finer(self, costs: Costs) -> dict[str, dict[str, float]]:
+        return {
+            name: {
+                "units": units,
+                "epsilon": epsilon_of(units, self.delta),
+                "mu": mu_of(units),
+                "odds": odds_of(units),
+            }
+            for name, units in costs
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Guarantee:
@@ -158,6 +202,17 @@ class Guarantee:
                 secure=bool(values["secure"]),
                 catalogue_declared=bool(values["catalogue_declared"]),
                 window=values.get("window"),
+                levels=tuple(sorted(_costs(values["levels"]), key=itemgetter(1))),  # the strongest costs the least
+                records=_costs(values["records"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a guarantee: {error}") from None
+
+
+def hundred(odds: float) -> int:
+    """Return odds as times out of 100, rounded up."""
+    return math.ceil(100 * odds - 1e-9)
+
+
+def _costs(stored: dict[str, dict[str, Any]]) -> Costs:
+    return tuple(sorted((str(name), int(cost["units"])) for name, cost in stored.items()))

@@ -17,6 +17,8 @@ from discreet.errors import SettingError
 from discreet.privacy.accounting import GRID_BITS, check_delta
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import MAX_BOUND
+from discreet.privacy.levels import Level
+from discreet.privacy.records import MOST_WEIGHT, Weights, reach
 
 OPEN_BOUND = 1 << 26
 """Grid of a run without noise: fine enough that rounding does not show."""
@@ -32,22 +34,32 @@ class Plan:
         bounds: S of each round, in grid units: the L2 length that one person's integer row may have.
         delta: at which the promise is read as an epsilon.
         adjacency: who is protected.
+        levels: that people chose among; none: everybody gives the whole bound.
+        weights: of sensitive categories, in sixteenths of the bound; see ``records``.
         noise: ``rounded-gaussian`` adds ``round(2^12 N(0, 1))`` to each coordinate; ``none`` is not private.
 
-    Formal guarantee: with noise, the whole run is mu-GDP with ``mu^2 = cost * 2^-24``, composed adaptively.
+    Formal guarantee: with noise, the whole run is mu-GDP with ``mu^2 = cost * 2^-24``, composed adaptively; for whoever
+    chose a level, with ``cost_at(level)``; for what somebody did in a category, with ``record_cost(category)``.
 
     Raises:
-        SettingError: if a bound is not in [1, 2^28], there is no round, or delta is not in (0, 1).
+        SettingError: if a bound is not in [1, 2^28], or leaves a level nothing; there is no round; or delta is not in
+            (0, 1).
     """
 
     bounds: tuple[int, ...]
     delta: float
     adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_PERSON
     noise: Literal["rounded-gaussian", "none"] = "rounded-gaussian"
+    levels: tuple[Level, ...] = ()
+    weights: Weights = ()
 
     def __post_init__(self) -> None:
         if not self.bounds or not all(type(bound) is int and 1 <= bound <= MAX_BOUND for bound in self.bounds):
             raise SettingError(f"a plan needs at least one round, each with a bound from 1 to {MAX_BOUND}")
+        if any(level.of(min(self.bounds)) < 1 for level in self.levels):
+            raise SettingError("the budget is too small to be divided among levels; ask for more, or leave them out")
+        if any(not 0 <= weight <= MOST_WEIGHT for _, weight in self.weights):
+            raise SettingError(f"weights of categories are 0 to {MOST_WEIGHT} sixteenths")
         check_delta(self.delta)
 
     @classmethod
@@ -84,16 +96,25 @@ class Plan:
         """Whether noise is added."""
         return self.noise != "none"
 
-    def price(self, number: int) -> int:
-        """Return the units that round ``number`` costs each person: (moves * S)^2."""
+    def price(self, number: int, level: Level = Level.LIGHT) -> int:
+        """Return the units that round ``number`` costs each person of a level: (moves * S)^2."""
         if not self.private:
             raise SettingError("a release without noise has no price and is not booked")
-        return (self.adjacency.moves * self.bounds[number]) ** 2
+        return (self.adjacency.moves * level.of(self.bounds[number])) ** 2
 
     @property
     def cost(self) -> int:
-        """Units of the whole run."""
-        return sum(self.price(number) for number in range(self.rounds))
+        """Units of the whole run, for whoever gives the most."""
+        return self.cost_at(Level.LIGHT)
+
+    def cost_at(self, level: Level) -> int:
+        """Units of the whole run, for a person of a level."""
+        return sum(self.price(number, level) for number in range(self.rounds))
+
+    def record_cost(self, category: str) -> int:
+        """Units of the whole run, for all that one person did in a sensitive category."""
+        weight = dict(self.weights)[category]
+        return sum(reach(weight, bound) ** 2 for bound in self.bounds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -102,6 +123,8 @@ class Plan:
             "delta": self.delta,
             "adjacency": self.adjacency.value,
             "noise": self.noise,
+            "levels": [str(level) for level in self.levels],
+            "weights": dict(self.weights),
             "grid_bits": GRID_BITS,
         }
 
@@ -116,9 +139,15 @@ class Plan:
             if values["grid_bits"] != GRID_BITS:
                 raise SettingError(f"the plan was made on a grid of {values['grid_bits']} bits, not {GRID_BITS}")
             bounds = tuple(int(bound) for bound in values["bounds"])
-            adjacency = Adjacency(values["adjacency"])
-            return cls(bounds=bounds, delta=float(values["delta"]), adjacency=adjacency, noise=values["noise"])
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(
+                bounds=bounds,
+                delta=float(values["delta"]),
+                adjacency=Adjacency(values["adjacency"]),
+                noise=values["noise"],
+                levels=tuple(map(Level.named, values["levels"])),
+                weights=tuple(sorted((str(name), int(weight)) for name, weight in values["weights"].items())),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a plan: {error}") from None
 
 

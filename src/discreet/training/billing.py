@@ -14,6 +14,7 @@ import numpy as np
 from discreet.data.interactions import Opened
 from discreet.errors import AccountMissing, LedgerError, ReleaseConflict, SettingError
 from discreet.files import writing
+from discreet.governance.charges import Units
 from discreet.governance.checks import check_name, sha256
 from discreet.governance.ledger import Account, Ledger, Reservation
 from discreet.governance.publication import publish, resume
@@ -79,6 +80,7 @@ def released_once(
     release: str | None,
     target: Path | None,
     reserved: Callable[[str], None] | None,
+    prices: Units | None = None,
 ) -> bytes:
     """Charge a release, make it of the people who are admitted, and publish it; or return what was published before.
 
@@ -92,6 +94,7 @@ def released_once(
         release: id, or None for a new one.
         target: where to publish.
         reserved: told the id as soon as it is charged.
+        prices: what each is held for, in units, if that is not ``cost`` for all.
 
     Raises:
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger.
@@ -102,18 +105,21 @@ def released_once(
         release=release or release_id(histories.dataset),
         spec=spec,
         people=histories.people_ids,
+        prices=prices,
     )
     if reserved:
         reserved(reservation.release)
     if reservation.state == "committed":
         return published_before(book, reservation, target).read_bytes()
     content = make(admitted(histories, reservation), reservation)
-    path = published(book, reservation.release, content, target)
+    path = published(book, reservation, content, target)
     return path.read_bytes() if path else content
 
 
-def published(book: Ledger, release: str, payload: bytes, target: Path | None) -> Path | None:
+def published(book: Ledger, reservation: Reservation, payload: bytes, target: Path | None) -> Path | None:
     """Bind ``payload`` to a release and put it at ``target``, once; without a target it is bound alone.
+
+    What people used is settled by the same step.
 
     Returns:
         The target. It holds what another process committed to the release, if that came first.
@@ -122,9 +128,10 @@ def published(book: Ledger, release: str, payload: bytes, target: Path | None) -
         LedgerError: the target was taken meanwhile; the release stays charged and can be repeated.
         ReleaseConflict: another process was first, and there is no target to read its result from.
     """
+    release, used = reservation.release, reservation.used
     if target:
         try:
-            return publish(book, release, payload, target.parent, target.name)
+            return publish(book, release, payload, target.parent, target.name, used)
         except LedgerError:
             if not _is_taken(target, book.artefact(release)):
                 raise
@@ -132,7 +139,7 @@ def published(book: Ledger, release: str, payload: bytes, target: Path | None) -
                 f"{target} was taken by another file meanwhile; release {release} is charged: repeat it at no further "
                 f"charge with --release {release} --out OTHER"
             ) from None
-    if book.commit(release, sha256(payload)) != sha256(payload):
+    if book.commit(release, sha256(payload), used) != sha256(payload):
         raise ReleaseConflict(f"release {release} was made by another process at the same time; this one is discarded")
     return None
 

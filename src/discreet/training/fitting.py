@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from numbers import Real
 from pathlib import Path
@@ -19,7 +19,9 @@ from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
 from discreet.privacy.adjacency import Window
+from discreet.privacy.levels import OFFERED, Levels
 from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.records import Weights, weights_of
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
     agreed_delta,
@@ -30,6 +32,7 @@ from discreet.training.billing import (
     opened_ledger,
     released_once,
 )
+from discreet.training.participants import Participants, Usage
 from discreet.training.populations import Here, Population
 from discreet.training.rounds import Progress, train
 
@@ -45,6 +48,8 @@ def fit(
     kind: Kind = "auto",
     purpose: str = PURPOSE,
     window: str | None = None,
+    levels: Levels | None = None,
+    sensitive: Mapping[str, float] | None = None,
     release: str | None = None,
     out: str | Path | None = None,
     population: Callable[[Opened], Population] = Here,
@@ -69,6 +74,10 @@ def fit(
         window: a year, month or day (UTC), such as ``2024-05``, that all of ``data`` lies in; read it with the same.
             What a person did in it is what is protected, and the budget is one of its own: whoever is active in twelve
             windows is in twelve models, and pays twelve times. The guarantee says so.
+        levels: what each person chose to give. ``epsilon`` is then the price for ``light``, the most that anybody pays;
+            whoever chose ``off`` takes no part. By default everybody gives the whole bound.
+        sensitive: weights of categories of items, 0 to 1/2 in steps of 1/16; by default 1/8 for each that the catalogue
+            declares. The smaller, the less shows whether somebody did anything of that category.
         release: id of this release; by default a new one. Give it to repeat a run that was interrupted.
         out: where to publish the model file; must not exist.
         population: who computes what people add: by default this process, with two threads. The sums are the same,
@@ -88,32 +97,54 @@ def fit(
     if asked_delta is not None:
         check_delta(asked_delta, len(histories))
     _text("kind", kind)
+    if not isinstance(levels, Levels | None):
+        raise SettingError(f"levels must be Levels, not {type(levels).__name__}: see discreet.read_levels")
     within = None if window is None else _checked_window(data, _text("window", window))
     if release is not None:
         check_name("release", _text("release", release))
     target = checked_target(out)
     if price == math.inf:
+        _check_whole(levels, sensitive)
         return _without_promise(population(histories), kind, asked_delta, target, progress)
     check_epsilon(price)
+    taking, weights = Participants.of(histories, levels), weights_of(histories.catalogue.sensitive, sensitive)
     account, book_or_path = Account(histories.dataset, purpose, within), _checked_ledger(ledger)
     if not isinstance(book_or_path, Ledger) and not exists(book_or_path):
         check_free(target)
-        _open_first(book_or_path, account, histories, price, asked_delta, kind)
+        _open_first(book_or_path, account, taking, price, asked_delta, kind, weights)
     source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
     with opened_ledger(book_or_path) as book:
         agreed = agreed_delta(book, account, asked_delta, len(histories))
         if not is_published(book, release):
             check_free(target)
-        model, plan = _planned(histories, price, agreed, kind)
+        model, plan = _planned(taking, price, agreed, kind, weights)
 
         def make(people: Opened, reservation: Reservation) -> bytes:
-            trained = train(model, population(people), plan, spend=reservation.draw, progress=progress, source=source)
+            admitted, usage = taking.admitted(people, reservation.admitted), Usage(len(people))
+            trained = train(
+                model,
+                admitted.population(population),
+                plan,
+                spend=reservation.draw,
+                used=usage,
+                progress=progress,
+                source=source,
+            )
+            reservation.use(admitted.in_order(usage))
             guarantee = replace(trained.guarantee, window=window)
             return replace(trained.billed_as(reservation.release), guarantee=guarantee).to_bytes()
 
-        spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
         content = released_once(
-            book, account, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
+            book,
+            account,
+            taking.histories,
+            make,
+            cost=plan.cost,
+            spec=fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()}),
+            release=release,
+            target=target,
+            reserved=reserved,
+            prices=taking.prices(plan),
         )
         return Trained.from_bytes(content)
 
@@ -161,16 +192,31 @@ def _checked_window(data: object, window: str) -> Window:
     return within
 
 
-def _planned(histories: Opened, epsilon: float, delta: float, kind: Kind) -> tuple[Model, Plan]:
-    return recipe(len(histories), len(histories.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
+def _check_whole(levels: Levels | None, sensitive: Mapping[str, float] | None) -> None:
+    if levels is not None or sensitive is not None:
+        raise SettingError("without noise no level and no category is protected: leave out levels and sensitive")
+
+
+def _planned(
+    taking: Participants[Opened], epsilon: float, delta: float, kind: Kind, weights: Weights
+) -> tuple[Model, Plan]:
+    items = len(taking.histories.catalogue)
+    model, plan = recipe(taking.whole, items, cap(epsilon, delta), delta=delta, kind=kind)
+    return model, replace(plan, levels=() if taking.quarters is None else OFFERED, weights=weights)
 
 
 def _open_first(
-    ledger: Path, account: Account, histories: Opened, epsilon: float, delta: float | None, kind: Kind
+    ledger: Path,
+    account: Account,
+    taking: Participants[Opened],
+    epsilon: float,
+    delta: float | None,
+    kind: Kind,
+    weights: Weights,
 ) -> None:
     """Make a ledger with a budget of exactly one run, unless that run could not be made: then no file is left."""
-    agreed = delta or default_delta(len(histories))
-    _planned(histories, epsilon, agreed, kind)
+    agreed = delta or default_delta(len(taking.histories))
+    _planned(taking, epsilon, agreed, kind, weights)
     with Ledger(ledger) as book:
         book.open_budget(account, epsilon=epsilon, delta=agreed)
 

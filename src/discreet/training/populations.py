@@ -3,17 +3,60 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from scipy.sparse import csr_array
+import numpy as np
+from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue, Opened
-from discreet.privacy.clipping import Summed
+from discreet.data.interactions import Catalogue, Opened, Rows, rows_of
+from discreet.models.base import Model, State
+from discreet.privacy.clipping import Summed, layered
+from discreet.privacy.levels import Level
+from discreet.privacy.records import Layer
 
-Work = Callable[[csr_array], Summed]
+Summing = Callable[[Rows], Summed]
+"""Adds up a block of people."""
+
+Layers = tuple[tuple[Layer, NDArray[np.bool_]], ...]
+"""Layers of a row, each with the items that it does not see, bool [items]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is asked of people in a round: rows within their level's part of the bound, in layers if there are any.
+
+    Attributes:
+        model: whose sum it is.
+        state: what is known so far.
+        bound: S, in grid units, of whoever gives the most.
+        layers: of a row; none where no category is declared.
+        level: of the people who are asked.
+    """
+
+    model: Model
+    state: State
+    bound: int
+    layers: Layers = ()
+    level: Level = Level.LIGHT
+
+    def __call__(self, histories: Rows) -> Summed:
+        """Return what a block of people, all of this level, adds to the sum."""
+        bound = self.level.of(self.bound)
+        if not self.layers:
+            return replace(self.model.summed(histories, self.state, bound), level=self.level)
+        parts = [(layer.of(bound), without(histories, unseen)) for layer, unseen in self.layers if layer.of(bound)]
+        summed = [(self.model.summed(seen, self.state, share), share) for share, seen in parts]
+        return replace(layered(summed), level=self.level)
+
+
+def without(histories: Rows, unseen: NDArray[np.bool_]) -> Rows:
+    """Return the same people as if they had none of the items ``unseen``, bool [items]."""
+    kept = ~unseen[histories.indices]
+    ends = np.concatenate([[0], np.cumsum(kept)])[histories.indptr]
+    return rows_of(np.diff(ends), histories.indices[kept], histories.shape[1])
 
 
 class Population(Protocol):
@@ -39,7 +82,7 @@ class Population(Protocol):
         """What the histories were opened for."""
 
     def map(self, work: Work) -> Iterator[Summed]:
-        """Yield ``work`` of each block, lazily: nothing is computed before the first is asked for."""
+        """Yield ``work`` of each block, in the order of people, lazily: nothing is computed before it is asked for."""
 
 
 class OfHistories:
@@ -85,7 +128,7 @@ class Here(OfHistories):
     block: int = 4_096
     threads: int = 2
 
-    def map(self, work: Work) -> Iterator[Summed]:
+    def map(self, work: Summing) -> Iterator[Summed]:
         """Yield ``work`` of each block, in order; at most one block a thread, and one more, is in memory."""
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[Summed]] = deque()
@@ -95,3 +138,46 @@ class Here(OfHistories):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+@dataclass(frozen=True, eq=False)
+class Levelled:
+    """People who chose levels: one after the other, groups of those who chose the same.
+
+    Attributes:
+        groups: at least one; of one data set, each person in one of them. What is said of all is said of each.
+    """
+
+    groups: Mapping[Level, Population]
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups.values())
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the columns of the histories mean; public."""
+        return self._any.catalogue
+
+    @property
+    def catalogue_declared(self) -> bool:
+        """Whether the catalogue was declared, rather than gathered from the histories."""
+        return self._any.catalogue_declared
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self._any.dataset
+
+    @property
+    def purpose(self) -> str:
+        """What the histories were opened for."""
+        return self._any.purpose
+
+    def map(self, work: Work) -> Iterator[Summed]:
+        """Yield ``work`` of each group's blocks, held to the group's level."""
+        for level, group in self.groups.items():
+            yield from group.map(replace(work, level=level))
+
+    @property
+    def _any(self) -> Population:
+        return next(iter(self.groups.values()))

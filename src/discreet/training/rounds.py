@@ -7,18 +7,19 @@ histories are. The plan says what each round may cost. Everything about people p
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
+from discreet.data.interactions import Catalogue
 from discreet.errors import SettingError
 from discreet.models.base import Model, State
 from discreet.models.trained import Trained
-from discreet.privacy.disclosure import Add, Spend, add_up, disclose
+from discreet.privacy.disclosure import Add, Spend, Used, add_up, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
+from discreet.privacy.records import Weights, layers_of
 from discreet.randomness import NoiseSource
-from discreet.training.populations import Population
+from discreet.training.populations import Layers, Population, Work
 
 Progress = Callable[[int, int], None]
 """Told the rounds done and the rounds planned."""
@@ -31,6 +32,7 @@ def train(
     *,
     spend: Spend,
     add: Add = add_up,
+    used: Used | None = None,
     progress: Progress | None = None,
     source: NoiseSource | None = None,
 ) -> Trained:
@@ -42,6 +44,7 @@ def train(
         plan: bounds and noise of each round; as many rounds as the model asks for.
         spend: books the price of a round before it is computed, or raises.
         add: who adds up.
+        used: told in each round what people used up, in the order in which the population has them.
         progress: called after each round.
         source: noise for tests; by default each round draws its own, fresh and secret.
 
@@ -52,16 +55,24 @@ def train(
     """
     if plan.rounds != model.rounds:
         raise SettingError(f"the plan has {plan.rounds} rounds, the model asks for {model.rounds}; plan for the model")
-    state, secure = model.start(), True
+    state, secure, layers = model.start(), True, _layers(population.catalogue, plan.weights)
     for number, bound in enumerate(plan.bounds):
-        contributions = population.map(partial(model.summed, state=_read_only(state), bound=bound))
-        released = disclose(contributions, plan, number, spend=spend, add=add, source=source)
+        contributions = population.map(Work(model, _read_only(state), bound, layers))
+        released = disclose(contributions, plan, number, spend=spend, add=add, used=used, source=source)
         state, secure = model.step(state, released), secure and released.secure
         if progress:
             progress(number + 1, plan.rounds)
     guarantee = Guarantee.of(plan, secure=secure, catalogue_declared=population.catalogue_declared)
     whence = (population.catalogue, population.dataset, population.purpose, len(population))
     return Trained(model, state, plan, guarantee, *whence)
+
+
+def _layers(catalogue: Catalogue, weights: Weights) -> Layers:
+    """Return the layers that sensitive categories call for, each with the items that it does not see; none for none."""
+    if not weights:
+        return ()
+    categories = np.array(catalogue.categories or [""] * len(catalogue))
+    return tuple((layer, np.isin(categories, sorted(layer.unseen))) for layer in layers_of(weights))
 
 
 def _read_only(state: State) -> State:
