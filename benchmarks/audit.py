@@ -163,7 +163,7 @@ def _less_noise(factor: float) -> mock._patch[object]:
 
 def _lower_price(factor: float) -> mock._patch[object]:
     real = Plan.price
-    return mock.patch.object(Plan, "price", lambda plan, number: int(real(plan, number) / factor**2))
+    return mock.patch.object(Plan, "price", lambda plan, number, *level: int(real(plan, number, *level) / factor**2))
 
 
 def _lower_epsilon(factor: float) -> mock._patch[object]:

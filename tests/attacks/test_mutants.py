@@ -34,8 +34,11 @@ from discreet.privacy import clipping, disclosure
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
+from discreet.privacy.levels import Level
 from discreet.privacy.mechanisms import gaussian
 from discreet.privacy.plan import Plan
+from discreet.training import populations
+from discreet.training.populations import Work
 
 Patch = pytest.MonkeyPatch
 PAGE = Path(__file__).parents[2] / "docs/audit.md"
@@ -45,7 +48,7 @@ MUTANTS: dict[str, Mutant] = {}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A bug, and the check that has to catch it: gate, beginning of the subject, part of what it says."""
+    """A bug, and the check that has to catch it: gate, beginning of the subject, a pattern of what it says."""
 
     gate: str
     subject: str
@@ -155,20 +158,36 @@ def weigh_counts(patch: Patch, weight: Callable[[int, int], int]) -> None:
     patch.setattr(popularity, "count_rows", wrong)
 
 
-@caught_by("B", "popularity", "apart")
+@caught_by("B", "popularity", "apart|longer than its bound")
 def clip_forgotten(patch: Patch, folder: Path) -> None:
     trust_rows(patch)
     weigh_counts(patch, lambda bound, _: bound)
 
 
-@caught_by("B", "popularity", "apart")
+@caught_by("B", "popularity", "apart|longer than its bound")
 def cap_ignored_for_a_group_of_people(patch: Patch, folder: Path) -> None:
     """Whoever has more than twelve items is treated as if they had twelve."""
     trust_rows(patch)
     weigh_counts(patch, lambda bound, size: isqrt(bound**2 // min(max(size, 1), 12)))
 
 
-@caught_by("B", "popularity", "apart")
+@caught_by("B", "popularity", "strong")
+def cap_ignored_for_one_level(patch: Patch, folder: Path) -> None:
+    """Whoever chose strong gives as much as everybody, and is held to no less."""
+    real = Work.__call__
+
+    def careless(work: Work, people: Rows) -> Summed:
+        return real(replace(work, level=Level.LIGHT) if work.level is Level.STRONG else work, people)
+
+    patch.setattr(Work, "__call__", careless)
+
+
+@caught_by("B", "popularity", "health")
+def sensitive_category_in_every_layer(patch: Patch, folder: Path) -> None:
+    patch.setattr(populations, "without", lambda histories, _: histories)
+
+
+@caught_by("B", "popularity", "apart|longer than its bound")
 def rounded_to_nearest_rather_than_toward_zero(patch: Patch, folder: Path) -> None:
     trust_rows(patch)
     weigh_counts(patch, lambda bound, size: round(bound / max(size, 1) ** 0.5))
@@ -205,16 +224,16 @@ def lengths_not_those_of_the_rows(patch: Patch, folder: Path) -> None:
     patch.setattr(gram.Gram, "summed", modest)
 
 
-@caught_by("B", "popularity", "apart")
+@caught_by("B", "popularity", "apart|longer than its bound")
 def price_of_the_wrong_adjacency(patch: Patch, folder: Path) -> None:
     """To replace a person is charged as to remove one."""
     patch.setattr(Adjacency, "moves", property(lambda _: 1))
 
 
-@caught_by("B", "popularity", "apart")
+@caught_by("B", "popularity", "apart|longer than its bound")
 def price_smaller_than_the_bound(patch: Patch, folder: Path) -> None:
     real = Plan.price
-    patch.setattr(Plan, "price", lambda plan, number: real(plan, number) // 2)
+    patch.setattr(Plan, "price", lambda plan, number, *level: real(plan, number, *level) // 2)
 
 
 # --- sums ---
@@ -313,6 +332,13 @@ def delta_taken_for_both_sides(patch: Patch, folder: Path) -> None:
         patch.setattr(dp_accounting, name, lambda given, delta, real=real: real(given, 2 * delta))
 
 
+@caught_by("E", "compositions", "level")
+def level_charged_for_less_than_it_gives(patch: Patch, folder: Path) -> None:
+    """The part of the bound that a level has is taken off once more."""
+    real = Plan.cost_at
+    patch.setattr(Plan, "cost_at", lambda plan, level: real(plan, level) * level.value // 4)
+
+
 @caught_by("E", "compositions", "says")
 def rounds_that_are_not_added_up(patch: Patch, folder: Path) -> None:
     patch.setattr(Plan, "cost", property(lambda plan: max(plan.price(number) for number in range(plan.rounds))))
@@ -327,7 +353,7 @@ def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch, tmp_path: Path) 
     mutant.plant(monkeypatch, tmp_path)
     outcome = run(mutant.gate, mutant.subject)
     assert not outcome.passed
-    assert all(mutant.says in finding.detail for finding in outcome.findings)
+    assert all(re.search(mutant.says, finding.detail) for finding in outcome.findings)
     assert len(outcome.findings) == (1 if mutant.gate in "BE" else 2)
 
 

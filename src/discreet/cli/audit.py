@@ -113,7 +113,7 @@ def _show_outcomes(title: str, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         name = f"{outcome.check.gate} {outcome.check.subject}"
         for number, finding in enumerate(outcome.findings):
-            verdict = "pass" if finding.passed else "FAIL"
+            verdict = "none" if not finding.trials else "pass" if finding.passed else "FAIL"
             shown.add_row("  to confirm" if number else name, verdict, f"{finding.trials:,}", finding.detail)
     screen.print(shown)
 

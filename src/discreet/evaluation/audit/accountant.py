@@ -17,13 +17,23 @@ from discreet.evaluation.audit.findings import Check, Finding
 from discreet.privacy.accounting import MAX_EPSILON, UNITS_PER_MU2, cap, epsilon_of, odds_of
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.guarantee import Guarantee
+from discreet.privacy.levels import Level
 from discreet.privacy.plan import Plan
+from discreet.privacy.records import MOST_WEIGHT
 
 COMPOSITIONS = 300
 MOST_ROUNDS = 40
-MOVES = {Adjacency.ADD_OR_REMOVE_PERSON: 1, Adjacency.REPLACE_PERSON: 2}
+MOVES = {
+    Adjacency.ADD_OR_REMOVE_PERSON: 1,
+    Adjacency.REPLACE_PERSON: 2,
+    Adjacency.ADD_OR_REMOVE_INTERACTION: 1,
+}
 """How many bounds neighbours are apart: stated here anew, not read off the product."""
 
+QUARTERS = {Level.STRONG: 1, Level.BALANCED: 2, Level.LIGHT: 4}
+"""Of a bound, what each level gives: the same."""
+
+CATEGORY = "health"
 FLOATS = 1e-15
 """What a chance may lose to being a float."""
 
@@ -50,7 +60,10 @@ def _faults(random: np.random.Generator) -> Iterator[str | None]:
     rounds = int(random.integers(1, MOST_ROUNDS))
     longest = 1 << int(random.integers(6, 13))
     bounds = tuple(int(bound) for bound in random.integers(1, longest, rounds))
-    yield _of_plan(Plan(bounds=bounds, delta=delta, adjacency=tuple(Adjacency)[int(random.integers(2))]))
+    yield _of_plan(Plan(bounds=bounds, delta=delta, adjacency=tuple(MOVES)[int(random.integers(3))]))
+    yield _of_parts(
+        Plan(bounds=(4, *bounds), delta=delta, weights=((CATEGORY, int(random.integers(MOST_WEIGHT + 1))),))
+    )
 
 
 def _of_cap(epsilon: float, delta: float) -> str | None:
@@ -71,6 +84,16 @@ def _of_plan(plan: Plan) -> str | None:
         "the odds are above those that are told": min(told.odds, odds_of(units)) >= _odds(mu) - FLOATS,
     }
     return next((fault for fault, kept in promises.items() if not kept), None)
+
+
+def _of_parts(plan: Plan) -> str | None:
+    """Return what is wrong with the prices of levels, which have a part of each bound, and of a category."""
+    for level, quarters in QUARTERS.items():
+        if plan.cost_at(level) < sum((bound * quarters // 4) ** 2 for bound in plan.bounds):
+            return f"level {level} costs more than is said"
+    ((_, weight),) = plan.weights
+    least = sum((2 * (bound - bound * (16 - weight) // 16)) ** 2 for bound in plan.bounds)
+    return None if plan.record_cost(CATEGORY) >= least else f"records of weight {weight}/16 cost more than is said"
 
 
 def _keeps(epsilon: float, mu: Decimal, delta: float) -> bool:

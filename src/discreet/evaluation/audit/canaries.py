@@ -49,6 +49,9 @@ SIZE = 4
 LEAST = 2_000
 """Canaries, however easy the claim is to refute: the published bounds need them."""
 
+MOST = 6_000
+"""Canaries, however hard: below epsilon 0.8 or so power falls rather than time grows."""
+
 CROWD = 4_000
 """People beside the canaries: enough for models to go past their counts."""
 
@@ -147,7 +150,7 @@ def canaries_for(mu: float, alpha: float) -> int:
     """Return how many canaries show noise of half its size with a chance of ``POWER``."""
     twice = 2 * TIGHTNESS * mu
     deviations = (norm.isf(alpha) + norm.isf(1 - POWER)) * (4 + twice**2 / 2) ** 0.5
-    return max(LEAST, int((deviations / (twice - mu)) ** 2))
+    return min(MOST, max(LEAST, int((deviations / (twice - mu)) ** 2)))
 
 
 def _measure(kind: Kind, claim: Claim, adder: str, alpha: float, scale: int) -> Finding:

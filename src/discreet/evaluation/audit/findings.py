@@ -130,6 +130,8 @@ class Check:
         """Measure. A product that refuses to run, or breaks down, has failed too: a correct one does neither here."""
         try:
             return self.measure(alpha, scale)
+        except SettingError as error:  # a claim that cannot be made, such as one too small for a model's rounds
+            return Finding(True, 0, alpha, f"not tried: {error}", {})
         except (ArithmeticError, DiscreetError, TypeError, ValueError) as error:
             return Finding(False, 1, alpha, f"the product did not run: {type(error).__name__}: {error}", {})
 

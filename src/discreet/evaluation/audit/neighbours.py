@@ -25,7 +25,9 @@ PEOPLE, ITEMS = 6, 8
 PILOT = 200
 """Runs of each world on which the event is chosen."""
 
-LEAST = 500
+LEAST, MOST = 500, 10_000
+"""Runs of each world: below some epsilon power falls rather than time grows."""
+
 POWER = 0.99
 
 
@@ -38,7 +40,7 @@ def runs_for(mu: float, alpha: float) -> int:
     """Return how many runs of each world show twice the claimed mu with a chance of ``POWER``."""
     chance = norm.cdf(-mu)
     width = mu / (2 * norm.isf(alpha / 2) + norm.isf(1 - POWER) * 2**0.5)
-    return max(LEAST, int(chance * (1 - chance) / (norm.pdf(mu) * width) ** 2))
+    return min(MOST, max(LEAST, int(chance * (1 - chance) / (norm.pdf(mu) * width) ** 2)))
 
 
 def judged(rates: Rates, claim: Claim, alpha: float) -> Finding:

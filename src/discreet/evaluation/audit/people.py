@@ -34,10 +34,11 @@ def rows(histories: Sequence[Sequence[int] | NDArray[np.int64]], items: int) -> 
     return rows_of(lengths, np.concatenate([*ascending, np.zeros(0, np.int32)]), items)
 
 
-def opened(matrix: Rows) -> Histories:
-    """Return rows as the product is given them."""
+def opened(matrix: Rows, categories: tuple[str, ...] | None = None) -> Histories:
+    """Return rows as the product is given them; items may be of sensitive categories."""
     people, items = matrix.shape
-    return Histories(matrix, tuple(range(people)), None, Catalogue(tuple(range(items))), PURPOSE, PURPOSE, True)
+    catalogue = Catalogue(tuple(range(items)), None, categories)
+    return Histories(matrix, tuple(range(people)), None, catalogue, PURPOSE, PURPOSE, True)
 
 
 def stacked(*blocks: Rows) -> Rows:

@@ -1,12 +1,13 @@
 """Gate B: in integers, does one person move a sum by no more than is charged for it? No false alarms.
 
-Neighbours are drawn at random, extremes among them, and both go the product's whole way: blocks, kernels, door, adder.
+Neighbours are drawn at random, extremes among them, and both go the whole way of ``train``: blocks, kernels, door.
 What is added up is noted just before the noise; what is charged, as it is charged. Held for every kind of model, in
 every round, under both adjacencies:
 
-- the squared distance of the neighbours' sums is at most the price of the round;
-- it is that person's row alone, as their own device would make it;
-- that row is as long as was reported to the door, and within the bound;
+- the squared distance of the neighbours' sums is at most the price of the round; among people who chose levels, the
+  price of that person's level; where neighbours differ in a sensitive category alone, that of its weight;
+- the difference is that person's row alone, as their own device would make it;
+- that row is within the bound, and no longer than was reported to the door;
 - everybody is counted once, wherever blocks are cut.
 
 And for every adder: sums of integers near the end of their range are exact.
@@ -21,18 +22,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.data.interactions import Rows
-from discreet.evaluation.audit.canaries import ADDERS
+from discreet.data.interactions import SENSITIVE, Rows
+from discreet.evaluation.audit.canaries import ADDERS, Watched
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import KINDS, crowd, opened, planned, rows, stacked
 from discreet.models.base import Model, State
 from discreet.models.base import rows as device_rows
 from discreet.models.recipe import Kind
 from discreet.privacy.adjacency import Adjacency
-from discreet.privacy.clipping import Summed
-from discreet.privacy.disclosure import Add, disclose
+from discreet.privacy.disclosure import Add, Disclosed, disclose
+from discreet.privacy.levels import OFFERED, Level
 from discreet.privacy.plan import Plan
+from discreet.privacy.records import MOST_WEIGHT
+from discreet.training.participants import Participants, Usage
 from discreet.training.populations import Here
+from discreet.training.rounds import train
 
 PEOPLE, ITEMS = 9, 24
 CROWD = 2_000
@@ -44,8 +48,14 @@ KEPT = {"kept": 16, "scouted": 8}
 BLOCK = 4
 """People in a block: few, so that a person in two of them would show."""
 
-NEIGHBOURS = 24
-"""Pairs of data sets a round, a bound and an adjacency."""
+NEIGHBOURS = 12
+"""Pairs of data sets a round, for each way in which they can differ."""
+
+CATEGORY = SENSITIVE[0]
+SECRET = np.arange(ITEMS) % 3 == 0
+"""Which items are of a sensitive category."""
+
+CATEGORIES = tuple(CATEGORY if secret else "" for secret in SECRET)
 
 CLAIM = Claim(8.0, 1e-6)
 """Whose plan is run, beside others: any will do, since prices are held against what they pay for."""
@@ -65,7 +75,7 @@ def checks() -> list[Check]:
 
 @dataclass
 class Noted:
-    """What passed through the door on one disclosure: the sum before its noise, its price, and the lengths told."""
+    """What passed through the door in a round: the sum before its noise, its price, and the lengths told, squared."""
 
     total: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     price: int = 0
@@ -80,11 +90,57 @@ class Noted:
         self.total = ADDERS["add_up"](vectors)
         return self.total.copy()
 
-    def listening(self, blocks: Iterable[Summed]) -> Iterator[Summed]:
-        """Note the lengths that are reported with each block."""
-        for block in blocks:
-            self.lengths += block.squared_norms.tolist()
-            yield block
+    def use(self, units: NDArray[np.int64]) -> None:
+        """Note what some people used up."""
+        self.lengths += units.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class OneRound(Watched):
+    """A model that is asked for the sum that comes after ``state``, and for nothing more."""
+
+    state: State = field(default_factory=dict)
+
+    @property
+    def rounds(self) -> int:
+        """One."""
+        return 1
+
+    def start(self) -> State:
+        """Return what is known by then."""
+        return self.state
+
+    def step(self, state: State, released: Disclosed) -> State:
+        """Learn nothing."""
+        del released
+        return state
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two neighbours, and what their sums may differ by.
+
+    Attributes:
+        what: how they differ, for people.
+        plan: of one round.
+        worlds: each [people, items]; one person's row differs.
+        place: of that row.
+        quarters: of the bound that each person gives, or None.
+        limit: of the squared distance, in units; None: what is charged.
+    """
+
+    what: str
+    plan: Plan
+    worlds: tuple[Rows, Rows]
+    place: int
+    quarters: NDArray[np.int64] | None = None
+    limit: int | None = None
+
+    @property
+    def bound(self) -> int:
+        """Of the row in question, in grid units."""
+        level = Level.LIGHT if self.quarters is None else Level(int(self.quarters[self.place]))
+        return level.of(self.plan.bounds[0])
 
 
 def _measure_kind(kind: Kind, alpha: float, scale: int) -> Finding:
@@ -94,11 +150,11 @@ def _measure_kind(kind: Kind, alpha: float, scale: int) -> Finding:
     model = replace(model, **{name: value for name, value in KEPT.items() if hasattr(model, name)})
     trials = 0
     for state, number in _states(model, plan, random):
-        for wide in _plans(plan):
-            for fault in _faults(model, state, wide, number, random):
-                trials += 1
-                if fault:
-                    return Finding(False, trials, 0.0, f"round {number}, {fault}", {})
+        for pair in _pairs(replace(plan, bounds=(plan.bounds[number],)), random):
+            trials += 1
+            fault = _fault(model, state, pair)
+            if fault:
+                return Finding(False, trials, 0.0, f"round {number}, {fault}", {})
     return Finding(True, trials, 0.0, "neighbours are within their price", {})
 
 
@@ -111,56 +167,88 @@ def _states(model: Model, plan: Plan, random: np.random.Generator) -> Iterator[t
         state = model.step(state, disclose(blocks, plan, number, spend=lambda _: None))
 
 
-def _plans(plan: Plan) -> Iterator[Plan]:
-    """Yield the plan under each adjacency, and with larger bounds."""
-    for adjacency in Adjacency:
-        for factor in FACTORS:
-            yield replace(plan, adjacency=adjacency, bounds=tuple(factor * bound for bound in plan.bounds))
-
-
-def _faults(model: Model, state: State, plan: Plan, number: int, random: np.random.Generator) -> Iterator[str | None]:
-    """Yield what is wrong with each of some pairs of neighbours: None where nothing is."""
+def _pairs(plan: Plan, random: np.random.Generator) -> Iterator[Pair]:
+    """Yield neighbours under each adjacency of people: as they are, at levels, and in a sensitive category."""
     for _ in range(NEIGHBOURS):
-        others = crowd(PEOPLE - 1, ITEMS, ITEMS, random)
-        place = int(random.integers(PEOPLE))
-        histories = _somebody(random), _instead(plan.adjacency, random)
-        yield _fault(model, state, plan, number, place, [_with(others, each, place) for each in histories])
+        for adjacency in (Adjacency.ADD_OR_REMOVE_PERSON, Adjacency.REPLACE_PERSON):
+            for factor in FACTORS:
+                yield _plain(replace(plan, adjacency=adjacency, bounds=(factor * plan.bounds[0],)), random)
+            yield _levelled(replace(plan, adjacency=adjacency, levels=OFFERED), random)
+        weight = int(random.integers(MOST_WEIGHT + 1))
+        yield _sensitive(replace(plan, weights=((CATEGORY, weight),)), random)
 
 
-def _fault(model: Model, state: State, plan: Plan, number: int, place: int, worlds: list[Rows]) -> str | None:
-    """Return what is wrong with two data sets that differ in the row at ``place``."""
-    notes = [_noted(model, state, plan, number, world) for world in worlds]
-    made = [device_rows(model, world[[place]], state, plan.bounds[number]).toarray()[0] for world in worlds]
-    moved, price = notes[0].total - notes[1].total, min(note.price for note in notes)
+def _plain(plan: Plan, random: np.random.Generator) -> Pair:
+    """Return neighbours that differ in a whole history."""
+    instead = _somebody(random) if plan.adjacency is Adjacency.REPLACE_PERSON else np.zeros(0, np.int64)
+    place, worlds = _worlds(_somebody(random), instead, random)
+    return Pair(plan.adjacency.name, plan, worlds, place)
+
+
+def _levelled(plan: Plan, random: np.random.Generator) -> Pair:
+    """Return the same among people who chose levels: the person in question pays for their own alone."""
+    plain, quarters = _plain(plan, random), random.choice([level.value for level in OFFERED], PEOPLE)
+    level = Level(int(quarters[plain.place]))
+    return replace(plain, what=f"{plain.what}, {level}", quarters=quarters, limit=plan.price(0, level))
+
+
+def _sensitive(plan: Plan, random: np.random.Generator) -> Pair:
+    """Return neighbours that differ in what somebody did in a category."""
+    history, instead = _somebody(random), _somebody(random)
+    same = history[~SECRET[history]]
+    place, worlds = _worlds(history, np.concatenate([same, instead[SECRET[instead]]]), random)
+    return Pair(f"{plan.weights[0][1]}/16 {CATEGORY}", plan, worlds, place, limit=plan.record_cost(CATEGORY))
+
+
+def _worlds(
+    history: NDArray[np.int64], instead: NDArray[np.int64], random: np.random.Generator
+) -> tuple[int, tuple[Rows, Rows]]:
+    others, place = crowd(PEOPLE - 1, ITEMS, ITEMS, random), int(random.integers(PEOPLE))
+    return place, (_with(others, history, place), _with(others, instead, place))
+
+
+def _fault(model: Model, state: State, pair: Pair) -> str | None:
+    """Return what is wrong with two data sets that differ in one row."""
+    notes = [_noted(model, state, pair, world) for world in pair.worlds]
+    moved, charged = notes[0].total - notes[1].total, min(note.price for note in notes)
+    limit = charged if pair.limit is None else min(charged, pair.limit)
     promises = {
         "somebody is counted twice, or not at all": all(len(note.lengths) == PEOPLE for note in notes),
-        f"neighbours ({plan.adjacency.name}) are {_ratio(moved, price)} of what is charged apart": (
-            _square(moved) <= price
-        ),
-        "a person changes the sum by more than their row": bool((moved == made[0] - made[1]).all()),
-        "a row is longer than its bound": all(_square(row) <= plan.bounds[number] ** 2 for row in made),
-        "a row is not as long as was reported": [_square(row) for row in made]
-        == [note.lengths[place] for note in notes],
+        f"neighbours ({pair.what}) are {_ratio(moved, limit)} of what is charged apart": _square(moved) <= limit,
     }
+    if not pair.plan.weights:  # a row of layers is not what its device makes of the whole history
+        made = [device_rows(model, world[[pair.place]], state, pair.bound).toarray()[0] for world in pair.worlds]
+        told = [_in_order(pair, note)[pair.place] for note in notes]
+        promises |= {
+            "a person changes the sum by more than their row": bool((moved == made[0] - made[1]).all()),
+            "a row is longer than its bound": all(_square(row) <= pair.bound**2 for row in made),
+            "a row is longer than was reported": all(map(int.__le__, map(_square, made), told)),
+        }
     return next((fault for fault, kept in promises.items() if not kept), None)
 
 
-def _noted(model: Model, state: State, plan: Plan, number: int, people: Rows) -> Noted:
-    noted = Noted()
-    blocks = Here(opened(people), block=BLOCK).map(partial(model.summed, state=state, bound=plan.bounds[number]))
-    disclose(noted.listening(blocks), plan, number, spend=noted.spend, add=noted.add)
+def _noted(model: Model, state: State, pair: Pair, people: Rows) -> Noted:
+    """Train for one round, and note what passed through the door."""
+    noted, taking = Noted(), Participants(opened(people, CATEGORIES), pair.quarters)
+    population = taking.population(partial(Here, block=BLOCK))
+    one = OneRound(model, state=state)
+    train(one, population, pair.plan, spend=noted.spend, add=noted.add, used=noted.use)
     return noted
+
+
+def _in_order(pair: Pair, noted: Noted) -> list[int]:
+    """Return the lengths told, in the order of people; all 0 if they are not of everybody."""
+    usage = Usage(PEOPLE)
+    if len(noted.lengths) == PEOPLE:
+        usage(np.array(noted.lengths))
+    ordered: list[int] = Participants(opened(pair.worlds[0]), pair.quarters).in_order(usage).tolist()
+    return ordered
 
 
 def _somebody(random: np.random.Generator) -> NDArray[np.int64]:
     """Return a history of any length, everything and single items more often than chance would have them."""
     length = int(random.choice([1, 2, ITEMS, int(random.integers(1, ITEMS + 1))]))
     return random.permutation(ITEMS)[:length]
-
-
-def _instead(adjacency: Adjacency, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return what stands in somebody's place in the other world."""
-    return _somebody(random) if adjacency is Adjacency.REPLACE_PERSON else np.zeros(0, np.int64)
 
 
 def _with(others: Rows, history: NDArray[np.int64], place: int) -> Rows:
