@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs/benchmarks.md"
 COMMAND = "    python benchmarks/"
-SECTIONS = ("references", "quality", "explain", "grid", "speed", "peers")
+SECTIONS = ("references", "quality", "levels", "explain", "grid", "speed", "peers")
 HEAD = """# Measured figures
 
 Written by `benchmarks/report.py`: each block is what the command above it printed. Quality is over the whole catalogue,
@@ -58,6 +58,7 @@ def commands(data: Sequence[str], ncf: Sequence[str] | None, gowalla: str | None
     listed.append(("quality", "--held-out", "140"))
     listed += [("quality", name, "--held-out", people) for name, people in others]
     listed.append(("quality", "--protocol", "leave-one-out"))
+    listed += [("levels",), *[("levels", name, "--held-out", people) for name, people in others[:1]]]
     listed += [("explain",), *[("explain", name, "--held-out", people) for name, people in others]]
     listed += [("grid", name, "--held-out", people) for name, people in others[:1]]
     listed += [("speed",), *[("speed", name) for name, _ in others[:1]]]

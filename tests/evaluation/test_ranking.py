@@ -21,7 +21,7 @@ MATRICES = st.integers(1, 9).flatmap(
 def split_of(histories: Histories, marks: NDArray[np.int64]) -> Split:
     """Marks are 1 where folded in and 2 where held back."""
     fold_in, held = (csr_array((marks == mark).astype(np.int8)) for mark in (1, 2))
-    return Split(histories, fold_in, held)
+    return Split(histories, fold_in, held, np.arange(held.shape[0]))
 
 
 def plain_figures(scores: NDArray[np.float32], marks: NDArray[np.int64], protocol: Protocol) -> dict[str, float]:

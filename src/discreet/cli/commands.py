@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import discreet
-from discreet.cli import audit, budgets, data, demo, models, training
+from discreet.cli import audit, budgets, data, demo, models, risk, training
 from discreet.cli.output import complain, hush, say, unwritten
 from discreet.errors import DiscreetError, FileNotWritten
 
@@ -53,6 +53,7 @@ app.add_typer(data.app, name="data", help="Fetch, check and import interactions.
 app.command()(training.train)
 app.command()(models.evaluate)
 app.command()(models.tradeoff)
+app.command()(risk.risk)
 app.command()(models.recommend)
 app.command()(models.explain)
 app.command()(models.card)

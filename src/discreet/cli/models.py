@@ -53,7 +53,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure lists on held-out people. The figures are exact, not private: for whoever may see the data."""
-    histories = _opened(data)
+    histories = opened(data)
     if file is None:
         _show_rows(_rows(histories, [epsilon], [model], seeds, protocol), as_json)
         return
@@ -126,7 +126,7 @@ def _check_curve(price: bool, release: str | None) -> None:
 def _searched(data: Path, keep: str, price: bool, ledger: Path, asked: dict[str, Any], as_json: bool) -> None:
     from discreet.cli.search import keep_share, share_of, show_price
 
-    share, histories = share_of(keep), _opened(data)
+    share, histories = share_of(keep), opened(data)
     if price:
         show_price(histories, ledger, asked["epsilons"], asked["kinds"], as_json)
     else:
@@ -149,7 +149,7 @@ def _curve(
         check_place(out)
     tried = epsilons or [0.5, 1.0, 2.0, 5.0, 10.0, math.inf]
     many = 3 if seeds is None else seeds
-    rows = _rows(_opened(data), tried, kinds or ["popularity", "auto"], many, protocol or "strong")
+    rows = _rows(opened(data), tried, kinds or ["popularity", "auto"], many, protocol or "strong")
     if out:
         draw_tradeoff(rows, out, metric=next(iter(rows[0].quality)))
     return rows
@@ -255,7 +255,7 @@ def _explain_model(trained: Trained, beside: Path | None, as_json: bool) -> None
         measured = None
         if beside is not None:
             bars.add_task("training without noise, making lists", total=None)
-            measured = bias(trained, _opened(beside))
+            measured = bias(trained, opened(beside))
     if as_json:
         say_json(found.to_dict() | {"bias": measured and measured.to_dict(), "private": trained.guarantee.private})
         return
@@ -373,7 +373,8 @@ def _cell(estimate: Estimate) -> str:
     return f"{estimate.mean:.3f}" + (f" ±{estimate.error:.3f}" if estimate.seeds > 1 else "")
 
 
-def _opened(data: Path) -> Histories:
+def opened(data: Path) -> Histories:
+    """Return the histories of a file, opened for measuring quality."""
     from discreet.data.intake import read_interactions
     from discreet.evaluation.tradeoff import PURPOSE as MEASURE
 

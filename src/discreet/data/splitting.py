@@ -31,11 +31,13 @@ class Split:
         train: what the model may learn from.
         fold_in: int8 CSR [measured people, items], what a measured person's recommendations are made from.
         held: int8 CSR, same shape and row order, disjoint from ``fold_in``: what should be recommended.
+        measured: positions, among everybody, of the measured people, int64, in the order of those rows.
     """
 
     train: Histories
     fold_in: Rows
     held: Rows
+    measured: NDArray[np.int64]
 
 
 def hold_out_people(histories: Histories, count: int, seed: int, *, fold_in: float = 0.8, least: int = 5) -> Split:
@@ -65,7 +67,7 @@ def hold_out_people(histories: Histories, count: int, seed: int, *, fold_in: flo
     matrix = histories.matrix[measured]
     share = np.round((1 - fold_in) * lengths[measured]).astype(np.int64)
     kept, held = _parted(matrix, _drawn(matrix, np.maximum(share, 1), seed))
-    return Split(histories.take(others), kept, held)
+    return Split(histories.take(others), kept, held, measured)
 
 
 def hold_out_apart(histories: Histories, count: int, seed: int, *, fold_in: float = 0.8, least: int = 5) -> Split:
@@ -95,7 +97,7 @@ def hold_out_apart(histories: Histories, count: int, seed: int, *, fold_in: floa
             order = np.random.default_rng((_ITEM_STREAM, seed, place)).permutation(items)
             out[start + order[: max(1, round((1 - fold_in) * items))]] = True
     kept, held = _parted(matrix, out)
-    return Split(histories.take(np.setdiff1d(np.arange(len(histories)), measured)), kept, held)
+    return Split(histories.take(np.setdiff1d(np.arange(len(histories)), measured)), kept, held, measured)
 
 
 def leave_one_out(histories: Histories, seed: int) -> Split:
@@ -116,7 +118,7 @@ def leave_one_out(histories: Histories, seed: int) -> Split:
         out = matrix.indices == np.repeat(histories.last, np.diff(matrix.indptr))
     out &= np.repeat(np.diff(matrix.indptr) >= 2, np.diff(matrix.indptr))
     kept, held = _parted(matrix, out)
-    return Split(replace(histories, matrix=kept, last=None), kept[measured], held[measured])
+    return Split(replace(histories, matrix=kept, last=None), kept[measured], held[measured], measured)
 
 
 def _check_hold_out(count: int, seed: int, fold_in: float, least: int) -> None:

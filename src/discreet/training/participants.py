@@ -51,12 +51,19 @@ class Participants(Generic[AnyOpened]):
         quarters = self.quarters if self.quarters is None or admitted is None else self.quarters[admitted]
         return Participants(people, quarters)
 
+    def only(self, chosen: NDArray[np.bool_]) -> Participants[AnyOpened]:
+        """Return some of them, bool [people]."""
+        return self.admitted(cast("AnyOpened", self.histories.take(np.flatnonzero(chosen))), chosen)
+
+    @property
+    def each(self) -> NDArray[np.int64]:
+        """What each gives, in quarters of the bound, int64 [people]."""
+        return np.full(len(self.histories), QUARTERS) if self.quarters is None else self.quarters
+
     @property
     def whole(self) -> int:
         """How many people giving the whole bound would weigh as much, at least 1: what a recipe reckons with."""
-        if self.quarters is None:
-            return len(self.histories)
-        return max(1, round(int(self.quarters.sum()) / QUARTERS))
+        return max(1, round(int(self.each.sum()) / QUARTERS))
 
     def prices(self, plan: Plan) -> NDArray[np.int64] | None:
         """Return what each is held for, units, int64 [people]; None if it is the same for all."""
