@@ -28,7 +28,7 @@ from discreet import randomness
 from discreet.data.interactions import Histories, Rows
 from discreet.evaluation.audit.findings import GATES, Claim, Outcome
 from discreet.evaluation.audit.gates import planned_checks
-from discreet.models import gram, popularity, sgd
+from discreet.models import als, gram, popularity
 from discreet.models.base import State
 from discreet.privacy import clipping, disclosure
 from discreet.privacy.adjacency import Adjacency
@@ -142,7 +142,7 @@ def trust_rows(patch: Patch) -> None:
 
     for room in (clipping, disclosure):
         patch.setattr(room, "check_bound", lambda *_: None)
-    for model in (gram, popularity, sgd):
+    for model in (als, gram, popularity):
         patch.setattr(model, "add_rows", unchecked)
 
 
@@ -201,15 +201,15 @@ def sensitivity_halved(patch: Patch, folder: Path) -> None:
     patch.setattr(gram.Gram, "summed", lambda model, people, state, bound: real(model, people, state, 2 * bound))
 
 
-@caught_by("C", "sgd", "mu >=")
+@caught_by("C", "als", "mu >=")
 def clip_forgotten_in_one_model_alone(patch: Patch, folder: Path) -> None:
     trust_rows(patch)
-    real = sgd.Sgd.summed
+    real = als.Als.summed
 
-    def unclipped(model: sgd.Sgd, people: Rows, state: State, bound: int) -> Summed:
+    def unclipped(model: als.Als, people: Rows, state: State, bound: int) -> Summed:
         return real(model, people, state, bound if "factors" not in state else 3 * bound)
 
-    patch.setattr(sgd.Sgd, "summed", unclipped)
+    patch.setattr(als.Als, "summed", unclipped)
 
 
 @caught_by("B", "gram", "apart")

@@ -26,6 +26,7 @@ from discreet.evaluation.audit.findings import (
 )
 from discreet.evaluation.audit.gates import FALSE_ALARMS, LONGEST_FIRST, audit, planned_checks
 from discreet.evaluation.audit.people import KINDS, planned
+from discreet.evaluation.transcripts import Watched
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.training.rounds import train
@@ -172,9 +173,9 @@ class TestCanaries:
     @pytest.mark.parametrize(("kind", "learnt"), [("subspace", "basis"), ("sgd", "factors")])
     def test_models_go_past_their_counts(self, kind: Kind, learnt: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Or gates would examine the first round again and again."""
-        watched: list[canaries.Watched] = []
+        watched: list[Watched] = []
 
-        def training(model: canaries.Watched, *rest: Any, **how: Any) -> Trained:
+        def training(model: Watched, *rest: Any, **how: Any) -> Trained:
             watched.append(model)
             return train(model, *rest, **how)
 

@@ -19,7 +19,7 @@ the guarantee's proof has it. Scores of canaries that share items are correlated
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -31,12 +31,12 @@ from discreet.data.interactions import Rows
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import crowd, only, opened, planned, stacked, transversal
 from discreet.evaluation.audit.statistics import PUBLISHED_ALPHA, Guesses, Overlap, gap_bound, mahloujifar, steinke
+from discreet.evaluation.transcripts import Watched
 from discreet.models.base import Model, State
 from discreet.models.base import rows as device_rows
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
-from discreet.privacy.clipping import Summed
-from discreet.privacy.disclosure import Add, Disclosed, add_up
+from discreet.privacy.disclosure import Add, add_up
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
@@ -68,48 +68,6 @@ MOST_MU = 30.0
 
 PROBES = 16
 BLOCK = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Watched:
-    """A model that keeps what it is told: the state before each round, and what was released in it."""
-
-    model: Model
-    states: list[State] = field(default_factory=list)
-    released: list[Disclosed] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """As the model says."""
-        return self.model.name
-
-    @property
-    def items(self) -> int:
-        """As the model says."""
-        return self.model.items
-
-    @property
-    def rounds(self) -> int:
-        """As the model says."""
-        return self.model.rounds
-
-    def start(self) -> State:
-        """As the model does."""
-        return self.model.start()
-
-    def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
-        """As the model does."""
-        return self.model.summed(histories, state, bound)
-
-    def step(self, state: State, released: Disclosed) -> State:
-        """As the model does; note what it was given."""
-        self.states.append(state)
-        self.released.append(released)
-        return self.model.step(state, released)
-
-    def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
-        """As the model does."""
-        return self.model.scores(histories, state)
 
 
 @dataclass(frozen=True, eq=False)

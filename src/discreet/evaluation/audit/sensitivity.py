@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.data.interactions import SENSITIVE, Rows
-from discreet.evaluation.audit.canaries import ADDERS, Watched
+from discreet.evaluation.audit.canaries import ADDERS
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import KINDS, crowd, opened, planned, rows, stacked
+from discreet.evaluation.transcripts import Watched
 from discreet.models.base import Model, State
 from discreet.models.base import rows as device_rows
 from discreet.models.recipe import Kind
