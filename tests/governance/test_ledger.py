@@ -204,7 +204,7 @@ def test_draws_stop_at_what_was_reserved(ledger: Ledger) -> None:
 
 
 def test_people_must_be_named_where_they_have_caps(capped: Ledger) -> None:
-    with pytest.raises(SettingError, match="people="):
+    with pytest.raises(SettingError, match="cannot keep: name them"):
         capped.reserve(TRAIN, cost=1, release="r", spec=SPEC)
 
 

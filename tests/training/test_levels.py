@@ -15,6 +15,7 @@ from discreet.data.interactions import Catalogue, Histories, Interactions
 from discreet.data.store import write_interactions
 from discreet.errors import BudgetExceeded, DataError, ReleaseConflict, SettingError
 from discreet.governance.ledger import Account, Ledger
+from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.privacy.levels import Level, Levels
@@ -52,6 +53,7 @@ def test_each_pays_what_their_level_gives(
     read = Trained.from_bytes(trained.to_bytes())
     assert read.guarantee == trained.guarantee
     assert [name for name, _ in read.guarantee.levels] == ["strong", "balanced", "light"]
+    assert "| level strong | epsilon " in card_markdown(card(read))
 
 
 def test_what_each_used_is_their_rows_squared_length(
@@ -196,6 +198,9 @@ class TestCategories:
         assert trained.plan.weights == (("health", 2), ("minors", 2))
         assert [name for name, _ in trained.guarantee.records] == ["health", "minors"]
         assert dict(trained.guarantee.records)["health"] <= trained.plan.cost / 16 * 1.05
+        page = card_markdown(card(trained))
+        assert "| all that somebody did of health | epsilon " in page
+        assert "| level " not in page
         assert Trained.from_bytes(trained.to_bytes()).guarantee == trained.guarantee
 
     def test_at_weight_0_nothing_that_is_released_depends_on_them(

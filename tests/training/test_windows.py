@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from discreet.data.importing import import_interactions
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Interactions
 from discreet.data.store import write_interactions
@@ -67,6 +68,19 @@ class TestReading:
             read_interactions({"user_id": [1], "item_id": [1]}, window="2024-05")
         with pytest.raises(SettingError, match="2024-05"):
             read("05/2024")
+
+    def test_is_imported_alone(self, tmp_path: Path) -> None:
+        whole = import_interactions(months(), tmp_path / "may.parquet", name="tastes", window="2024-05")
+        assert whole.opened_for("train-recommender").matrix.nnz == read("2024-05").count == whole.count
+        assert whole.intake.zero_weight_rows_dropped == 0
+        whole.check_window(Window("2024-05"))
+        again = import_interactions(tmp_path / "may.parquet", tmp_path / "again.parquet", window="2024-05")
+        assert again.count == whole.count
+        with pytest.raises(DataError, match="holds more than 2024-06"):
+            import_interactions(tmp_path / "may.parquet", tmp_path / "june.parquet", window="2024-06")
+        with pytest.raises(DataError, match="holds nothing of 2023"):
+            import_interactions(months(), tmp_path / "none.parquet", window="2023")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["again.parquet", "may.parquet"]
 
     def test_a_file_holds_one_window_alone(self, tmp_path: Path) -> None:
         write_interactions(read("2024-05"), tmp_path / "may.parquet")

@@ -23,6 +23,9 @@ Window = Annotated[
     str | None,
     typer.Option("--window", help="Year, month or day (2024-05): protects what people did in it, at its own price."),
 ]
+ByInteraction = Annotated[
+    bool, typer.Option("--by-interaction", help="A budget of single choices, as for trending lists, not of people.")
+]
 PURPOSE = "train-recommender"
 DEFAULT_LEDGER = Path("ledger.db")
 COLUMNS = ("epsilon", "delta", "spent", "left", "used", "releases", "until")
@@ -43,6 +46,7 @@ def open_(
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Last moment of the budget (ISO 8601, UTC).")] = None,
     window: Window = None,
+    by_interaction: ByInteraction = False,
     ledger: LedgerFile = DEFAULT_LEDGER,
 ) -> None:
     """Open a budget, once. It is never reset, and what is spent is never given back."""
@@ -50,9 +54,8 @@ def open_(
 
     name, agreed = _name_and_delta(dataset, delta, purpose, window)
     with Ledger(ledger) as book:
-        state = book.open_budget(
-            account_of(name, purpose, window), epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until
-        )
+        account = account_of(name, purpose, window, by_interaction)
+        state = book.open_budget(account, epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until)
     say(f"open: {state.account}, epsilon {state.epsilon:g} at delta {state.delta:.3g}, in {ledger}")
 
 
@@ -77,6 +80,7 @@ def pace(
     ] = None,
     purpose: Annotated[str, typer.Option("--purpose", help="What the budget is for.")] = PURPOSE,
     window: Window = None,
+    by_interaction: ByInteraction = False,
     ledger: LedgerFile = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +88,7 @@ def pace(
     from discreet.cli.pacing import Asked, chosen_rule
     from discreet.governance.ledger import Ledger
 
-    account = account_of(_name(dataset), purpose, window)
+    account = account_of(_name(dataset), purpose, window, by_interaction)
     asked = Asked(rule, per_year, until, epsilon, gains, keep, share)
     with Ledger(ledger, create=False) as book:
         state = book.account(account)
@@ -198,12 +202,12 @@ def _cells(state: AccountState) -> list[str]:
     ]
 
 
-def account_of(dataset: str, purpose: str, window: str | None) -> Account:
-    """Return the account of a data set, purpose and, perhaps, window."""
+def account_of(dataset: str, purpose: str, window: str | None, by_interaction: bool = False) -> Account:
+    """Return the account of a data set, purpose and, perhaps, window; of people, or of single choices."""
     from discreet.governance.ledger import Account
     from discreet.privacy.adjacency import Window
 
-    return Account(dataset, purpose, None if window is None else Window(window))
+    return Account(dataset, purpose, None if window is None else Window(window), by_interaction)
 
 
 def _name_and_delta(dataset: str, delta: float | None, purpose: str, window: str | None) -> tuple[str, float]:

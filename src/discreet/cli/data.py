@@ -21,6 +21,10 @@ Items = Annotated[
     Path | None, typer.Option("--items", help="File with item_id[, title, category, tags]: the public catalogue.")
 ]
 
+Within = Annotated[
+    str | None, typer.Option("--window", help="Year, month or day (2024-05): only what people chose in it.")
+]
+
 
 @app.command()
 def fetch(
@@ -67,6 +71,7 @@ def import_(
     user: User = "user_id",
     item: Item = "item_id",
     items: Items = None,
+    window: Within = None,
     as_json: Json = False,
 ) -> None:
     """Check a file of any size and write it as a data set: only what models use, with its name and its purposes."""
@@ -74,6 +79,7 @@ def import_(
 
     _check_new(out)
     chosen: dict[str, Any] = {"name": name, "user": user, "item": item, "purposes": purpose or None, "catalogue": items}
+    chosen["window"] = window
     with progress() as bars:
         bar = bars.add_task("reading", total=None)
 
@@ -137,6 +143,40 @@ def lengths(
     screen.print(shown)
     say(f"half of the people have at most {found.quantile(0.5):,} items, nine in ten at most {found.quantile(0.9):,}")
     say(f"{found.guarantee.claim}; billed to {found.dataset}/{purpose}", "dim")
+
+
+@app.command()
+def trending(
+    data: Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Price in nats, of each single choice.")] = 0.5,
+    n: Annotated[int, typer.Option("--n", help="Length of the list.")] = 10,
+    purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "trending",
+    window: Within = None,
+    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Release what is chosen most: private counts, each single choice protected. Needs a budget --by-interaction."""
+    from discreet.data.intake import read_interactions
+    from discreet.evaluation.trending import release_trending
+    from discreet.governance.ledger import Ledger
+
+    source = read_interactions(data, window=window)
+    with Ledger(ledger, create=False) as book:
+        asked: dict[str, Any] = {"epsilon": epsilon, "purpose": purpose, "window": window}
+        asked |= {"release": release, "out": out}
+        found = release_trending(source, ledger=book, **asked, reserved=say_charged)
+    if as_json:
+        say_json(found.to_dict() | {"top": [each._asdict() for each in found.top(n)]})
+        return
+    shown = table(f"Trending in {found.dataset}, ±{found.noise:,.0f} on each count", "item", "people")
+    for each in found.top(n):
+        shown.add_row(each.title, f"{each.about:,.0f}")
+    screen.print(shown)
+    say(str(found.guarantee), "dim")
 
 
 def _check_new(out: Path) -> None:

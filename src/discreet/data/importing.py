@@ -36,6 +36,7 @@ from discreet.data.store import Passport, checked_path, write_interactions, writ
 from discreet.data.tables import Frame, Table, table_of
 from discreet.errors import DataError
 from discreet.files import writing
+from discreet.privacy.adjacency import Window
 
 BATCH = 1 << 20
 """Rows that are checked at a time."""
@@ -55,6 +56,7 @@ def import_interactions(
     item: str = "item_id",
     purposes: Iterable[str] | None = None,
     catalogue: Catalogue | str | Path | None = None,
+    window: str | None = None,
     progress: Progress | None = None,
 ) -> Interactions:
     """Read, check and write an imported data set, of any size, and return it as read back from ``out``.
@@ -70,6 +72,7 @@ def import_interactions(
         item: see there.
         purposes: see there.
         catalogue: see there.
+        window: see there; what was done at other times is not written.
         progress: called after each batch and each part.
 
     Raises:
@@ -79,9 +82,9 @@ def import_interactions(
     target, table, say = checked_path(out), table_of(source), progress or _silently
     passport = passport_for(source, table, name=name, purposes=purposes, catalogue=catalogue)
     if passport.blocks:
-        write_interactions(read_interactions(source, user=user, item=item, purposes=purposes), target)
+        write_interactions(read_interactions(source, user=user, item=item, purposes=purposes, window=window), target)
         return read_interactions(target)
-    layout = layout_of(table, user, item)
+    layout = layout_of(table, user, item, None if window is None else Window(window))
     with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name[:100]}.", dir=target.parent) as folder:
         aside = _set_aside(table, layout, Path(folder), say)
         _put_together(aside, passport, target, say)
@@ -137,13 +140,13 @@ class _Kinds:
 
 
 def _set_aside(table: Table, layout: Layout, folder: Path, say: Progress) -> _Aside:
-    kinds, read, kept = _Kinds(layout, table.label), 0, 0
+    kinds, read, kept, dropped = _Kinds(layout, table.label), 0, 0, 0
     for number, frame in enumerate(table.batches(layout.wanted, BATCH)):
         if table.from_text:
             kinds.see(frame)
         events = events_of(frame, layout, Where(table.label, read), columns.ids)
         _frame_of(events).write_parquet(folder / f"{number:09}.parquet")
-        read, kept = read + len(frame), kept + len(events.people)
+        read, kept, dropped = read + len(frame), kept + len(events.people), dropped + events.dropped
         say("reading", read, None)
     if not read:
         raise nothing_in(table.label)
@@ -152,7 +155,7 @@ def _set_aside(table: Table, layout: Layout, folder: Path, say: Progress) -> _As
     rows = pl.scan_parquet(folder / "*.parquet")
     if table.from_text:
         rows = rows.with_columns(pl.col(role).cast(pl.Int64) for role, whole in kinds.whole.items() if whole)
-    intake = Intake(zero_weight_rows_dropped=read - kept, columns_not_read=layout.unread)
+    intake = Intake(zero_weight_rows_dropped=dropped, columns_not_read=layout.unread)
     return _Aside(rows, kept, layout.time is not None, intake, table.label)
 
 

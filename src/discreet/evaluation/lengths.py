@@ -10,9 +10,8 @@ Proof: ``lengths.md``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,12 @@ from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
 from discreet.errors import ArtefactError, SettingError
-from discreet.governance.ledger import Account, Ledger, Reservation
-from discreet.privacy.accounting import cap, check_epsilon
-from discreet.privacy.disclosure import disclose
+from discreet.evaluation.counting import release_counts
+from discreet.governance.ledger import Account, Ledger
+from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.guarantee import Guarantee
-from discreet.privacy.plan import Plan, fingerprint
-from discreet.randomness import NoiseSource
-from discreet.training.billing import (
-    agreed_delta,
-    check_free,
-    checked_target,
-    is_published,
-    opened_ledger,
-    released_once,
-)
 
 FORMAT = 1
-BLOCK = 4_096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,35 +123,36 @@ def release_lengths(
         SettingError: an argument is out of range; nothing was charged.
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
     """
-    check_epsilon(epsilon)
-    target, account = checked_target(out), Account(histories.dataset, histories.purpose)
     edges = edges_for(len(histories.catalogue))
-    source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
-    with opened_ledger(ledger) as book:
-        if not is_published(book, release):
-            check_free(target)
-        delta = agreed_delta(book, account, None, len(histories))
-        plan = Plan(bounds=(isqrt(cap(epsilon, delta)),), delta=delta)
 
-        def make(people: Opened, reservation: Reservation) -> bytes:
-            rows = _rows(people, edges, plan.bounds[0])
-            released = disclose(rows, plan, 0, spend=reservation.draw, source=source)
-            declared = people.catalogue_is_declared
-            return Lengths(
-                dataset=people.dataset,
-                edges=edges,
-                counts=tuple(released.values.tolist()),
-                noise=released.sigma,
-                people=len(people),
-                guarantee=Guarantee.of(plan, secure=released.secure, catalogue_declared=declared),
-                release=reservation.release,
-            ).to_bytes()
+    def count(block: csr_array, bound: int) -> csr_array:
+        return length_rows(np.diff(block.indptr), edges, bound)
 
-        spec = fingerprint({"lengths": list(edges), "plan": plan.to_dict()})
-        content = released_once(
-            book, account, histories, make, cost=plan.cost, spec=spec, release=release, target=target, reserved=reserved
-        )
-        return Lengths.from_bytes(content)
+    def write(released: Disclosed, guarantee: Guarantee, made: str, people: int) -> bytes:
+        return Lengths(
+            dataset=histories.dataset,
+            edges=edges,
+            counts=tuple(released.values.tolist()),
+            noise=released.sigma,
+            people=people,
+            guarantee=guarantee,
+            release=made,
+        ).to_bytes()
+
+    content = release_counts(
+        histories,
+        Account(histories.dataset, histories.purpose),
+        count,
+        write,
+        what={"lengths": list(edges)},
+        ledger=ledger,
+        epsilon=epsilon,
+        release=release,
+        out=out,
+        reserved=reserved,
+        insecure_test_seed=insecure_test_seed,
+    )
+    return Lengths.from_bytes(content)
 
 
 def edges_for(items: int) -> tuple[int, ...]:
@@ -177,8 +166,3 @@ def length_rows(lengths: NDArray[np.integer], edges: tuple[int, ...], bound: int
     bins = np.searchsorted(np.array(edges), lengths)
     shape = (len(lengths), len(edges))
     return csr_array((np.full(len(lengths), bound, np.int64), bins, np.arange(len(lengths) + 1)), shape=shape)
-
-
-def _rows(people: Opened, edges: tuple[int, ...], bound: int) -> Iterator[csr_array]:
-    for block in people.blocks(BLOCK):
-        yield length_rows(np.diff(block.indptr), edges, bound)

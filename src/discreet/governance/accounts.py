@@ -13,12 +13,15 @@ from discreet.governance.pacing import Pace
 from discreet.privacy import accounting
 from discreet.privacy.adjacency import Window
 
+BY_INTERACTION = "interaction"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """Whose budget: one data set, used for one purpose; of all times, or of what people did in one window.
 
-    Prints as ``dataset/purpose``, or ``dataset/purpose/2024-05``.
+    What it buys is what each person loses; or, if it is kept by interaction, what each single choice does. Prints as
+    ``dataset/purpose``, ``dataset/purpose/2024-05``, ``dataset/purpose/2024-05/interaction``.
 
     Raises:
         SettingError: a name is empty, longer than 200 characters, or holds ``/`` or a control character.
@@ -27,13 +30,15 @@ class Account:
     dataset: str
     purpose: str
     window: Window | None = None
+    by_interaction: bool = False
 
     def __post_init__(self) -> None:
         check_name("dataset", self.dataset, forbidden="/")
         check_name("purpose", self.purpose, forbidden="/")
 
     def __str__(self) -> str:
-        return f"{self.dataset}/{self.purpose}" + (f"/{self.window}" if self.window else "")
+        parts = (self.dataset, self.purpose, *((str(self.window),) if self.window else ()))
+        return "/".join((*parts, BY_INTERACTION) if self.by_interaction else parts)
 
     @classmethod
     def named(cls, name: str) -> Account:
@@ -43,13 +48,16 @@ class Account:
             SettingError: none does.
         """
         dataset, _, rest = name.partition("/")
-        purpose, _, window = rest.partition("/")
-        return cls(dataset, purpose, Window(window) if window else None)
+        purpose, *finer = rest.split("/")
+        by_interaction = finer[-1:] == [BY_INTERACTION]
+        window = "/".join(finer[:-1] if by_interaction else finer)
+        return cls(dataset, purpose, Window(window) if window else None, by_interaction)
 
     @property
     def unit(self) -> str:
-        """Who is protected by it: a ``person``, or a ``person-month`` and the like."""
-        return self.window.unit if self.window else "person"
+        """What is protected by it: a ``person``, a ``person-month`` and the like, an ``interaction``."""
+        unit = self.window.unit if self.window else "person"
+        return unit.replace("person", "interaction") if self.by_interaction else unit
 
 
 @dataclass(frozen=True, slots=True)

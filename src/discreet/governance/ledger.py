@@ -16,7 +16,8 @@ Formal guarantees
 * The costs of an account's releases, in whatever state, never sum to more than its cap: spending is charged before
   anything is computed, and no call lowers it.
 * Where persons have caps, the costs of the releases of a data set that a person was admitted to never sum to more than
-  that person's cap at the time of admission, across all purposes. Whoever has too little left is not admitted; the
+  that person's cap at the time of admission, across all purposes (but those of budgets that are kept by interaction,
+  which are refused once anybody has a cap). Whoever has too little left is not admitted; the
   others are. Source: Feldman and Zrnic 2021, individual privacy filters; for Gaussian releases Koskela, Tobaben and
   Honkela 2023. Who is admitted depends on what each is *held* for: the price of their level, which no data enters. What
   each has *spent* is settled when a release is committed, to what their rows used; it is no more, and is theirs alone.
@@ -364,7 +365,9 @@ class Ledger:
     def _admit(self, row: AccountRow, asked: ReleaseRow, members: Crowd | None, costs: int | Units) -> ReleaseRow:
         if members is None:
             if self._persons.capped(row.dataset):
-                raise SettingError(f"people of {row.dataset} have caps; say whose data is used, with people=")
+                raise SettingError(
+                    f"people of {row.dataset} have caps, which a release that names nobody cannot keep: name them"
+                )
             return asked
         able = self._persons.admit(row.dataset, costs, members)
         if not able.any():

@@ -25,7 +25,11 @@ UNCAPPED = np.iinfo(np.int64).max
 WIDTH = 16
 LONGEST_ID = 4096  # bits of an integer; Python refuses to print far longer ones
 
-_OF_DATASET = "FROM release JOIN account ON account.name = account WHERE dataset = ? GROUP BY 1, 2"
+# What is kept by interaction is no sum of anybody's: two slashes, since a purpose may be called so.
+_OF_DATASET = (
+    "FROM release JOIN account ON account.name = account "
+    "WHERE dataset = ? AND account NOT LIKE '%/%/interaction' GROUP BY 1, 2"
+)
 _HELD = "SELECT cohort, prices, SUM(cost), COUNT(*) " + _OF_DATASET
 _SPENT = "SELECT cohort, COALESCE(used, prices), SUM(cost), COUNT(*) " + _OF_DATASET
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from discreet.errors import LedgerCorrupted
-from discreet.governance.accounts import AccountRow
+from discreet.governance.accounts import Account, AccountRow
 from discreet.governance.charges import Units
 from discreet.governance.journal import Entry
 from discreet.governance.pacing import Pace
@@ -112,7 +112,8 @@ class Replay:
     def _keeps_personal_caps(self, dataset: str, release: ReleaseRow) -> str | None:
         tally = self._tallies[dataset]
         if release.cohort is None:
-            return None if tally.spend(release.cost, None) else f"names nobody of {dataset}, where people have caps"
+            cost = 0 if Account.named(release.account).by_interaction else release.cost
+            return None if tally.spend(cost, None) else f"names nobody of {dataset}, where people have caps"
         try:
             members = self._cohort(release.cohort)
             costs = self._held(release)

@@ -84,7 +84,14 @@ def _promise(promise: dict[str, Any]) -> list[str]:
         f"| unit | a {promise['unit']}: between {promise['neighbours']} |",
         f"| trust | {promise['trust_model']} |",
         f"| ledger units of mu^2 | {promise['units']:,} |",
+        *_finer("level", promise["levels"]),
+        *_finer("all that somebody did of", promise["records"]),
     ]
+
+
+def _finer(what: str, costs: dict[str, dict[str, float]]) -> list[str]:
+    numbers = "epsilon {epsilon:.4g}, mu {mu:.4f}, odds {odds:.3f}"
+    return [f"| {what} {name} | {numbers.format(**cost)} |" for name, cost in costs.items()]
 
 
 def _quality(quality: dict[str, float] | None) -> list[str]:

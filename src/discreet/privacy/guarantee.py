@@ -70,8 +70,13 @@ class Guarantee:
 
     @property
     def unit(self) -> str:
-        """Who is protected: a ``person`` with their whole history, or a ``person-month`` and the like."""
-        return "person" if self.window is None else Window(self.window).unit
+        """What is protected: a ``person`` with their history, a ``person-month`` and the like, an ``interaction``."""
+        unit = "person" if self.window is None else Window(self.window).unit
+        return unit.replace("person", "interaction") if self._by_interaction else unit
+
+    @property
+    def _by_interaction(self) -> bool:
+        return self.adjacency == Adjacency.ADD_OR_REMOVE_INTERACTION.value
 
     @property
     def private(self) -> bool:
@@ -102,7 +107,7 @@ class Guarantee:
             return "NOT PRIVATE: no noise was added. Someone studying this model may learn what a person did."
         by_level = "; ".join(f"{hundred(odds_of(units))} for {level}" for level, units in self.levels[:-1])
         return (
-            f"Someone studying this model could tell whether {self._subject} in it "
+            f"Someone studying this {self._studied} could tell whether {self._subject} in it "
             f"at most {hundred(self.odds)} times out of 100{f' ({by_level})' if by_level else ''}; a coin flip gets 50."
         )
 
@@ -139,10 +144,18 @@ class Guarantee:
         """The two worlds, in words."""
         if self.window is None:
             return self.adjacency
+        if self._by_interaction:
+            return f"{self.adjacency} in {self.window}"
         return self.adjacency.replace("one person's whole history", f"one person's history of {self.window}")
 
     @property
+    def _studied(self) -> str:
+        return "list" if self._by_interaction else "model"
+
+    @property
     def _subject(self) -> str:
+        if self._by_interaction:
+            return "a single choice of yours is"
         return "you were" if self.window is None else f"anything you did in {self.window} was"
 
     @property
@@ -156,6 +169,8 @@ class Guarantee:
                 f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times",
             )
         )
+        if self._by_interaction:
+            other = ("whoever made many choices: k of them are protected k times less, in mu^2",)
         chosen = ("how many people chose each level (treated as public)",) if self.levels else ()
         return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED)
 

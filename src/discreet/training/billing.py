@@ -81,6 +81,7 @@ def released_once(
     target: Path | None,
     reserved: Callable[[str], None] | None,
     prices: Units | None = None,
+    named: bool = True,
 ) -> bytes:
     """Charge a release, make it of the people who are admitted, and publish it; or return what was published before.
 
@@ -95,6 +96,7 @@ def released_once(
         target: where to publish.
         reserved: told the id as soon as it is charged.
         prices: what each is held for, in units, if that is not ``cost`` for all.
+        named: whether people are named to the ledger; not where the price is of each of their choices.
 
     Raises:
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger.
@@ -104,7 +106,7 @@ def released_once(
         cost=cost,
         release=release or release_id(histories.dataset),
         spec=spec,
-        people=histories.people_ids,
+        people=histories.people_ids if named else None,
         prices=prices,
     )
     if reserved:
