@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint types docs bench scale lock clean
+.PHONY: demo test audit check lint types docs bench scale lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/discreet demo
@@ -12,7 +12,11 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2
 
-check: lint types test
+check: lint types test audit
+
+# Attacks the product on synthetic people, about a minute; exit code 3 if a promise is refuted.
+audit: $(VENV)/installed
+	$(BIN)/discreet audit --ci --claim eps=1,delta=1e-6 --claim eps=8,delta=1e-6
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -58,10 +58,10 @@ def test_every_command_line_in_the_readme_is_one() -> None:
 
 def test_the_two_commands_of_the_readme_are_targets_and_ci_runs_them() -> None:
     makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci/run").read_text()
-    for target in ("demo", "test", "check"):
+    for target in ("demo", "test", "check", "audit"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert re.search(r"^make check$", ci, re.MULTILINE)
-    assert re.search(r"^check: lint types test$", makefile, re.MULTILINE)
+    assert re.search(r"^check: lint types test audit$", makefile, re.MULTILINE)
     assert "pip install" not in ci
 
 

@@ -13,16 +13,14 @@ the real generator, never from a seeded one.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
-from scipy.stats import binom, chi2, kstest, norm
 
 from discreet.data.interactions import Rows
+from discreet.evaluation.audit.noise import AddNoise, noise_tests
 from discreet.models.base import Explainable, Model, State, round_number, rows
 from discreet.privacy.clipping import MAX_BOUND, Summed
 from discreet.privacy.disclosure import disclose
@@ -33,11 +31,6 @@ MANY = 4_500
 """People in a large block: more than the block that training uses."""
 
 FALSE_ALARMS = 1e-6
-DRAWS = 100_000
-RELEASES = 8
-SHORT = 64
-
-Add = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 class ContractBroken(AssertionError):
@@ -86,7 +79,7 @@ def check_model(model: Model, histories: Rows, *, tags: Rows | None = None, boun
     )
 
 
-def check_mechanism(add_noise: Add, deviation: float, *, false_alarms: float = FALSE_ALARMS) -> None:
+def check_mechanism(add_noise: AddNoise, deviation: float, *, false_alarms: float = FALSE_ALARMS) -> None:
     """Check that ``add_noise`` adds independent, rounded Gaussian noise of ``deviation``, fresh each time.
 
     The noise is what comes out less what went in, for random vectors, a quarter of them zeros, in several releases, and
@@ -104,20 +97,7 @@ def check_mechanism(add_noise: Add, deviation: float, *, false_alarms: float = F
     Raises:
         ContractBroken: names the property.
     """
-    noise = np.concatenate([_noise(add_noise, _input(DRAWS)) for _ in range(RELEASES)])
-    short = np.stack([_noise(add_noise, np.full(SHORT, 12_345)) for _ in range(4 * SHORT)]) / deviation
-    scaled = noise / deviation
-    tests = {  # the variance first: where it is wrong, the mean is tested on a wrong scale
-        "the variance is deviation^2": _variance(scaled.reshape(-1, 1)),
-        "the mean is 0": _two_sided(scaled.mean() * math.sqrt(scaled.size)),
-        "the shape is Gaussian": float(kstest((noise[:DRAWS] + _jitter()) / deviation, "norm").pvalue),
-        "the low bits are uniform": _low_bits(noise),
-        "each coordinate of a short vector has its variance": _variance(short),
-        "no noise is missing": _count((noise == 0).sum(), noise.size, math.erf(0.5 / deviation / math.sqrt(2))),
-        "the tails are there": min(1.0, 3 * min(_tail(noise, deviation, at) for at in (3.5, 4.0, 4.5))),
-        "no noise is repeated": _repeated(scaled),
-        "no noise is mirrored": _repeated(scaled, mirrored=True),
-    }
+    tests = noise_tests(_integers(add_noise), deviation)
     for what, p in tests.items():
         _require(p > false_alarms / len(tests), f"{what} (p = {p:.1e})")
 
@@ -182,67 +162,15 @@ def _free(units: int) -> None:
     """Book nothing: contract suites publish nothing."""
 
 
-def _input(size: int) -> NDArray[np.int64]:
-    values = np.random.default_rng().integers(-(1 << 40), 1 << 40, size)
-    values[: size // 4] = 0
-    return values
+def _integers(add_noise: AddNoise) -> AddNoise:
+    """Return the same, held to integers of the same shape."""
 
+    def checked(values: NDArray[np.int64]) -> NDArray[np.int64]:
+        noisy = add_noise(values)
+        _require(noisy.dtype == np.int64 and noisy.shape == values.shape, "integers in, integers of the same shape out")
+        return noisy
 
-def _noise(add_noise: Add, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    noisy = add_noise(values.copy())
-    _require(noisy.dtype == np.int64 and noisy.shape == values.shape, "integers in, integers of the same shape out")
-    return noisy - values
-
-
-def _jitter() -> NDArray[np.float64]:
-    """Uniform in a grid step: undoes the rounding, or ties would show in a test for a continuous shape."""
-    return np.random.default_rng().uniform(-0.5, 0.5, DRAWS)
-
-
-def _two_sided(z: float) -> float:
-    return float(2 * norm.sf(abs(z)))
-
-
-def _variance(scaled: NDArray[np.float64]) -> float:
-    """Return the smallest p over the columns, corrected for their number."""
-    draws, columns = scaled.shape
-    statistic = (scaled**2).sum(axis=0)
-    each = 2 * np.minimum(chi2.sf(statistic, draws), chi2.cdf(statistic, draws))
-    return min(1.0, int(columns) * float(each.min()))
-
-
-def _low_bits(noise: NDArray[np.int64]) -> float:
-    counts = np.bincount(noise & 63, minlength=64)
-    expected = noise.size / 64
-    return float(chi2.sf(((counts - expected) ** 2 / expected).sum(), 63))
-
-
-def _count(found: int, of: int, chance: float) -> float:
-    return min(1.0, float(2 * min(binom.sf(found - 1, of, chance), binom.cdf(found, of, chance))))
-
-
-def _tail(noise: NDArray[np.int64], deviation: float, at: float) -> float:
-    edge = math.floor(at * deviation)
-    chance = 2 * float(norm.sf((edge + 0.5) / deviation))
-    return _count(int((np.abs(noise) > edge).sum()), noise.size, chance)
-
-
-def _repeated(scaled: NDArray[np.float64], *, mirrored: bool = False) -> float:
-    """Return p of the largest correlation of the noise with itself, moved by any distance, or read backwards.
-
-    By Fourier transform; a sum of n independent products is normal with variance n (2 n where each comes twice).
-    """
-    size = scaled.size
-    spectrum = np.fft.rfft(scaled, 2 * size)
-    if mirrored:
-        sums = np.fft.irfft(spectrum**2)[SHORT : 2 * size - SHORT - 1]
-        places = np.arange(SHORT, 2 * size - SHORT - 1)
-        variances = 2.0 * np.minimum(places + 1, 2 * size - 1 - places)
-    else:
-        sums = np.fft.irfft(np.abs(spectrum) ** 2)[1 : size - SHORT]
-        variances = np.arange(size - 1, SHORT, -1).astype(np.float64)
-    largest = float(np.abs(sums / np.sqrt(variances)).max())
-    return min(1.0, _two_sided(largest) * sums.size)
+    return checked
 
 
 def _require(kept: bool, promise: str) -> None:

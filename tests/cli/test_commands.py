@@ -37,6 +37,7 @@ COMMANDS = (
     "budget show",
     "ledger",
     "ledger verify",
+    "audit",
     "demo",
 )
 LEFT = {"tastes.parquet", "ledger.db", "model.npz", "model-card.json", "model-card.md", "tradeoff.svg"}
