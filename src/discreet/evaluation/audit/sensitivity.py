@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from discreet.data.interactions import SENSITIVE, Rows
 from discreet.evaluation.audit.canaries import ADDERS
@@ -107,8 +108,9 @@ class OneRound(Watched):
         """One."""
         return 1
 
-    def start(self) -> State:
+    def start(self, tags: csr_array | None = None) -> State:
         """Return what is known by then."""
+        del tags
         return self.state
 
     def step(self, state: State, released: Disclosed) -> State:
