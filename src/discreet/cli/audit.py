@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discreet.cli.models import Data, ModelFile, opened
 from discreet.cli.output import Json, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -49,6 +50,43 @@ def audit(
         _show(made, claims)
     if made.exit_code:
         raise typer.Exit(made.exit_code)
+
+
+def audit_model(
+    file: ModelFile,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Publish what was found here (.json); must not exist.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Attack a shadow of one model: the same settings and plan, run again on its data with people who do not exist.
+
+    The shadow is thrown away; the model itself is not touched. Show what was found with `card MODEL --audit FILE`. Exit
+    code 3 if the model's claim is refuted.
+    """
+    from discreet.evaluation.audit.shadow import audit_model as attack
+    from discreet.files import write_bytes
+    from discreet.governance.checks import sha256
+    from discreet.models.card import audit_lines
+    from discreet.models.trained import Trained
+    from discreet.training.billing import check_free, checked_target
+
+    target = checked_target(out)
+    check_free(target)
+    trained, histories = Trained.load(file), opened(data)
+    with progress() as bars:
+        bars.add_task("training a shadow, looking for canaries", total=None)
+        found = attack(trained, sha256(file.read_bytes()), histories)
+    if target:
+        write_bytes(target, found.to_bytes())
+    if as_json:
+        say_json(found.to_dict())
+    else:
+        for line in audit_lines(found.to_dict()):
+            say(line)
+    if not found.passed:
+        raise typer.Exit(3)
 
 
 def _claims(texts: Sequence[str] | None) -> list[Claim]:

@@ -60,6 +60,7 @@ app.command()(models.card)
 app.add_typer(budgets.budget, name="budget", help="Open budgets and see what is left of them.")
 app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal.")
 app.command()(audit.audit)
+app.command("audit-model")(audit.audit_model)
 app.command()(demo.demo)
 
 

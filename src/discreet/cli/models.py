@@ -330,16 +330,34 @@ def _on_ranges(found: Explanation, private: bool) -> str:
     return "under other noise: not known for this kind of model" if private else "no noise was added"
 
 
-def card(file: ModelFile, as_json: Json = False) -> None:
-    """Print a model's card: what it is, what it promises, what it does not."""
+def card(
+    file: ModelFile,
+    audit: Annotated[Path | None, typer.Option("--audit", help="What `audit-model` found of this very file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a model's card: what it is, what it promises, what it does not, and what attacks on it found."""
     from discreet.models.card import card, card_markdown
     from discreet.models.trained import Trained
 
-    document = card(Trained.load(file))
+    document = card(Trained.load(file), audit=None if audit is None else _audit_of(file, audit))
     if as_json:
         say_json(document)
     else:
         say(card_markdown(document))
+
+
+def _audit_of(file: Path, audit: Path) -> dict[str, Any]:
+    from discreet.errors import ArtefactError
+    from discreet.evaluation.audit.shadow import ShadowAudit
+    from discreet.governance.checks import sha256
+
+    try:
+        found = ShadowAudit.from_bytes(audit.read_bytes())
+    except OSError as error:
+        raise ArtefactError(f"cannot read the audit {audit}: {error.strerror}") from None
+    if found.model != sha256(file.read_bytes()):
+        raise ArtefactError(f"{audit} is of another model file than {file}; audit this one")
+    return found.to_dict()
 
 
 def show_slate(slate: Slate, title: str) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 from discreet.models.trained import Trained
 
 
-def card(trained: Trained, *, quality: dict[str, float] | None = None) -> dict[str, Any]:
+def card(
+    trained: Trained, *, quality: dict[str, float] | None = None, audit: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the card as JSON values.
 
     Args:
         trained: the model.
         quality: measured figures, if the card is for eyes that may see them: they are exact, not private.
+        audit: what attacks on a shadow of this model found, as ``ShadowAudit.to_dict`` has it.
     """
     return {
         "release": trained.release,
@@ -30,7 +33,7 @@ def card(trained: Trained, *, quality: dict[str, float] | None = None) -> dict[s
         "guarantee": trained.guarantee.to_dict(),
         "plan": trained.plan.to_dict(),
         "unsafe_noise": trained.unsafe_noise,
-        "audit": None,
+        "audit": audit,
         "quality": quality,
         "quality_is_private": False,
     }
@@ -61,10 +64,32 @@ def card_markdown(document: dict[str, Any]) -> str:
         "",
         "## Measured attacks",
         "",
-        "None yet: this release was not audited.",
+        *(audit_lines(document["audit"]) if document["audit"] else ["None yet: this release was not audited."]),
         *_quality(document["quality"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def audit_lines(audit: dict[str, Any]) -> list[str]:
+    """Return what an audit found, in words."""
+    verdict = "not refuted" if audit["passed"] else "REFUTED: do not use this model"
+    bounds = ", ".join(
+        f"{audit[name]:.2f} assuming {what}"
+        for name, what in (
+            ("epsilon_gaussian", "Gaussian noise"),
+            ("epsilon_mu_gdp", "mu-GDP"),
+            ("epsilon_nothing", "nothing"),
+        )
+    )
+    claim = f"epsilon {audit['epsilon']:.4g} at delta {audit['delta']:.3g}"
+    knowing, lists = (f"{100 * audit[name]:.0f}" for name in ("auc_knowing", "auc_lists"))
+    return [
+        f"Claim: {claim}, {verdict} by {audit['canaries']:,} canaries.",
+        f"Epsilon is at least (95 %): {bounds}.",
+        f"Of 100 pairs, one in and one not, whoever knows everybody else tells {knowing} apart, and {lists} from lists "
+        "alone; a coin flip gets 50.",
+        f"A shadow run of {audit['made']}, version {audit['version']}, of the model file {audit['model'][:16]}.",
+    ]
 
 
 def _billing(trained: Trained) -> str:

@@ -56,7 +56,7 @@ def train(
     if plan.rounds != model.rounds:
         raise SettingError(f"the plan has {plan.rounds} rounds, the model asks for {model.rounds}; plan for the model")
     state, secure = model.start(population.catalogue.tag_matrix), True
-    layers = _layers(population.catalogue, plan.weights)
+    layers = layers_for(population.catalogue, plan.weights)
     for number, bound in enumerate(plan.bounds):
         contributions = population.map(Work(model, _read_only(state), bound, layers))
         released = disclose(contributions, plan, number, spend=spend, add=add, used=used, source=source)
@@ -68,7 +68,7 @@ def train(
     return Trained(model, state, plan, guarantee, *whence)
 
 
-def _layers(catalogue: Catalogue, weights: Weights) -> Layers:
+def layers_for(catalogue: Catalogue, weights: Weights) -> Layers:
     """Return the layers that sensitive categories call for, each with the items that it does not see; none for none."""
     if not weights:
         return ()

@@ -32,12 +32,11 @@ from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import crowd, only, opened, planned, stacked, transversal
 from discreet.evaluation.audit.statistics import PUBLISHED_ALPHA, Guesses, Overlap, gap_bound, mahloujifar, steinke
 from discreet.evaluation.transcripts import Watched
-from discreet.models.base import Model, State
-from discreet.models.base import rows as device_rows
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
 from discreet.privacy.disclosure import Add, add_up
-from discreet.training.populations import Here
+from discreet.privacy.plan import Plan
+from discreet.training.populations import Here, Layers, Work
 from discreet.training.rounds import train
 
 ADDERS: dict[str, Add] = {"add_up": add_up}
@@ -67,7 +66,6 @@ MOST_MU = 30.0
 """Above it a bound on mu is called infinite."""
 
 PROBES = 16
-BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +124,7 @@ def watch(kind: Kind, claim: Claim, canaries: int, add: Add) -> Seen:
     model, plan = planned(kind, CROWD + canaries, planted.shape[1], claim.epsilon, claim.delta)
     watched = Watched(model)
     train(watched, Here(opened(stacked(public, only(planted, inside)))), plan, spend=_unbilled, add=add)
-    return _seen(watched, plan.bounds, public, planted, inside)
+    return seen(watched, plan, public, planted, inside)
 
 
 def judged(seen: Seen, claim: Claim, alpha: float) -> Finding:
@@ -153,11 +151,27 @@ def epsilon_at(mu: float, delta: float) -> float:
     return epsilon_of(int(mu**2 * UNITS_PER_MU2), delta) if mu < MOST_MU else float("inf")
 
 
-def _seen(watched: Watched, bounds: tuple[int, ...], public: Rows, planted: Rows, inside: NDArray[np.bool_]) -> Seen:
-    """Score the canaries on the whole transcript."""
-    work = list(zip(watched.states, bounds, watched.released, strict=True))
-    made = hstack([_rows(watched.model, planted, state, bound) for state, bound, _ in work], format="csr")
-    left = [released.total - _sum(watched.model, public, state, bound) for state, bound, released in work]
+def seen(
+    watched: Watched,
+    plan: Plan,
+    public: Rows,
+    planted: Rows,
+    inside: NDArray[np.bool_],
+    layers: Layers = (),
+) -> Seen:
+    """Score canaries on the whole transcript of a run.
+
+    Args:
+        watched: what was told, in every round.
+        plan: that ran.
+        public: the crowd, [people, items].
+        planted: histories of all canaries, whether they are in or not.
+        inside: which canaries are in.
+        layers: of rows; none where no category is declared.
+    """
+    asked = [Work(watched.model, *told, layers) for told in zip(watched.states, plan.bounds, strict=True)]
+    made = hstack([_rows(work, planted) for work in asked], format="csr")
+    left = [each.total - work(public).total for work, each in zip(asked, watched.released, strict=True)]
     deviation = watched.released[0].deviation
     return scored(csr_array(made, dtype=np.float64), np.concatenate(left).astype(np.float64), inside, deviation)
 
@@ -199,15 +213,10 @@ def _overlap(directions: csr_array, inside: NDArray[np.bool_]) -> Overlap:
     )
 
 
-def _rows(model: Model, people: Rows, state: State, bound: int) -> csr_array:
+def _rows(work: Work, people: Rows) -> csr_array:
     """Return people's rows, made one by one, as their own devices would."""
-    make = partial(device_rows, model, state=state, bound=bound)
-    blocks = (people[at : at + BLOCK] for at in range(0, people.shape[0], BLOCK))
-    return csr_array(vstack([make(block) for block in blocks], format="csr"))
-
-
-def _sum(model: Model, people: Rows, state: State, bound: int) -> NDArray[np.int64]:
-    return model.summed(people, state, bound).total
+    made = [csr_array(work(people[[each]]).total[None]) for each in range(people.shape[0])]
+    return csr_array(vstack(made, format="csr"))
 
 
 def _unbilled(units: int) -> None:
