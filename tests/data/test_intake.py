@@ -377,6 +377,19 @@ class TestCatalogues:
         catalogue = read_catalogue(csv(tmp_path, text, "items.csv"))
         assert catalogue == Catalogue((1, 3), None, ("health", ""), ((), ("a", "b")))
 
+    @pytest.mark.parametrize(
+        ("column", "values", "tags"),
+        [
+            ("tags", [["b", None, "a"], None], (("a", "b"), ())),
+            ("genres", [["b|c"], []], (("b", "c"), ())),
+            ("category", [3, 4], None),
+        ],
+    )
+    def test_items_are_described_by_lists_and_not_by_numbers(
+        self, column: str, values: list[Any], tags: object, tmp_path: Path
+    ) -> None:
+        assert read_catalogue(parquet(tmp_path, {"item_id": [1, 2], column: values})).tags == tags
+
     def test_genres_are_not_read_beside_tags(self, tmp_path: Path) -> None:
         assert read_catalogue(csv(tmp_path, "item_id,tags,genres\n1,a,b\n", "items.csv")).tags == (("a",),)
 

@@ -181,3 +181,10 @@ def test_on_the_command_line(
     assert len(told["top"]) == 3
     assert "a single choice of yours" in discreet("data", "trending", "tastes.parquet")
     assert "tastes/trending/interaction" in discreet("budget", "show")
+    spent = json.loads(discreet("budget", "show", "--json"))["accounts"][0]["spent"]
+    monkeypatch.setattr(sys, "argv", ["discreet", "data", "trending", "tastes.parquet", "--n", "0"])
+    with pytest.raises(SystemExit) as refused:
+        run()
+    assert refused.value.code == 2
+    capsys.readouterr()
+    assert json.loads(discreet("budget", "show", "--json"))["accounts"][0]["spent"] == spent

@@ -350,3 +350,16 @@ def test_a_forged_settlement_is_named(levelled: Ledger) -> None:
     problems = levelled.verify().problems
     assert [problem.row for problem in problems] == [row]
     assert "above what somebody is held for" in problems[0].what
+
+
+def test_the_journal_does_not_let_anybody_try_out_what_was_used(levelled: Ledger) -> None:
+    """A digest of a list of which all but one number is known would tell that one."""
+    account = Account("levels", "train")
+    made = levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 2]))
+    made.use(np.array([1, 2]))
+    levelled.commit("r", SPEC, made.used)
+    written = "".join(str(entry.facts) for entry in levelled.journal.rows())
+    for units in ([1, 2], [2, 1], [2, 2]):
+        content = np.array(units).astype("<i8").tobytes()
+        assert hashlib.sha256(content).hexdigest() not in written
+    assert levelled.verify().ok

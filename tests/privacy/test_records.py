@@ -44,8 +44,8 @@ class TestLayers:
         for name, weight in weights:
             seen = sum(layer.of(bound) for layer in layers_of(weights) if name not in layer.unseen)
             assert 2 * seen == reach(weight, bound)
-            assert SIXTEENTHS * seen >= weight * bound
-            assert seen <= weight * bound // SIXTEENTHS + 1
+            assert seen == weight * bound // SIXTEENTHS
+            assert reach(weight, bound) <= bound
 
     def test_of_no_category_there_is_one(self) -> None:
         assert [(layer.start, layer.end, layer.unseen) for layer in layers_of(())] == [(0, 16, frozenset())]
@@ -130,6 +130,7 @@ def test_at_weight_0_a_category_is_not_there() -> None:
     with_it, without_it = work(person({0, 1, 2, 5})), work(person({0, 2}))
     assert np.array_equal(with_it.total, without_it.total)
     assert reach(0, plan.bounds[-1]) == 0
+    assert Plan(bounds=(1, 7), delta=1e-6, weights=(("health", 8),)).record_cost("health") == 36  # of 50 units
 
 
 class TestWeights:

@@ -1,6 +1,7 @@
 """Levels and categories from end to end: one release, each held for their own price, each told what was used."""
 
 import math
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,25 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from tests.conftest import TRAIN
+from tests.conftest import MEASURE, TRAIN
 
 from discreet.data.intake import read_interactions, read_levels
 from discreet.data.interactions import Catalogue, Histories, Interactions
 from discreet.data.store import write_interactions
-from discreet.errors import BudgetExceeded, DataError, ReleaseConflict, SettingError
+from discreet.errors import ArtefactError, BudgetExceeded, DataError, ReleaseConflict, SettingError
+from discreet.evaluation import risk, tradeoff
+from discreet.evaluation.risk import risk_by_level
+from discreet.evaluation.search import Search
+from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.privacy.levels import Level, Levels
+from discreet.privacy.plan import Plan
 from discreet.training.fitting import fit
 from discreet.training.participants import Participants, Usage
+from discreet.training.rounds import train
 
 CHOICES = ("off", "strong", "balanced", "light")
 
@@ -139,6 +146,16 @@ def test_personal_caps_admit_by_level(
         assert ledger.verify().ok
 
 
+def test_a_first_budget_is_for_those_who_take_part(tmp_path: Path) -> None:
+    """delta is judged by how many they are, in the ledger that is made as in the run."""
+    many = [*range(120_000)]
+    data = read_interactions({"user_id": many, "item_id": [number % 7 for number in many]}, name="many")
+    levels = Levels(dict.fromkeys(many[:300], Level.LIGHT), Level.OFF)
+    trained = fit(data, epsilon=4.0, ledger=tmp_path / "l.db", levels=levels)
+    assert trained.people == 300
+    assert trained.plan.delta == 1e-5
+
+
 class TestParticipants:
     def test_weigh_as_many_whole_ones(self, histories: Histories, levels: Levels) -> None:
         assert Participants.of(histories, None).whole == 300
@@ -150,6 +167,21 @@ class TestParticipants:
         for block in ([1, 2], [3], [10, 20], [30]):
             usage(np.array(block))
         assert usage.units.tolist() == [11, 22, 33]
+
+
+@pytest.mark.parametrize("wrong", [{"health": "0.1"}, {"health": None}, {"health": True}, 0.1, "health"])
+def test_weights_of_other_types(data: Interactions, tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(SettingError):
+        fit(data, epsilon=1.0, ledger=tmp_path / "l.db", sensitive=wrong)
+    assert not (tmp_path / "l.db").exists()
+
+
+def test_levels_of_other_types() -> None:
+    wrong: Any = "light"
+    with pytest.raises(SettingError, match="give a Level"):
+        Levels({1: wrong})
+    with pytest.raises(SettingError, match="give a Level"):
+        Levels({}, wrong)
 
 
 class TestReading:
@@ -220,6 +252,31 @@ class TestCategories:
         with pytest.raises(SettingError, match="give it a column 'sensitive'"):
             fit(data, epsilon=1.0, ledger=tmp_path / "l.db", sensitive={"health": 0.125})
         assert not (tmp_path / "l.db").exists()
+
+    def test_are_weighed_wherever_quality_and_risk_are_measured(
+        self, columns: dict[str, list[int] | list[str]], declared: Interactions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured = read_interactions(columns, name="tastes", purposes=[MEASURE], catalogue=declared.catalogue)
+        histories, plans = measured.opened_for(MEASURE), list[Plan]()
+
+        def noting(model: Any, population: Any, plan: Plan, **named: Any) -> Trained:
+            plans.append(plan)
+            return train(model, population, plan, **named)
+
+        for room in (tradeoff, risk):
+            monkeypatch.setattr(room, "train", noting)
+        fit_unbilled(histories, 4.0, "gram")
+        risk_by_level(histories, Levels({}, Level.LIGHT), epsilon=4.0, kind="gram", seeds=1)
+        assert [plan.weights for plan in plans] == [(("health", 2), ("minors", 2))] * 2
+        search = Search(300, 60, 1e-5, weights=plans[0].weights)
+        assert {plan.weights for _, plan in search.trainings} == {plans[0].weights}
+
+    def test_of_no_item_are_not_believed_in_a_file(self, data: Interactions, book: Ledger) -> None:
+        trained = fit(data, epsilon=1.0, ledger=book, kind="popularity")
+        plan = replace(trained.plan, weights=(("politics", 0),))
+        forged = replace(trained, plan=plan, guarantee=replace(trained.guarantee, records=(("politics", 0),)))
+        with pytest.raises(ArtefactError, match="a category that no item is of"):
+            Trained.from_bytes(forged.to_bytes())
 
     def test_with_levels(self, declared: Interactions, levels: Levels, book: Ledger, histories: Histories) -> None:
         trained = fit(declared, epsilon=4.0, ledger=book, kind="subspace", levels=levels)

@@ -149,7 +149,7 @@ def lengths(
 def trending(
     data: Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")],
     epsilon: Annotated[float, typer.Option("--epsilon", help="Price in nats, of each single choice.")] = 0.5,
-    n: Annotated[int, typer.Option("--n", help="Length of the list.")] = 10,
+    n: Annotated[int, typer.Option("--n", min=1, help="Length of the list.")] = 10,
     purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "trending",
     window: Within = None,
     ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),

@@ -47,12 +47,14 @@ def planned(
     """
     from discreet.errors import SettingError
     from discreet.evaluation.search import GRID, Search
+    from discreet.privacy.records import weights_of
 
     if kinds and len(kinds) > 1:
         raise SettingError("--keep searches with one kind of model: give --model once")
     kind = cast("Kind", kinds[0] if kinds else "auto")
     grid = tuple(sorted(epsilons)) if epsilons else GRID
-    return Search(len(histories), len(histories.catalogue), delta, grid, kind, tagged=histories.catalogue.tagged)
+    catalogue, weights = histories.catalogue, weights_of(histories.catalogue.sensitive, None)
+    return Search(len(histories), len(catalogue), delta, grid, kind, tagged=catalogue.tagged, weights=weights)
 
 
 def show_price(

@@ -94,9 +94,11 @@ def asked_weights(asked: Sequence[str] | None) -> dict[str, float] | None:
 
     weights: dict[str, float] = {}
     for text in asked or ():
-        name, _, weight = text.partition("=")
+        name, _, weight = (part.strip() for part in text.partition("="))
+        if name in weights:
+            raise SettingError(f"--sensitive gives {name} two weights: give one")
         try:
-            weights[name.strip()] = float(weight)
+            weights[name] = float(weight)
         except ValueError:
             raise SettingError(f"--sensitive takes CATEGORY=WEIGHT, such as health=0.125, not {text!r}") from None
     return weights or None

@@ -91,7 +91,9 @@ def among(column: pl.Series, allowed: Sequence[str], where: Where) -> pl.Series:
 
 
 def tags(column: pl.Series, where: Where) -> pl.Series:
-    """Lists of text, ascending and unique, of texts that ``|`` separates. Raises DataError if they are not text."""
+    """Lists of text, ascending and unique, of lists or of texts that ``|`` separates. Raises DataError otherwise."""
+    if column.dtype == pl.List(pl.String):
+        column = column.list.eval(pl.element().drop_nulls()).list.join("|")
     each = texts(column, where).str.split("|").list.eval(pl.element().str.strip_chars())
     return each.list.eval(pl.element().filter(pl.element() != "").unique().sort())
 

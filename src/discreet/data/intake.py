@@ -145,6 +145,8 @@ def read_catalogue(path: str | Path) -> Catalogue:
     frame = table.columns([name for name in ("item_id", title, category, tags) if name is not None])
     if frame.is_empty():
         raise nothing_in(table.label)
+    if tags not in (None, _TAGS[0]) and frame[tags].dtype not in (pl.String, pl.List(pl.String)):
+        tags = None  # numbers that are called genres or category describe nothing
     check = columns.ids_from_text if table.from_text else columns.ids
     where = Where(table.label)
     frame = frame.with_columns(

@@ -35,15 +35,17 @@ from discreet.privacy.disclosure import add_up
 from discreet.privacy.levels import OFFERED, Level, Levels
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.plan import Plan
+from discreet.privacy.records import weights_of
 from discreet.training.participants import Participants
-from discreet.training.populations import Here, Work
-from discreet.training.rounds import Progress, train
+from discreet.training.populations import Here, Layers, Work
+from discreet.training.rounds import Progress, layers_for, train
 
 HELD_OUT_SHARE = 0.3
 """More than for quality: half of those who are asked about have to be out."""
 LEAST_ASKED, MOST_ASKED = 10, 500
 """People of a level, in and out each, of whom attackers are asked in a run."""
 
+LEAST_TRAINED = 2
 METRIC = "recall@20"
 Scores = NDArray[np.float64]
 Measured = tuple[float, float, float]
@@ -96,6 +98,7 @@ class Attacked:
     Attributes:
         trained: the model that came out.
         watched: what it was told, round by round.
+        layers: of people's rows, where the catalogue declares sensitive categories.
         noise: each round's noise, float64 [dims], in its deviations: all that is left to whoever knows every row.
         others: what is left besides to whoever does not know the hidden half: their sum, less what it would be if they
             were like the half that is known.
@@ -104,6 +107,7 @@ class Attacked:
 
     trained: Trained
     watched: Watched
+    layers: Layers
     noise: tuple[Scores, ...]
     others: tuple[Scores, ...]
     known: NDArray[np.bool_]
@@ -114,20 +118,26 @@ class Attacked:
     ) -> Attacked:
         """Train as ``fit`` does, billed to nobody; hide a random half of the people."""
         catalogue, units = taking.histories.catalogue, cap(epsilon, delta)
-        model, plan = recipe(taking.whole, len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged)
+        weights = weights_of(catalogue.sensitive, None)
+        model, plan = recipe(
+            *(taking.whole, len(catalogue), units), delta=delta, kind=kind, tagged=catalogue.tagged, weights=weights
+        )
+        layers = layers_for(catalogue, weights)
         watched = Watched(model)
         trained = train(watched, taking.population(Here), replace(plan, levels=OFFERED), spend=_nobody)
+        if len(taking.histories) < LEAST_TRAINED:
+            raise SettingError("there are too few people to know half of them and to guess at the others")
         known = np.random.default_rng(seed).permutation(len(taking.histories)) % 2 == 0
         shown, hidden = taking.only(known), taking.only(~known)
         ratio, noise, others = hidden.each.sum() / shown.each.sum(), [], []
         for state, released, bound in zip(watched.states, watched.released, plan.bounds, strict=True):
             sums = [
-                add_up(each.total for each in half.population(Here).map(Work(model, state, bound)))
+                add_up(each.total for each in half.population(Here).map(Work(model, state, bound, layers)))
                 for half in (shown, hidden)
             ]
             noise.append((released.total - sums[0] - sums[1]) / released.deviation)
             others.append((sums[1] - sums[0] * ratio) / released.deviation)
-        return cls(trained, watched, tuple(noise), tuple(others), known)
+        return cls(trained, watched, layers, tuple(noise), tuple(others), known)
 
     def attack(self, inside: Rows, outside: Rows, level: Level) -> tuple[float, float]:
         """Return how often the informed attacker is right about people of a level, and how often the half-informed.
@@ -151,7 +161,7 @@ class Attacked:
         noise, others, squares = (np.zeros(people.shape[0]) for _ in range(3))
         rounds = zip(self.watched.states, self.trained.plan.bounds, self.noise, self.others, strict=True)
         for state, bound, left, unknown in rounds:
-            work = Work(self.watched.model, state, bound, level=level)
+            work = Work(self.watched.model, state, bound, self.layers, level)
             for person in range(people.shape[0]):
                 row = work(people[[person]]).total / STANDARD_DEVIATION
                 noise[person] += row @ left

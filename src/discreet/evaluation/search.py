@@ -41,6 +41,7 @@ from discreet.privacy.accounting import cap
 from discreet.privacy.disclosure import disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.records import Weights, weights_of
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
     agreed_delta,
@@ -72,6 +73,7 @@ class Search:
         epsilons: to try.
         kind: of model.
         seed: of the parting in two.
+        weights: of the sensitive categories that the catalogue declares.
         tagged: whether the catalogue has tags.
 
     Raises:
@@ -86,6 +88,7 @@ class Search:
     kind: Kind = "auto"
     seed: int = 0
     tagged: bool = False
+    weights: Weights = ()
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.epsilons) <= MOST_TRIED or any(low >= high for low, high in pairwise(self.epsilons)):
@@ -101,7 +104,8 @@ class Search:
         people = self.people - measured_of(self.people)
         units = [cap(epsilon, self.delta) for epsilon in self.epsilons]
         return tuple(
-            recipe(people, self.items, each, delta=self.delta, kind=self.kind, tagged=self.tagged) for each in units
+            recipe(people, self.items, each, delta=self.delta, kind=self.kind, tagged=self.tagged, weights=self.weights)
+            for each in units
         )
 
     @property
@@ -173,7 +177,8 @@ def search_gains(
             check_free(target)
         delta = agreed_delta(book, account, None, len(histories))
         catalogue = histories.catalogue
-        search = Search(len(histories), len(catalogue), delta, tuple(epsilons), kind, seed, catalogue.tagged)
+        weights = weights_of(catalogue.sensitive, None)
+        search = Search(len(histories), len(catalogue), delta, tuple(epsilons), kind, seed, catalogue.tagged, weights)
 
         def make(people: Histories, reservation: Reservation) -> bytes:
             return _searched(search, people, reservation, progress, source).to_bytes()

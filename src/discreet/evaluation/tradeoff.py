@@ -18,6 +18,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, default_delta, odds_of
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
+from discreet.privacy.records import weights_of
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
@@ -124,10 +125,11 @@ def fit_unbilled(histories: Histories, epsilon: float, kind: Kind = "auto") -> T
 
 
 def _planned(histories: Histories, epsilon: float, kind: Kind) -> tuple[Model, Plan]:
-    people, items = len(histories), len(histories.catalogue)
+    people, catalogue = len(histories), histories.catalogue
     delta = default_delta(people)
     units = None if epsilon == math.inf else cap(epsilon, delta)
-    return recipe(people, items, units, delta=delta, kind=kind, tagged=histories.catalogue.tagged)
+    weights = weights_of(catalogue.sensitive, None)
+    return recipe(people, len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged, weights=weights)
 
 
 def _nobody(units: int) -> None:

@@ -3,17 +3,20 @@
 Twice at most for a release. At its reservation the *prices*: what each is held for, which depends on the level that
 they chose and on nothing that they did. At its commitment what each *used*: the exact squared length of their rows,
 which is no more. What is used is personal data: it is told to that person alone, and decides nothing, least of all who
-is admitted later, since that could be seen from outside.
+is admitted later, since that could be seen from outside. The journal names a list by an HMAC under the ledger's key: a
+plain hash would let whoever reads the journal try out what somebody may have used.
 """
 
 from __future__ import annotations
+
+import hmac
 
 import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import LedgerCorrupted, SettingError
-from discreet.governance.checks import MOST_STORED, sha256
-from discreet.governance.database import Database
+from discreet.governance.checks import MOST_STORED
+from discreet.governance.database import Database, pseudonym_key
 
 Units = NDArray[np.int64]
 
@@ -32,7 +35,7 @@ def checked_units(what: str, units: Units, people: int, least: int, most: int | 
 
 
 class Charges:
-    """The lists that are kept, each under the digest of its content."""
+    """The lists that are kept, each under a digest of its content that only the ledger's key makes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -40,10 +43,14 @@ class Charges:
     def keep(self, units: Units) -> str:
         """Store a list, once; return its digest."""
         content = units.astype("<i8").tobytes()
-        key = sha256(content)
+        key = self.name(content)
         if self._db.one("SELECT 1 FROM charge WHERE digest = ?", key) is None:
             self._db.execute("INSERT INTO charge VALUES (?, ?)", key, content)
         return key
+
+    def name(self, content: bytes) -> str:
+        """Return the digest of a list: HMAC-SHA256 (hex) under the key of the pseudonyms."""
+        return hmac.new(pseudonym_key(self._db), b"charge\0" + content, "sha256").hexdigest()
 
     def of(self, digest: str) -> Units:
         """Return a list.
@@ -52,7 +59,7 @@ class Charges:
             LedgerCorrupted: it is gone, or is not what was stored.
         """
         row = self._db.one("SELECT CAST(units AS BLOB) FROM charge WHERE digest = ?", digest)
-        if row is None or sha256(row[0]) != digest or len(row[0]) % 8:
+        if row is None or self.name(row[0]) != digest or len(row[0]) % 8:
             raise LedgerCorrupted("what a release cost each person is gone or changed; run `discreet ledger verify`")
         units = np.frombuffer(row[0], "<i8").astype(np.int64)
         if units.size and not 0 <= units.min() <= units.max() < MOST_STORED:

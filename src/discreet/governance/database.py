@@ -143,6 +143,18 @@ class Database:
             raise _damaged(self.path.name) from error
 
 
+def pseudonym_key(database: Database) -> bytes:
+    """Return the ledger's key.
+
+    Raises:
+        LedgerCorrupted: it is gone.
+    """
+    row = database.one("SELECT CAST(value AS BLOB) FROM secret WHERE name = 'pseudonyms'")
+    if row is None or not row[0]:
+        raise LedgerCorrupted("the key of the pseudonyms is gone; restore the ledger", row=0)
+    return bytes(row[0])
+
+
 def primary_code(error: BaseException | None) -> int | None:
     """Return SQLite's primary error code, or None of another error."""
     if not isinstance(error, sqlite3.Error):

@@ -305,7 +305,8 @@ class Ledger:
                 nobody, or of somebody twice.
             AccountMissing: the budget was never opened.
             ReleaseConflict: the id names a release with other terms, or one that was abandoned.
-            LedgerCorrupted: the budget, its releases and the journal do not agree; nothing is charged.
+            LedgerCorrupted: the budget, the sum of its releases and the journal do not agree; nothing is charged. What
+                each person is held for is compared by `verify` alone.
             BudgetExceeded: the account has less left, or has ended; its pace allows less now; or nobody has that much
                 left. ``left`` is then
                 the account's, or 0 where persons' caps decided, which tells nothing of anybody's. The refusal is

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from discreet.errors import LedgerCorrupted, SettingError
 from discreet.governance.charges import Charges, Units
 from discreet.governance.checks import check_name, sha256, stored_units
-from discreet.governance.database import Database
+from discreet.governance.database import Database, pseudonym_key
 
 UNCAPPED = np.iinfo(np.int64).max
 WIDTH = 16
@@ -56,11 +56,8 @@ class Persons:
         ids = _listed(people)
         if len(ids) == 0:
             raise SettingError(f"nobody was named of data set {dataset}; give at least one person")
-        key = self._db.one("SELECT CAST(value AS BLOB) FROM secret WHERE name = 'pseudonyms'")
-        if key is None or not key[0]:
-            raise LedgerCorrupted("the key of the pseudonyms is gone; restore the ledger", row=0)
-        prefix = dataset.encode() + b"\0"
-        return as_crowd(b"".join(hmac.digest(key[0], prefix + each, "sha256")[:WIDTH] for each in _tagged(ids)))
+        key, prefix = pseudonym_key(self._db), dataset.encode() + b"\0"
+        return as_crowd(b"".join(hmac.digest(key, prefix + each, "sha256")[:WIDTH] for each in _tagged(ids)))
 
     def cohort(self, digest: str) -> Crowd:
         """Return the members, sorted, of a cohort.

@@ -9,6 +9,7 @@ from pathlib import Path
 from discreet.errors import LedgerError
 from discreet.governance import journal
 from discreet.governance.accounts import AccountRow
+from discreet.governance.charges import Charges
 from discreet.governance.checks import sha256
 from discreet.governance.database import Database, create
 from discreet.governance.releases import ReleaseRow
@@ -137,7 +138,7 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
     for digest, members in database.each("SELECT digest, CAST(members AS BLOB) FROM cohort"):
         yield ("cohort", digest), sha256(members)
     for digest, units in database.each("SELECT digest, CAST(units AS BLOB) FROM charge"):
-        yield ("charge", digest), sha256(units)
+        yield ("charge", digest), Charges(database).name(units)
     yield RULES, _rules(database)
     yield SECRETS, _secrets(database)
 

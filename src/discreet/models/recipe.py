@@ -21,6 +21,7 @@ with tags   kept 0.2 strength^0.4 items^0.6, at least 300, since tags say someth
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, get_args
 
 from discreet.errors import SettingError
@@ -32,6 +33,7 @@ from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
 from discreet.privacy.accounting import GRID_BITS, mu_of
 from discreet.privacy.plan import OPEN_BOUND, Plan
+from discreet.privacy.records import Weights
 
 Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"]
 
@@ -75,7 +77,14 @@ EASE_RIDGE = 400.0
 
 
 def recipe(
-    people: int, items: int, units: int | None, *, delta: float, kind: Kind = "auto", tagged: bool = False
+    people: int,
+    items: int,
+    units: int | None,
+    *,
+    delta: float,
+    kind: Kind = "auto",
+    tagged: bool = False,
+    weights: Weights = (),
 ) -> tuple[Model, Plan]:
     """Return the model and the plan for a budget.
 
@@ -86,6 +95,7 @@ def recipe(
         delta: at which the promise is read as an epsilon.
         kind: ``auto`` follows the rule; a name insists.
         tagged: whether the catalogue has tags; public.
+        weights: of the sensitive categories that the catalogue declares; public. Without noise they do not matter.
 
     Raises:
         SettingError: if the kind is unknown, or there are no people, no items or too small a budget.
@@ -95,7 +105,7 @@ def recipe(
     model, shares = _chosen(kind, people, items, None if units is None else mu_of(units), tagged=tagged)
     if units is None:
         return model, Plan.without_noise(model.rounds, delta=delta)
-    return model, Plan.sharing(units, shares, delta=delta)
+    return model, replace(Plan.sharing(units, shares, delta=delta), weights=weights)
 
 
 def _chosen(kind: Kind, people: int, items: int, mu: float | None, *, tagged: bool) -> tuple[Model, tuple[float, ...]]:

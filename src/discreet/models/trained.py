@@ -163,13 +163,13 @@ class Trained:
         """
         header, arrays = _unpacked(content)
         try:
-            plan = Plan.from_dict(header["plan"])
+            plan, catalogue = Plan.from_dict(header["plan"]), Catalogue.from_dict(header["catalogue"])
             return cls(
                 model=KINDS[header["model"]](**_settings(header["settings"])),
                 state={name.removeprefix("state."): array for name, array in arrays.items()},
                 plan=plan,
-                guarantee=_backed(Guarantee.from_dict(header["guarantee"]), plan),
-                catalogue=Catalogue.from_dict(header["catalogue"]),
+                guarantee=_backed(Guarantee.from_dict(header["guarantee"]), plan, catalogue),
+                catalogue=catalogue,
                 dataset=str(header["dataset"]),
                 purpose=str(header["purpose"]),
                 people=int(header["people"]),
@@ -210,8 +210,10 @@ class Trained:
         }
 
 
-def _backed(guarantee: Guarantee, plan: Plan) -> Guarantee:
+def _backed(guarantee: Guarantee, plan: Plan, catalogue: Catalogue) -> Guarantee:
     """Return the guarantee if it is what the plan gives: a file is not believed when it promises more."""
+    if {name for name, _ in plan.weights} - catalogue.sensitive:
+        raise ArtefactError("it promises something of a category that no item is of; retrain it")
     if guarantee != Guarantee.of(plan, **_claimed(guarantee)):
         raise ArtefactError("its promise is not that of its plan; retrain it")
     return guarantee

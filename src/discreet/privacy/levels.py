@@ -71,6 +71,8 @@ class Levels:
     others: Level = Level.BALANCED
 
     def __post_init__(self) -> None:
+        if not all(isinstance(level, Level) for level in (self.others, *self.chosen.values())):
+            raise SettingError("levels: give a Level for each person, such as Level.named('strong')")
         if any(self._by_text[str(person)] is not level for person, level in self.chosen.items()):
             raise SettingError("levels: the same person has two; a number and its decimal text are one person")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 
 from discreet.errors import SettingError
 
@@ -36,7 +37,7 @@ class Layer:
 
     def of(self, bound: int) -> int:
         """Return its share of a bound; those of all layers add up to the bound exactly."""
-        return bound * self.end // SIXTEENTHS - bound * self.start // SIXTEENTHS
+        return bound * (SIXTEENTHS - self.start) // SIXTEENTHS - bound * (SIXTEENTHS - self.end) // SIXTEENTHS
 
 
 def layers_of(weights: Weights) -> tuple[Layer, ...]:
@@ -50,20 +51,22 @@ def layers_of(weights: Weights) -> tuple[Layer, ...]:
 
 def reach(weight: int, bound: int) -> int:
     """Return the most, in grid units, that all items of a weight together can move a row of this bound."""
-    return 2 * (bound - bound * (SIXTEENTHS - weight) // SIXTEENTHS)
+    return 2 * (bound * weight // SIXTEENTHS)
 
 
-def weights_of(declared: frozenset[str], asked: Mapping[str, float] | None) -> Weights:
+def weights_of(declared: frozenset[str], asked: object) -> Weights:
     """Return the weights of the categories that a catalogue declares: as asked, else two sixteenths.
 
     Args:
         declared: categories that the catalogue's items have.
-        asked: weight, 0 to 1/2 in steps of 1/16, by category.
+        asked: a mapping of weights, 0 to 1/2 in steps of 1/16, by category; or None.
 
     Raises:
         SettingError: a category is asked for that no item has, or a weight is no such step.
     """
-    strangers = sorted(set(asked or {}) - declared)
+    if not isinstance(asked, Mapping | None):
+        raise SettingError(f"sensitive is a mapping of weights by category, not {type(asked).__name__}")
+    strangers = sorted(map(str, set(asked or {}) - declared))
     if strangers:
         known = ", ".join(sorted(declared)) or "none: give it a column 'sensitive'"
         raise SettingError(f"no item is of category {strangers[0]!r}; the catalogue declares {known}")
@@ -71,8 +74,10 @@ def weights_of(declared: frozenset[str], asked: Mapping[str, float] | None) -> W
     return tuple((name, steps.get(name, USUAL_WEIGHT)) for name in sorted(declared))
 
 
-def _step(name: str, weight: float) -> int:
-    step = weight * SIXTEENTHS
+def _step(name: str, weight: object) -> int:
+    if isinstance(weight, bool) or not isinstance(weight, Real):
+        raise SettingError(f"the weight of {name} is a number, not {type(weight).__name__}")
+    step = float(weight) * SIXTEENTHS
     if not 0 <= step <= MOST_WEIGHT or step != int(step):
-        raise SettingError(f"the weight of {name} is 0 to 1/2 in steps of 1/16, got {weight:g}")
+        raise SettingError(f"the weight of {name} is 0 to 1/2 in steps of 1/16, got {float(weight):g}")
     return int(step)

@@ -114,7 +114,7 @@ def fit(
         _open_first(book_or_path, account, taking, price, asked_delta, kind, weights)
     source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
     with opened_ledger(book_or_path) as book:
-        agreed = agreed_delta(book, account, asked_delta, len(histories))
+        agreed = agreed_delta(book, account, asked_delta, len(taking.histories))
         if not is_published(book, release):
             check_free(target)
         model, plan = _planned(taking, price, agreed, kind, weights)
@@ -201,8 +201,10 @@ def _planned(
     taking: Participants[Opened], epsilon: float, delta: float, kind: Kind, weights: Weights
 ) -> tuple[Model, Plan]:
     catalogue, units = taking.histories.catalogue, cap(epsilon, delta)
-    model, plan = recipe(taking.whole, len(catalogue), units, delta=delta, kind=kind, tagged=catalogue.tagged)
-    return model, replace(plan, levels=() if taking.quarters is None else OFFERED, weights=weights)
+    model, plan = recipe(
+        *(taking.whole, len(catalogue), units), delta=delta, kind=kind, tagged=catalogue.tagged, weights=weights
+    )
+    return model, replace(plan, levels=() if taking.quarters is None else OFFERED)
 
 
 def _open_first(

@@ -92,7 +92,7 @@ def _of_parts(plan: Plan) -> str | None:
         if plan.cost_at(level) < sum((bound * quarters // 4) ** 2 for bound in plan.bounds):
             return f"level {level} costs more than is said"
     ((_, weight),) = plan.weights
-    least = sum((2 * (bound - bound * (16 - weight) // 16)) ** 2 for bound in plan.bounds)
+    least = sum((2 * (bound * weight // 16)) ** 2 for bound in plan.bounds)  # twice what those layers may be long
     return None if plan.record_cost(CATEGORY) >= least else f"records of weight {weight}/16 cost more than is said"
 
 
