@@ -10,6 +10,9 @@ the classes (Weinsberg et al., BlurMe, 2012, infer gender from ratings so). They
 Differential privacy does not stop any of this, and does not promise to: a list is made from a person's own history, and
 says much of what the history says. It does promise that having taken part makes no difference; so the same attack is
 made on people who were not in.
+
+Measured is balanced accuracy, the mean over classes of how often people of the class are guessed right: whoever always
+guesses the most frequent class is right by the base rate, and gets one over the number of classes.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
 
 from discreet.data.interactions import Rows
 from discreet.data.splitting import hold_out_people
 from discreet.errors import SettingError
-from discreet.evaluation.attacks.figures import Figure, Service
+from discreet.evaluation.attacks.figures import Figure, Service, recalls
 from discreet.evaluation.ranking import top
 from discreet.models.trained import Trained
 
@@ -33,7 +37,10 @@ HELD_OUT_SHARE, MOST_HELD_OUT, TAUGHT_SHARE = 0.2, 1_000, 0.6
 LEAST_PEOPLE = 50
 """With a known attribute."""
 
-RIDGES = (1.0, 10.0, 100.0, 1_000.0)
+RIDGES = (0.3, 3.0, 30.0, 300.0)
+MOST_FEATURES = 1_000
+"""The most frequent items that are looked at."""
+
 FACTORS = 64
 """Directions in which what a model says of people is summed up, the strongest ones."""
 
@@ -45,7 +52,7 @@ Seen = NDArray[np.float64]
 def attribute_inference(
     service: Service, attribute: Mapping[str | int, str], *, name: str = "attribute"
 ) -> list[Figure]:
-    """Return how often the attribute is guessed right from each view; chance is always guessing the most frequent.
+    """Return the balanced accuracy from each view; chance is that of guessing the most frequent class.
 
     Args:
         service: what is attacked.
@@ -71,9 +78,8 @@ def attribute_inference(
     figures = []
     for view, seen in _views(trained, histories.matrix).items():
         for who, people in (("who were in", asked), ("who were not", out.measured)):
-            right = int((_guessed(seen, labels, taught, people) == labels[people]).sum())
-            base = float(np.bincount(labels[people]).max() / len(people))
-            figures.append(service.of_share("attributes", f"{name} from {view}, {who}", right, len(people), base))
+            guessed = _guessed(seen, labels, taught, people)
+            figures.append(service.of_classes("attributes", f"{name} from {view}, {who}", guessed, labels[people]))
     return figures
 
 
@@ -83,8 +89,14 @@ def _views(trained: Trained, matrix: Rows) -> dict[str, Seen]:
     unseen[matrix.nonzero()] = -np.inf
     lists = np.zeros(scores.shape)
     np.put_along_axis(lists, top(unseen, min(LISTED, scores.shape[1])), 1.0, axis=1)
-    history = matrix.toarray() / np.sqrt(np.maximum(np.diff(matrix.indptr), 1))[:, None]
-    return {"the list": lists, "history and model": _factors(scores.astype(np.float64)), "the history": history}
+    history = _frequent(matrix.toarray().astype(np.float64))
+    history *= np.sqrt(LISTED / np.maximum(np.diff(matrix.indptr), 1))[:, None]  # as long as a list
+    factors = _factors(scores.astype(np.float64))
+    return {"the list": _frequent(lists), "history and model": factors, "the history": history}
+
+
+def _frequent(seen: Seen) -> Seen:
+    return seen[:, np.argsort(-seen.sum(axis=0), kind="stable")[:MOST_FEATURES]]
 
 
 def _factors(scores: Seen) -> Seen:
@@ -92,9 +104,9 @@ def _factors(scores: Seen) -> Seen:
     scaled = scores - scores.mean(axis=1, keepdims=True)
     scaled /= scaled.std(axis=1, keepdims=True) + 1e-12
     scaled -= scaled.mean(axis=0)
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    strongest = vectors[:, -FACTORS:] / np.sqrt(np.maximum(values[-FACTORS:], 1e-9) / len(scores))
-    factors: Seen = scaled @ strongest
+    size = min(FACTORS, min(scaled.shape) - 1)
+    left, _, _ = svds(scaled, k=size, v0=np.ones(min(scaled.shape)))
+    factors: Seen = left * np.sqrt(len(scaled))
     return factors
 
 
@@ -103,21 +115,27 @@ def _guessed(seen: Seen, labels: Labels, taught: Labels, asked: Labels) -> Label
     cut = len(taught) * 4 // 5
     learn, tune = taught[:cut], taught[cut:]
     weights = _regressed(seen[learn], labels[learn], int(labels.max()) + 1)
-    best = max(RIDGES, key=lambda ridge: float((_classes(seen[tune], weights[ridge]) == labels[tune]).mean()))
+    best = max(RIDGES, key=lambda ridge: recalls(_classes(seen[tune], weights[ridge]), labels[tune])[0].mean())
     return _classes(seen[asked], weights[best])
 
 
 def _regressed(seen: Seen, labels: Labels, classes: int) -> dict[float, Seen]:
-    """Return weights [features + 1, classes] for each ridge, the last row being what is added to all."""
-    mean, wanted = seen.mean(axis=0), np.eye(classes)[labels]
-    values, vectors = np.linalg.eigh((seen - mean).T @ (seen - mean))
-    along = vectors.T @ ((seen - mean).T @ (wanted - wanted.mean(axis=0)))
+    """Return weights [features + 1, classes] for each ridge, the last row being what is added to all.
+
+    Every class weighs the same, however few people are of it.
+    """
+    weight = len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))[labels]
+    mean, wanted = np.average(seen, axis=0, weights=weight), np.eye(classes)[labels] - 1 / classes
+    centred = (seen - mean) * np.sqrt(weight)[:, None]
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    along = vectors.T @ (centred.T @ (wanted * np.sqrt(weight)[:, None]))
     found = {}
     for ridge in RIDGES:
         weights = vectors @ (along / (np.maximum(values, 0) + ridge)[:, None])
-        found[ridge] = np.vstack([weights, wanted.mean(axis=0) - mean @ weights])
+        found[ridge] = np.vstack([weights, -mean @ weights])
     return found
 
 
 def _classes(seen: Seen, weights: Seen) -> Labels:
-    return np.argmax(seen @ weights[:-1] + weights[-1], axis=1)
+    classes: Labels = np.argmax(seen @ weights[:-1] + weights[-1], axis=1)
+    return classes

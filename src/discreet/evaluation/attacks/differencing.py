@@ -71,9 +71,8 @@ def _differences(service: Service, person: int, seed: int | None) -> dict[str, E
 
 def _leading(before: Watched, after: Watched) -> Evidence:
     """Return the weights of the items in the leading eigenvector of the difference of both Gram matrices."""
-    kept, places = np.intersect1d(before.states[1]["kept"], after.states[1]["kept"]), []
-    for run in (before, after):
-        places.append(np.searchsorted(run.states[1]["kept"], kept))
+    kept = np.intersect1d(before.states[1]["kept"], after.states[1]["kept"])
+    places = [np.searchsorted(run.states[1]["kept"], kept) for run in (before, after)]
     difference = _square(before, places[0]) - _square(after, places[1])
     start = np.ones(len(kept))  # fixed, so that the guess depends on what was released alone
     _, vector = eigsh(difference, k=1, which="LA", v0=start)

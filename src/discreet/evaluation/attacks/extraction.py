@@ -32,14 +32,14 @@ def extraction(service: Service) -> list[Figure]:
     asked = matrix[service.random.permutation(np.flatnonzero(service.lengths >= 2))[:MOST_ASKED]]
     order = np.argsort(-matrix.sum(axis=0), kind="stable")
     truth, items = _listed(trained.scores(asked), asked), len(order)
-    popular = float(np.mean(_agreement(np.tile(trained.scores(asked[[0]] * 0), (asked.shape[0], 1)), asked, truth)))
+    popular = float(np.mean(_agreement(np.tile(_of_nobody(trained, items), (asked.shape[0], 1)), asked, truth)))
     answers, figures = _answers(trained, items), []
     for share in SHARES:
         count = max(1, round(share * items))
         for shown, table in answers.items():
             known = np.zeros_like(table)
             known[order[:count]] = table[order[:count]]
-            agreed = _agreement(asked @ known, asked, truth)
+            agreed = _agreement(np.asarray(asked @ known), asked, truth)
             what = f"{count} questions, {shown}: items of a list of ten named"
             figures.append(service.of_values("extraction", what, agreed, popular))
     return figures
@@ -47,9 +47,17 @@ def extraction(service: Service) -> list[Figure]:
 
 def _answers(trained: Trained, items: int) -> dict[str, Table]:
     scores = trained.scores(rows([[item] for item in range(items)], items)).astype(np.float64)
+    # An item that the model does not know gets what everybody likes: that is no weight of its own.
+    scores[(scores == _of_nobody(trained, items)).all(axis=1)] = 0.0
     places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
     short = np.maximum(0.0, 1 - places / min(SHORT, items))
+    short[~scores.any(axis=1)] = 0.0
     return {"scores of all items": scores, f"ranks of the best {min(SHORT, items)}": short}
+
+
+def _of_nobody(trained: Trained, items: int) -> NDArray[np.float32]:
+    """Return the scores for an empty history, float32 [1, items]."""
+    return trained.scores(rows([()], items))
 
 
 def _listed(scores: NDArray[np.float32] | Table, asked: Rows) -> NDArray[np.int64]:

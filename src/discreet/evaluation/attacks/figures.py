@@ -118,6 +118,13 @@ class Service:
         estimate = Estimate.over(values)
         return self._figure(attack, what, estimate.mean, estimate.interval(), chance, len(values))
 
+    def of_classes(self, attack: str, what: str, guessed: NDArray[np.int64], truth: NDArray[np.int64]) -> Figure:
+        """Return the mean recall of the classes, with a normal interval; chance is one over their number."""
+        rates, counts = recalls(guessed, truth)
+        reach = 1.96 * float(np.sqrt((rates * (1 - rates) / counts).sum())) / len(rates)
+        interval = (float(rates.mean()) - reach, float(rates.mean()) + reach)
+        return self._figure(attack, what, float(rates.mean()), interval, 1 / len(rates), len(truth))
+
     def _figure(
         self, attack: str, what: str, value: float, interval: tuple[float, float], chance: float, trials: int
     ) -> Figure:
@@ -138,6 +145,12 @@ def auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
     """Return the chance that a score of the first kind is above one of the second, ties counting half."""
     ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
     return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside)))
+
+
+def recalls(guessed: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return, for each class that there is, how often its people are guessed right, and how many they are."""
+    _, of, counts = np.unique(truth, return_inverse=True, return_counts=True)
+    return np.bincount(of, guessed == truth) / counts, counts
 
 
 def _nobody(units: int) -> None:

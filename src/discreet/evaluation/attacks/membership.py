@@ -52,7 +52,7 @@ class Shadows:
     def ratios(self) -> Statistics:
         """Log-likelihood ratio of in to out, of each run by what all other runs showed, float64 [runs, targets]."""
         runs = np.arange(len(self.found))
-        return np.stack([self._ratio(run, runs != run) for run in runs])
+        return np.stack([self._ratio(int(run), runs != run) for run in runs])
 
     def _ratio(self, run: int, others: NDArray[np.bool_]) -> Statistics:
         fits = [_fit(self.found[others], self.inside[others] == side) for side in (True, False)]

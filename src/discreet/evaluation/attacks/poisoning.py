@@ -1,7 +1,7 @@
 """Pushing an item with accounts that one person makes: what it takes, and what bounds it.
 
-Each account has the target and some of the most popular items (the *bandwagon* attack of Mobasher et al. 2007), so that
-lists of people with popular items name the target. Damage is how many people's lists come to hold it.
+Each account has the target and a few items drawn from the most popular ones (the *bandwagon* attack of Mobasher et al.
+2007), so that lists of people with popular items name the target. Damage is how many people's lists come to hold it.
 
 What bounds it is not noise but the bound on each account's row: a sum moves by no more than accounts x bound, whatever
 the accounts do. Without privacy no row is bounded, and a long history weighs as much as it is long. Where k accounts
@@ -21,28 +21,34 @@ from discreet.evaluation.ranking import top
 from discreet.models.trained import Trained
 from discreet.training.populations import Work
 
-ACCOUNTS = (0, 10, 100)
-LISTED, MOST_ASKED, FILLERS = 10, 500, 30
+SHARES = (0.0, 0.01, 0.05, 0.2)
+"""Accounts that are tried, in people of the data."""
+
+LISTED, MOST_ASKED = 10, 500
+FILLERS, POPULAR, LONG = 5, 50, 30
+"""Popular items of an account, of how many; and of an account that is made to weigh much."""
+
 TARGETS = 0.2, 0.5
 """Targets are taken from between these shares of the catalogue, by popularity: known to some, recommended to few."""
 
 
-def poisoning(service: Service, *, accounts: tuple[int, ...] = ACCOUNTS, targets: int = 5) -> list[Figure]:
+def poisoning(service: Service, *, shares: tuple[float, ...] = SHARES, targets: int = 5) -> list[Figure]:
     """Return the share of people whose list of ten holds the target, for each number of accounts, and the bound.
 
     Accounts take the places of people who are left out, so that everything public stays as it is.
 
     Args:
         service: what is attacked.
-        accounts: how many to try.
+        shares: accounts to try, as shares of the people, below a half.
         targets: items, each pushed in a run of its own.
 
     Raises:
-        SettingError: there are fewer people than accounts, or more accounts than half of them.
+        SettingError: a share is out of its range.
     """
+    if not all(0 <= share < 0.5 for share in shares):
+        raise SettingError("accounts are from none to half as many as people")
     matrix, random = service.histories.matrix, service.random
-    if max(accounts) > matrix.shape[0] // 2:
-        raise SettingError(f"poisoning with {max(accounts)} accounts needs {2 * max(accounts)} people at least")
+    accounts = [round(share * matrix.shape[0]) for share in shares]
     order = np.argsort(-matrix.sum(axis=0), kind="stable")
     among = order[int(TARGETS[0] * len(order)) : max(int(TARGETS[1] * len(order)), targets + 1)]
     chosen = random.permutation(among)[:targets]
@@ -52,18 +58,17 @@ def poisoning(service: Service, *, accounts: tuple[int, ...] = ACCOUNTS, targets
     for count in accounts:
         stay = np.setdiff1d(np.arange(matrix.shape[0]), places[:count])
         exposed = [
-            exposure(service.released(stacked(matrix[stay], sybils(order, int(item), count))), asked, int(item))
+            exposure(service.released(stacked(matrix[stay], sybils(order, int(item), count, random))), asked, int(item))
             for item in chosen
         ]
         figures.append(service.of_values("poisoning", f"{count} accounts: lists of ten with the target", exposed, 0.0))
-    return [*figures, *_shifts(service, order, int(chosen[0]), max(accounts))]
+    return [*figures, *_shifts(service, order, int(chosen[0]), max(1, *accounts))]
 
 
-def sybils(order: NDArray[np.int64], target: int, count: int) -> Rows:
-    """Return the histories of accounts that all push the target beside popular items."""
-    items = len(order)
-    popular = order[order != target][: min(FILLERS, items // 2)]
-    return rows([np.append(popular, target)] * count, items)
+def sybils(order: NDArray[np.int64], target: int, count: int, random: np.random.Generator) -> Rows:
+    """Return the histories of accounts that all push the target beside some of the first items of ``order``."""
+    popular = order[order != target][: min(POPULAR, len(order) // 2)]
+    return rows([np.append(random.permutation(popular)[:FILLERS], target) for _ in range(count)], len(order))
 
 
 def exposure(trained: Trained, asked: Rows, target: int) -> float:
@@ -76,11 +81,13 @@ def exposure(trained: Trained, asked: Rows, target: int) -> float:
 
 
 def _shifts(service: Service, order: NDArray[np.int64], target: int, count: int) -> list[Figure]:
-    """Return the longest shift of a sum that the accounts made, per account: in bounds, which it cannot exceed by 1.
+    """Return the longest shift of a sum per account, of equal accounts with long histories.
 
-    Without noise there is no bound: then it is in lengths of the row of a person with a single item.
+    In bounds, of which it is at most 1. Without noise there is no bound: then it is in lengths of the row of a person
+    with a single item.
     """
-    watched, forged = service.transcript(service.histories.matrix), sybils(order, target, count)
+    watched, long = service.transcript(service.histories.matrix), np.append(order[order != target][:LONG], target)
+    forged = rows([long] * count, len(order))
     single, unit = rows([[target]], len(order)), []
     for state, released in zip(watched.states, watched.released, strict=True):
         work = Work(watched.model, state, released.bound)

@@ -44,7 +44,9 @@ def averaged_noise(service: Service, *, trials: int = 400) -> list[Figure]:
     for calls in CALLS:
         noise = draw(trials * calls, NoiseSource()).reshape(trials, calls).mean(axis=1) / STANDARD_DEVIATION
         right = int(((noise + mu * inside > mu / 2) == inside).sum())
-        what = f"if {calls} answers had noise of eps {PER_QUERY:g} each: right guesses, of at most {_best(mu, calls):.2f}"
+        what = (
+            f"if {calls} answers had noise of eps {PER_QUERY:g} each: right guesses, of at most {_best(mu, calls):.2f}"
+        )
         figures.append(service.of_share("repetition", what, right, trials, 0.5))
     return figures
 

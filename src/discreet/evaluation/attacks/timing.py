@@ -17,7 +17,8 @@ from discreet.errors import SettingError
 from discreet.evaluation.attacks.figures import Figure, Service, auc
 from discreet.models.trained import Trained
 
-LEAST_PEOPLE = 10
+LEAST_PEOPLE, LEAST_ITEMS = 10, 5
+"""Whoever is held out has five items: so has whoever they are compared with, or lengths would tell them apart."""
 
 
 def timing(service: Service, *, people: int = 100, answers: int = 5, runs: int = 3) -> list[Figure]:
@@ -38,7 +39,8 @@ def timing(service: Service, *, people: int = 100, answers: int = 5, runs: int =
     for seed in range(runs):
         split = hold_out_people(service.histories, people, seed)
         trained = Service(split.train, service.epsilon, service.kind).released(split.train.matrix)
-        members = np.random.default_rng(seed).permutation(len(split.train))[:people]
+        able = np.flatnonzero(np.diff(split.train.matrix.indptr) >= LEAST_ITEMS)
+        members = np.random.default_rng(seed).permutation(able)[:people]
         rows = [split.train.matrix[[row]].indices for row in members]
         rows += [service.histories.matrix[[row]].indices for row in split.measured]
         order = np.random.default_rng(seed).permutation(len(rows))  # whoever is asked first must not be slower
