@@ -190,6 +190,27 @@ def read_levels(source: str | Path | Frame, *, others: str = str(Level.BALANCED)
     return Levels(chosen, Level.named(others))
 
 
+def read_attribute(source: str | Path | Frame, column: str) -> dict[str | int, str]:
+    """Read what is known of people: ``user_id`` and one further column, as text; where that is empty, nothing is.
+
+    Args:
+        source: a .csv, .tsv, .txt or .parquet file, or a frame, as for :func:`read_interactions`.
+        column: which one.
+
+    Raises:
+        DataError: the source cannot be used, lacks a column, or names a person twice.
+    """
+    table, wanted = table_of(source), ("user_id", column)
+    for name in wanted:
+        _require(table, name, wanted)
+    frame, where = table.columns([*wanted]), Where(table.label)
+    people = (columns.ids_from_text if table.from_text else columns.ids)(frame["user_id"], where)
+    if people.is_duplicated().any():
+        raise DataError(f"{table.label}: column 'user_id' names a person twice; keep one row a person")
+    values = frame[column].cast(pl.String).fill_null("").to_list()
+    return {person: value for person, value in zip(people.to_list(), values, strict=True) if value}
+
+
 def _issued(source: object, name: str | None, purposes: Iterable[str] | None, declared: Catalogue | None) -> Passport:
     if name is None:
         name = Path(source).stem if isinstance(source, str | Path) else "interactions"

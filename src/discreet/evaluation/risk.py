@@ -15,6 +15,7 @@ Nothing is billed or published: models are thrown away, and the figures are exac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,17 +117,20 @@ class Attacked:
     def trained_on(
         cls, taking: Participants[Histories], epsilon: float, kind: Kind, delta: float, seed: int = 0
     ) -> Attacked:
-        """Train as ``fit`` does, billed to nobody; hide a random half of the people."""
-        catalogue, units = taking.histories.catalogue, cap(epsilon, delta)
+        """Train as ``fit`` does, billed to nobody; hide a random half of the people.
+
+        With an epsilon of ``math.inf`` there is no noise, and remainders are in grid units.
+        """
+        if len(taking.histories) < LEAST_TRAINED:
+            raise SettingError("there are too few people to know half of them and to guess at the others")
+        catalogue, units = taking.histories.catalogue, None if epsilon == math.inf else cap(epsilon, delta)
         weights = weights_of(catalogue.sensitive, None)
         model, plan = recipe(
             *(taking.whole, len(catalogue), units), delta=delta, kind=kind, tagged=catalogue.tagged, weights=weights
         )
-        layers = layers_for(catalogue, weights)
+        layers = layers_for(catalogue, plan.weights)
         watched = Watched(model)
-        trained = train(watched, taking.population(Here), replace(plan, levels=OFFERED), spend=_nobody)
-        if len(taking.histories) < LEAST_TRAINED:
-            raise SettingError("there are too few people to know half of them and to guess at the others")
+        trained = train(watched, taking.population(Here), replace(plan, levels=OFFERED if units else ()), spend=_nobody)
         known = np.random.default_rng(seed).permutation(len(taking.histories)) % 2 == 0
         shown, hidden = taking.only(known), taking.only(~known)
         ratio, noise, others = hidden.each.sum() / shown.each.sum(), [], []
@@ -135,8 +139,9 @@ class Attacked:
                 add_up(each.total for each in half.population(Here).map(Work(model, state, bound, layers)))
                 for half in (shown, hidden)
             ]
-            noise.append((released.total - sums[0] - sums[1]) / released.deviation)
-            others.append((sums[1] - sums[0] * ratio) / released.deviation)
+            deviation = released.deviation or 1.0
+            noise.append((released.total - sums[0] - sums[1]) / deviation)
+            others.append((sums[1] - sums[0] * ratio) / deviation)
         return cls(trained, watched, layers, tuple(noise), tuple(others), known)
 
     def attack(self, inside: Rows, outside: Rows, level: Level) -> tuple[float, float]:

@@ -120,11 +120,12 @@ def steps(epsilons: Sequence[float], kinds: Sequence[Kind], seeds: int) -> int:
 
 def fit_unbilled(histories: Histories, epsilon: float, kind: Kind = "auto") -> Trained:
     """Train as ``fit`` does, for measuring alone: billed to nobody, so it must never be published."""
-    model, plan = _planned(histories, epsilon, kind)
+    model, plan = planned_for(histories, epsilon, kind)
     return train(model, Here(histories), plan, spend=_nobody)
 
 
-def _planned(histories: Histories, epsilon: float, kind: Kind) -> tuple[Model, Plan]:
+def planned_for(histories: Histories, epsilon: float, kind: Kind) -> tuple[Model, Plan]:
+    """Return what ``fit`` would run on these histories; an epsilon of ``math.inf`` is without noise."""
     people, catalogue = len(histories), histories.catalogue
     delta = default_delta(people)
     units = None if epsilon == math.inf else cap(epsilon, delta)
@@ -141,7 +142,7 @@ def _row(
 ) -> Row:
     guarantees, found = zip(*_runs(kind, epsilon, splits, protocol, progress, made), strict=True)
     quality = {name: Estimate.over([run[name] for run in found]) for name in METRICS[protocol]}
-    chosen, _ = _planned(splits[0].train, epsilon, kind)
+    chosen, _ = planned_for(splits[0].train, epsilon, kind)
     units = guarantees[0].units
     return Row(kind, chosen.name, epsilon, 1.0 if units is None else odds_of(units), quality)
 
@@ -152,7 +153,7 @@ def _runs(
     for number, split in enumerate(splits):
         if progress:
             progress(f"{kind} at epsilon {epsilon:g}, split {number + 1} of {len(splits)}")
-        run = (number, *_planned(split.train, epsilon, kind))
+        run = (number, *planned_for(split.train, epsilon, kind))
         if run not in made:
             trained = fit_unbilled(split.train, epsilon, kind)
             made[run] = trained.guarantee, measure(trained.scores, split, protocol)

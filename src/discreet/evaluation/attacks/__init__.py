@@ -1,0 +1,1 @@
+"""Attacks on a recommender, with and without privacy: each a function from a ``Service`` to its ``Figure``s."""
