@@ -45,12 +45,17 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/installed-harden: $(VENV)/installed-dev requirements-harden.lock
+	$(PIP) install --require-hashes -r requirements-harden.lock
+	@touch $@
+
 # Pins anew, for all platforms, with hashes and without the address of any registry.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group build --group dev --output-file requirements-dev.lock
+	$(LOCK) --group build --group dev --group harden --output-file requirements-harden.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis discreet-demo
