@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discreet.cli.models import Data, ModelFile, opened
+from discreet.cli.levels import LevelsOption, OthersOption, chosen_levels
+from discreet.cli.models import Data, ModelFile
 from discreet.cli.output import Json, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from discreet.data.interactions import Interactions
     from discreet.evaluation.audit.findings import Audit, Claim, Outcome
+    from discreet.evaluation.audit.shadow import ShadowAudit
+    from discreet.models.trained import Trained
+    from discreet.privacy.levels import Levels
 
 DEFAULT_CLAIMS = ("eps=1,delta=1e-6", "eps=8,delta=1e-6")
 
@@ -58,6 +63,8 @@ def audit_model(
     out: Annotated[
         Path | None, typer.Option("--out", help="Publish what was found here (.json); must not exist.")
     ] = None,
+    levels: LevelsOption = None,
+    others: OthersOption = None,
     as_json: Json = False,
 ) -> None:
     """Attack a shadow of one model: the same settings and plan, run again on its data with people who do not exist.
@@ -65,28 +72,46 @@ def audit_model(
     The shadow is thrown away; the model itself is not touched. Show what was found with `card MODEL --audit FILE`. Exit
     code 3 if the model's claim is refuted.
     """
-    from discreet.evaluation.audit.shadow import audit_model as attack
-    from discreet.files import write_bytes
-    from discreet.governance.checks import sha256
-    from discreet.models.card import audit_lines
+    from discreet.data.intake import read_interactions
     from discreet.models.trained import Trained
     from discreet.training.billing import check_free, checked_target
 
     target = checked_target(out)
     check_free(target)
-    trained, histories = Trained.load(file), opened(data)
-    with progress() as bars:
-        bars.add_task("training a shadow, looking for canaries", total=None)
-        found = attack(trained, sha256(file.read_bytes()), histories)
-    if target:
-        write_bytes(target, found.to_bytes())
+    trained = Trained.load(file)
+    interactions = read_interactions(data, window=trained.guarantee.window)
+    found = audited(trained, interactions, chosen_levels(levels, others), target)
     if as_json:
         say_json(found.to_dict())
     else:
-        for line in audit_lines(found.to_dict()):
-            say(line)
+        show_audit(found)
     if not found.passed:
         raise typer.Exit(3)
+
+
+def audited(trained: Trained, data: Interactions, levels: Levels | None, target: Path | None) -> ShadowAudit:
+    """Attack a shadow of a model, with a bar, and publish what was found."""
+    from discreet.evaluation.audit.shadow import audit_model
+    from discreet.files import write_bytes
+
+    with progress() as bars:
+        bar = bars.add_task("training a shadow to attack", total=None)
+
+        def step(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        found = audit_model(trained, data, levels=levels, progress=step)
+    if target:
+        write_bytes(target, found.to_bytes())
+    return found
+
+
+def show_audit(found: ShadowAudit) -> None:
+    """Print what was found, in words."""
+    from discreet.models.card import audit_lines
+
+    for line in audit_lines(found.to_dict()):
+        say(line, None if found.passed else "bold red")
 
 
 def _claims(texts: Sequence[str] | None) -> list[Claim]:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import discreet
-from discreet.cli import attack, audit, budgets, data, demo, models, risk, training
+from discreet.cli import attack, audit, budgets, data, demo, disclose, models, risk, training
 from discreet.cli.output import complain, hush, say, unwritten
 from discreet.errors import DiscreetError, FileNotWritten
 
@@ -62,6 +62,7 @@ app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal."
 app.command()(audit.audit)
 app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)
+app.command()(disclose.disclose)
 app.command()(demo.demo)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discreet.cli.audit import show_audit
 from discreet.cli.budgets import show_budgets
 from discreet.cli.data import check_cache, there
 from discreet.cli.models import show_slate, tradeoff_table
@@ -17,6 +18,7 @@ from discreet.cli.output import progress, say, screen
 if TYPE_CHECKING:
     from discreet.data.interactions import Interactions
     from discreet.data.splitting import Split
+    from discreet.evaluation.audit.shadow import ShadowAudit
     from discreet.evaluation.tradeoff import Row
     from discreet.governance.ledger import Ledger
     from discreet.models.trained import Trained
@@ -33,7 +35,7 @@ MARK = ".made-by-discreet-demo"
 
 MOVIES = "movielens-100k"
 MADE = (f"{MOVIES}.parquet", "ledger.db", "ledger.db-wal", "ledger.db-shm", "model.npz", "model-card.json")
-MADE_TOO = ("model-card.md", "tradeoff.svg", "tradeoff.json")
+MADE_TOO = ("model.audit.json", "model-card.md", "model-checklist.md", "tradeoff.svg", "tradeoff.json")
 
 
 def demo(
@@ -43,7 +45,7 @@ def demo(
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep downloads in.")] = None,
 ) -> None:
-    """Fetch, check, open a budget, train, be refused, measure, recommend: the whole way, in a minute."""
+    """Fetch, check, open a budget, train, be refused, measure, attack, recommend: the whole way, in a minute."""
     from discreet.data.splitting import hold_out_people
     from discreet.governance.ledger import Account, Ledger
     from discreet.privacy.accounting import default_delta
@@ -62,8 +64,9 @@ def demo(
         trained = _trained(split, book, out)
         _refused(split, book)
         quality = _measured(trained, split)
+        found = _audited(data, trained, held_out, out)
         rows = _curve(data, out, held_out)
-        _cards(trained, quality, out)
+        _cards(trained, quality, found, out)
         _last_screen(rows, trained, book, out)
 
 
@@ -173,6 +176,20 @@ def _measured(trained: Trained, split: Split) -> dict[str, float]:
     return found
 
 
+def _audited(data: Interactions, trained: Trained, held_out: int, out: Path) -> ShadowAudit:
+    from discreet.data.splitting import hold_out_people
+    from discreet.evaluation.audit.shadow import audit_model
+    from discreet.evaluation.tradeoff import PURPOSE
+    from discreet.files import write_bytes
+
+    _step("7. Attack a shadow of the model: the same settings and people, and some who do not exist")
+    same = hold_out_people(data.opened_for(PURPOSE), held_out, seed=0).train
+    found = audit_model(trained, same)
+    write_bytes(out / "model.audit.json", found.to_bytes())
+    show_audit(found)
+    return found
+
+
 def _curve(data: Interactions, out: Path, held_out: int) -> list[Row]:
     from discreet.evaluation.charts import draw_tradeoff
     from discreet.evaluation.tradeoff import PURPOSE, steps, tradeoff
@@ -202,11 +219,13 @@ def _curve(data: Interactions, out: Path, held_out: int) -> list[Row]:
     return [*rows, *ceiling]
 
 
-def _cards(trained: Trained, quality: dict[str, float], out: Path) -> None:
+def _cards(trained: Trained, quality: dict[str, float], found: ShadowAudit, out: Path) -> None:
     from discreet.files import write_bytes
     from discreet.models.card import card, card_markdown
+    from discreet.models.checklist import checklist, checklist_markdown
 
-    document = card(trained, quality=quality)
+    document = card(trained, quality=quality, audit=found.to_dict())
+    write_bytes(out / "model-checklist.md", checklist_markdown(checklist(trained, found.to_dict())).encode())
     write_bytes(out / "model-card.json", json.dumps(document, indent=2).encode())
     write_bytes(out / "model-card.md", card_markdown(document).encode())
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from discreet.data.interactions import Histories
+    from discreet.evaluation.audit.shadow import ShadowAudit
     from discreet.evaluation.coverage import Bias, Reach, Survey
     from discreet.evaluation.ranking import Estimate, Protocol
     from discreet.evaluation.tradeoff import Row
@@ -339,14 +340,15 @@ def card(
     from discreet.models.card import card, card_markdown
     from discreet.models.trained import Trained
 
-    document = card(Trained.load(file), audit=None if audit is None else _audit_of(file, audit))
+    document = card(Trained.load(file), audit=None if audit is None else audit_of(file, audit).to_dict())
     if as_json:
         say_json(document)
     else:
         say(card_markdown(document))
 
 
-def _audit_of(file: Path, audit: Path) -> dict[str, Any]:
+def audit_of(file: Path, audit: Path) -> ShadowAudit:
+    """Return what an audit found of this very model file."""
     from discreet.errors import ArtefactError
     from discreet.evaluation.audit.shadow import ShadowAudit
     from discreet.governance.checks import sha256
@@ -357,7 +359,7 @@ def _audit_of(file: Path, audit: Path) -> dict[str, Any]:
         raise ArtefactError(f"cannot read the audit {audit}: {error.strerror}") from None
     if found.model != sha256(file.read_bytes()):
         raise ArtefactError(f"{audit} is of another model file than {file}; audit this one")
-    return found.to_dict()
+    return found
 
 
 def show_slate(slate: Slate, title: str) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from discreet.cli.levels import LevelsOption, OthersOption, chosen_levels
 from discreet.cli.models import Data, KindOption, opened
 from discreet.cli.output import Json, progress, say, say_json, screen, table
-from discreet.cli.training import LevelsOption, OthersOption, chosen_levels
 
 if TYPE_CHECKING:
     from discreet.evaluation.ranking import Estimate

@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discreet.cli.audit import audited, show_audit
 from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
-from discreet.cli.models import Data, KindOption
+from discreet.cli.levels import LevelsOption, OthersOption, SensitiveOption, asked_weights, chosen_levels
+from discreet.cli.models import Data, KindOption, audit_of
 from discreet.cli.output import Json, note, progress, say, say_charged, say_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from discreet.data.interactions import Interactions, Opened
+    from discreet.evaluation.audit.shadow import ShadowAudit
     from discreet.models.trained import Trained
     from discreet.privacy.levels import Levels
     from discreet.training.populations import Population
-
-LevelsOption = Annotated[
-    Path | None, typer.Option("--levels", help="File of user_id and level: off, strong, balanced or light.")
-]
-OthersOption = Annotated[
-    str | None, typer.Option("--others", help="Level of whoever is not in the file; balanced if not given.")
-]
-SensitiveOption = Annotated[
-    list[str] | None,
-    typer.Option("--sensitive", help="CATEGORY=WEIGHT, 0 to 0.5 in sixteenths; 0.125 if not given. May be repeated."),
-]
 
 
 def train(
@@ -53,55 +45,65 @@ def train(
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster; without it one is started here.")
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            help="Attack a shadow of the model, and publish what was found beside it (.audit.json): takes up to three "
+            "times as long again, and data that may be used for measure-quality."
+        ),
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Train a model, bill it, publish it once, and print what it promises.
+    """Train a model, bill it, publish it once, audit it, and print what it promises and what attacks on it found.
 
-    An imported data set stays in its file, and is read block by block.
+    An imported data set stays in its file, and is read block by block. Exit code 3 if the audit refutes the claim.
     """
     from discreet.data.intake import read_interactions
     from discreet.governance.ledger import Ledger
     from discreet.models.card import card
 
-    interactions = read_interactions(data, window=window)
+    interactions, chosen = read_interactions(data, window=window), chosen_levels(levels, others)
+    beside = _place_of_audit(out) if audit and epsilon != math.inf else None
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
         asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
-        asked |= {"window": window, "levels": chosen_levels(levels, others), "sensitive": asked_weights(sensitive)}
+        asked |= {"window": window, "levels": chosen, "sensitive": asked_weights(sensitive)}
         if ray_workers is not None or ray_address is not None:
             asked["population"] = _on_ray(stack, ray_workers, ray_address)
         trained = _trained(interactions, asked | {"release": release})
+    found = None if beside is None else _accompanied(trained, interactions, chosen, out, beside)
     if as_json:
-        say_json(card(trained))
-        return
-    say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
-    say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
+        say_json(card(trained, audit=found.to_dict() if found else None))
+    else:
+        say(f"{trained.model.name} model of {trained.people:,} people and {len(trained.catalogue):,} items: {out}")
+        say(str(trained.guarantee), None if trained.guarantee.private else "bold red")
+        if found:
+            show_audit(found)
+    if found and not found.passed:
+        raise typer.Exit(3)
 
 
-def chosen_levels(file: Path | None, others: str | None) -> Levels | None:
-    """Return the levels of a file; of everybody, if only ``others`` is given; None if neither is."""
-    from discreet.data.intake import read_levels
-    from discreet.privacy.levels import Level, Levels
+def _place_of_audit(out: Path) -> Path:
+    """Return where the audit of a new model goes; that of a model which is there already may be there, too."""
+    from discreet.training.billing import check_free, checked_target
 
-    if file is None:
-        return None if others is None else Levels({}, Level.named(others))
-    return read_levels(file) if others is None else read_levels(file, others=others)
+    beside = out.with_suffix(".audit.json")
+    if not out.exists():
+        check_free(checked_target(beside))
+    return beside
 
 
-def asked_weights(asked: Sequence[str] | None) -> dict[str, float] | None:
-    """Return weights by category, of texts such as ``health=0.125``; None of none."""
-    from discreet.errors import SettingError
+def _accompanied(
+    trained: Trained, data: Interactions, levels: Levels | None, out: Path, beside: Path
+) -> ShadowAudit | None:
+    """Audit a model that is published, unless that was done; tell why, if it cannot be: the model stands."""
+    from discreet.errors import DiscreetError
 
-    weights: dict[str, float] = {}
-    for text in asked or ():
-        name, _, weight = (part.strip() for part in text.partition("="))
-        if name in weights:
-            raise SettingError(f"--sensitive gives {name} two weights: give one")
-        try:
-            weights[name] = float(weight)
-        except ValueError:
-            raise SettingError(f"--sensitive takes CATEGORY=WEIGHT, such as health=0.125, not {text!r}") from None
-    return weights or None
+    try:
+        return audit_of(out, beside) if beside.exists() else audited(trained, data, levels, beside)
+    except DiscreetError as error:
+        note(f"{out} is published, but was not audited: {error}")
+        return None
 
 
 def _on_ray(stack: ExitStack, workers: int | None, address: str | None) -> Callable[[Opened], Population]:

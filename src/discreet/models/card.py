@@ -74,7 +74,7 @@ def audit_lines(audit: dict[str, Any]) -> list[str]:
     """Return what an audit found, in words."""
     verdict = "not refuted" if audit["passed"] else "REFUTED: do not use this model"
     bounds = ", ".join(
-        f"{audit[name]:.2f} assuming {what}"
+        f"{'beyond all promises' if audit[name] is None else format(audit[name], '.2f')} assuming {what}"
         for name, what in (
             ("epsilon_gaussian", "Gaussian noise"),
             ("epsilon_mu_gdp", "mu-GDP"),
@@ -86,9 +86,15 @@ def audit_lines(audit: dict[str, Any]) -> list[str]:
     return [
         f"Claim: {claim}, {verdict} by {audit['canaries']:,} canaries.",
         f"Epsilon is at least (95 %): {bounds}.",
+        *[
+            f"At {level['level']}, mu is at least {level['mu_bound']:.2f} by {level['canaries']:,} canaries; "
+            f"{level['mu_claim']:.2f} is claimed."
+            for level in audit["levels"]
+        ],
         f"Of 100 pairs, one in and one not, whoever knows everybody else tells {knowing} apart, and {lists} from lists "
         "alone; a coin flip gets 50.",
-        f"A shadow run of {audit['made']}, version {audit['version']}, of the model file {audit['model'][:16]}.",
+        f"A shadow run of {audit['made']}, version {audit['version']}, of the model file {audit['model'][:16]}. Its "
+        "figures are exact, and not covered by the promise.",
     ]
 
 

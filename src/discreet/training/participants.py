@@ -76,7 +76,7 @@ class Participants(Generic[AnyOpened]):
 
     def population(self, make: Callable[[Opened], Population]) -> Population:
         """Return them as a population: one, or one a level."""
-        groups = {level: make(self.histories.take(rows)) for level, rows in self._rows().items()}
+        groups = [(level, make(self.histories.take(rows))) for level, rows in self._rows().items()]
         return Levelled(groups) if groups else make(self.histories)
 
     def in_order(self, usage: Usage) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -145,13 +145,14 @@ class Levelled:
     """People who chose levels: one after the other, groups of those who chose the same.
 
     Attributes:
-        groups: at least one; of one data set, each person in one of them. What is said of all is said of each.
+        groups: at least one; of one data set, each person in one of them. What is said of all is said of each. A level
+            may come more than once, and a group that is levelled itself keeps its own.
     """
 
-    groups: Mapping[Level, Population]
+    groups: Sequence[tuple[Level, Population]]
 
     def __len__(self) -> int:
-        return sum(len(group) for group in self.groups.values())
+        return sum(len(group) for _, group in self.groups)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -175,9 +176,9 @@ class Levelled:
 
     def map(self, work: Work) -> Iterator[Summed]:
         """Yield ``work`` of each group's blocks, held to the group's level."""
-        for level, group in self.groups.items():
+        for level, group in self.groups:
             yield from group.map(replace(work, level=level))
 
     @property
     def _any(self) -> Population:
-        return next(iter(self.groups.values()))
+        return self.groups[0][1]

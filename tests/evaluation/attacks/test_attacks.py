@@ -21,7 +21,7 @@ from discreet.evaluation.attacks import running
 from discreet.evaluation.attacks.attributes import attribute_inference
 from discreet.evaluation.attacks.differencing import differencing
 from discreet.evaluation.attacks.extraction import extraction
-from discreet.evaluation.attacks.figures import Figure, Service, auc
+from discreet.evaluation.attacks.figures import Figure, Service
 from discreet.evaluation.attacks.membership import Shadows, through_lists, white_box
 from discreet.evaluation.attacks.poisoning import poisoning
 from discreet.evaluation.attacks.repetition import averaged_noise, repeated_questions
@@ -152,7 +152,6 @@ def test_figures_as_json(tastes: Histories) -> None:
     share = service.of_share("a", "b", 0, 72)
     assert share.low == 0
     assert share.high == pytest.approx(0.05, abs=0.001)
-    assert auc(np.array([1.0, 2.0]), np.array([1.0, 0.0])) == 0.875
 
 
 def test_running_by_name(tastes: Histories, monkeypatch: pytest.MonkeyPatch) -> None:

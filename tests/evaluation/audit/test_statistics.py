@@ -20,6 +20,7 @@ from discreet.evaluation.audit.statistics import (
     Guesses,
     Overlap,
     Rates,
+    auc,
     gap_bound,
     mahloujifar,
     steinke,
@@ -32,6 +33,11 @@ RANDOM = np.random.default_rng()
 
 def rarely(exceeded: int, runs: int, alpha: float) -> bool:
     return exceeded <= int(binom.isf(1e-6, runs, alpha))
+
+
+def test_auc_is_the_share_of_pairs_in_order() -> None:
+    assert auc(np.array([3.0, 2.0]), np.array([1.0, 2.0])) == (1 + 1 + 1 + 0.5) / 4
+    assert auc(np.zeros(2), np.zeros(5)) == 0.5
 
 
 def played(mu: float, canaries: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

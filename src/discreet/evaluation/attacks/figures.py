@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from discreet.data.interactions import Histories, Rows
 from discreet.errors import PurposeNotAllowed
@@ -139,12 +138,6 @@ class Service:
             chance=chance,
             trials=trials,
         )
-
-
-def auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
-    """Return the chance that a score of the first kind is above one of the second, ties counting half."""
-    ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
-    return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside)))
 
 
 def recalls(guessed: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

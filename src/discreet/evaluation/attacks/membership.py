@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from discreet.data.interactions import Rows
 from discreet.data.splitting import hold_out_people
 from discreet.errors import SettingError
-from discreet.evaluation.attacks.figures import Figure, Service, auc
+from discreet.evaluation.attacks.figures import Figure, Service
 from discreet.evaluation.audit.people import only, rows, stacked
+from discreet.evaluation.audit.statistics import auc
 from discreet.evaluation.ranking import DEPTH, hits_of
 from discreet.evaluation.risk import Attacked
 from discreet.models.trained import Trained

@@ -14,7 +14,8 @@ from scipy.stats import spearmanr
 
 from discreet.data.splitting import hold_out_people
 from discreet.errors import SettingError
-from discreet.evaluation.attacks.figures import Figure, Service, auc
+from discreet.evaluation.attacks.figures import Figure, Service
+from discreet.evaluation.audit.statistics import auc
 from discreet.models.trained import Trained
 
 LEAST_PEOPLE, LEAST_ITEMS = 10, 5

@@ -19,7 +19,7 @@ the guarantee's proof has it. Scores of canaries that share items are correlated
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -35,8 +35,9 @@ from discreet.evaluation.transcripts import Watched
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
 from discreet.privacy.disclosure import Add, add_up
+from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.privacy.plan import Plan
-from discreet.training.populations import Here, Layers, Work
+from discreet.training.populations import Here, Layers, Population, Work
 from discreet.training.rounds import train
 
 ADDERS: dict[str, Add] = {"add_up": add_up}
@@ -124,7 +125,7 @@ def watch(kind: Kind, claim: Claim, canaries: int, add: Add) -> Seen:
     model, plan = planned(kind, CROWD + canaries, planted.shape[1], claim.epsilon, claim.delta)
     watched = Watched(model)
     train(watched, Here(opened(stacked(public, only(planted, inside)))), plan, spend=_unbilled, add=add)
-    return seen(watched, plan, public, planted, inside)
+    return seen(watched, plan, Here(opened(public)), planted, inside)[Level.LIGHT]
 
 
 def judged(seen: Seen, claim: Claim, alpha: float) -> Finding:
@@ -154,29 +155,40 @@ def epsilon_at(mu: float, delta: float) -> float:
 def seen(
     watched: Watched,
     plan: Plan,
-    public: Rows,
+    crowd: Population,
     planted: Rows,
     inside: NDArray[np.bool_],
     layers: Layers = (),
-) -> Seen:
-    """Score canaries on the whole transcript of a run.
+    quarters: NDArray[np.int64] | None = None,
+) -> dict[Level, Seen]:
+    """Score canaries on the whole transcript of a run; return them by the level that they gave.
 
     Args:
         watched: what was told, in every round.
         plan: that ran.
-        public: the crowd, [people, items].
+        crowd: everybody else.
         planted: histories of all canaries, whether they are in or not.
         inside: which canaries are in.
         layers: of rows; none where no category is declared.
+        quarters: of the bound that each canary gives, int64 [canaries]; None: the whole, level ``light``.
     """
+    given = np.full(len(inside), QUARTERS) if quarters is None else quarters
     asked = [Work(watched.model, *told, layers) for told in zip(watched.states, plan.bounds, strict=True)]
-    made = hstack([_rows(work, planted) for work in asked], format="csr")
-    left = [each.total - work(public).total for work, each in zip(asked, watched.released, strict=True)]
-    deviation = watched.released[0].deviation
-    return scored(csr_array(made, dtype=np.float64), np.concatenate(left).astype(np.float64), inside, deviation)
+    made = csr_array(hstack([_rows(work, planted, given) for work in asked], format="csr"), dtype=np.float64)
+    told = zip(asked, watched.released, strict=True)
+    left = [each.total - add_up(block.total for block in crowd.map(work)) for work, each in told]
+    released, deviation = np.concatenate(left).astype(np.float64), watched.released[0].deviation
+    groups = {level: given == level.value for level in OFFERED}
+    return {level: scored(made, released, inside, deviation, of) for level, of in groups.items() if of.any()}
 
 
-def scored(made: csr_array, released: NDArray[np.float64], inside: NDArray[np.bool_], deviation: float) -> Seen:
+def scored(
+    made: csr_array,
+    released: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+    deviation: float,
+    of: NDArray[np.bool_] | None = None,
+) -> Seen:
     """Score canaries.
 
     Args:
@@ -184,12 +196,15 @@ def scored(made: csr_array, released: NDArray[np.float64], inside: NDArray[np.bo
         released: float64 [coordinates], less what the crowd added.
         inside: which canaries are in.
         deviation: of the noise.
+        of: which canaries are scored; the others are known, as the crowd is. None: all.
     """
+    others = released - made.T @ inside.astype(np.float64)
     lengths = np.sqrt(np.asarray(made.multiply(made).sum(axis=1)).ravel())
     heard = lengths > 0  # somebody whose row is zero in every round leaves no trace, and is no trial
+    if of is not None:
+        released, heard = released - made[~of].T @ inside[~of].astype(np.float64), heard & of
     directions = csr_array(made[heard].multiply(1 / lengths[heard][:, None]))
     inside, lengths = inside[heard], lengths[heard]
-    others = released - made[heard].T @ inside.astype(np.float64)
     return Seen(
         inside=inside,
         knowing=(directions @ others + inside * lengths) / deviation,
@@ -213,9 +228,10 @@ def _overlap(directions: csr_array, inside: NDArray[np.bool_]) -> Overlap:
     )
 
 
-def _rows(work: Work, people: Rows) -> csr_array:
-    """Return people's rows, made one by one, as their own devices would."""
-    made = [csr_array(work(people[[each]]).total[None]) for each in range(people.shape[0])]
+def _rows(work: Work, people: Rows, quarters: NDArray[np.int64]) -> csr_array:
+    """Return people's rows, made one by one, as their own devices would, within the quarters that each gives."""
+    works = [replace(work, level=Level(given)) for given in quarters.tolist()]
+    made = [csr_array(each(people[[number]]).total[None]) for number, each in enumerate(works)]
     return csr_array(vstack(made, format="csr"))
 
 

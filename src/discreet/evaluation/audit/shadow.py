@@ -6,12 +6,15 @@ their rows would be empty), and any two share at most one. What is published bes
 on epsilon from this run (see ``canaries``), and how well canaries could be told from the lists alone.
 
 It takes the histories: whoever runs it may see them. Nothing about a person is in what comes out, but the bounds are
-exact figures of this data, not private ones.
+exact figures of this data, not private ones. Where people chose levels, canaries do, too, and each level is held to its
+own part of the claim.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,25 +22,48 @@ from typing import Any
 import numpy as np
 import rfc8785
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 import discreet
-from discreet.data.interactions import Histories, Rows, rows_of
-from discreet.errors import ArtefactError, SettingError
+from discreet.data.interactions import Histories, Interactions, Opened, Rows, rows_of
+from discreet.errors import ArtefactError, PurposeNotAllowed, SettingError
 from discreet.evaluation.audit.canaries import SIZE, judged, seen
 from discreet.evaluation.audit.findings import Claim
-from discreet.evaluation.audit.people import only, stacked, transversal
+from discreet.evaluation.audit.people import only, transversal
+from discreet.evaluation.audit.statistics import auc
+from discreet.evaluation.tradeoff import PURPOSE
 from discreet.evaluation.transcripts import Watched
+from discreet.governance.checks import sha256
 from discreet.models.popularity import most_popular
 from discreet.models.trained import Trained
-from discreet.training.populations import Here
-from discreet.training.rounds import layers_for, train
+from discreet.privacy.accounting import epsilon_of, mu_of
+from discreet.privacy.adjacency import Window
+from discreet.privacy.levels import OFFERED, Level, Levels
+from discreet.training.participants import Participants
+from discreet.training.populations import Here, Levelled, Population
+from discreet.training.rounds import Progress, layers_for, train
 
-FORMAT = 1
+FORMAT = 2
 ALPHA = 1e-3
 """Chance that a correct model fails its own audit."""
 MOST, LEAST = 2_000, 100
 """Canaries: one for each person, within these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfLevel:
+    """What was found of those at one level.
+
+    Attributes:
+        level: its name.
+        canaries: how many had a row at all.
+        mu_bound: lower bound on mu, which decides; all levels together are wrong with a chance of ``ALPHA``.
+        mu_claim: claimed for the level.
+    """
+
+    level: str
+    canaries: int
+    mu_bound: float
+    mu_claim: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +86,7 @@ class ShadowAudit:
         auc_lists: the same of whoever sees the lists alone.
         made: when (ISO 8601, UTC).
         version: of this package.
+        levels: the same for each level; the figures above are those of ``light`` then. None if all give alike.
     """
 
     release: str | None
@@ -76,15 +103,18 @@ class ShadowAudit:
     auc_lists: float
     made: str
     version: str
+    levels: tuple[OfLevel, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether the claim was not refuted."""
-        return self.mu_bound <= self.mu_claim
+        """Whether no claim was refuted."""
+        return self.mu_bound <= self.mu_claim and all(each.mu_bound <= each.mu_claim for each in self.levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {"format": FORMAT, "passed": self.passed} | asdict(self)
+        """Return the fields as JSON values; a bound beyond all promises is null."""
+        values = asdict(self) | {"levels": [asdict(level) for level in self.levels]}
+        finite = {name: None if value == math.inf else value for name, value in values.items()}
+        return {"format": FORMAT, "passed": self.passed, "private": False} | finite
 
     def to_bytes(self) -> bytes:
         """Return the file's content: canonical JSON (RFC 8785)."""
@@ -101,49 +131,100 @@ class ShadowAudit:
             stored = json.loads(content)
             if stored["format"] != FORMAT:
                 raise ArtefactError("an audit of another version; audit the model anew")
-            return cls(**{each.name: stored[each.name] for each in fields(cls)})
+            levels = tuple(OfLevel(**_read(OfLevel, level)) for level in stored["levels"])
+            return cls(**_read(cls, stored), levels=levels)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ArtefactError(f"not an audit of a model ({type(error).__name__}); audit it anew") from None
 
 
-def audit_model(trained: Trained, digest: str, histories: Histories) -> ShadowAudit:
-    """Return what attacks on a shadow run find.
+_TYPES: dict[str, type[Any] | tuple[type[Any], ...]] = {
+    "str": str,
+    "str | None": (str, type(None)),
+    "int": int,
+    "float": (int, float, type(None)),
+}
+
+
+def _read(kind: type[ShadowAudit | OfLevel], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are no list, each of its own type."""
+    plain = {each.name: str(each.type) for each in fields(kind) if each.type in _TYPES}
+    for name, of in plain.items():
+        if isinstance(stored[name], bool) or not isinstance(stored[name], _TYPES[of]):
+            raise TypeError(name)
+    return {
+        name: (math.inf if stored[name] is None else float(stored[name])) if of == "float" else stored[name]
+        for name, of in plain.items()
+    }
+
+
+def audit_model(
+    trained: Trained,
+    data: Interactions | Opened,
+    *,
+    levels: Levels | None = None,
+    population: Callable[[Opened], Population] = Here,
+    progress: Progress | None = None,
+) -> ShadowAudit:
+    """Return what attacks on a shadow run find. It takes about three times as long as the training did.
 
     Args:
         trained: a private model.
-        digest: SHA-256 (hex) of its file.
-        histories: of the data set that it was learnt from, opened for measuring.
+        data: that it was learnt from, of its window; or histories of it, opened for ``measure-quality``.
+        levels: that people chose; whoever is at ``off`` stays out of the shadow, too.
+        population: who computes what people add.
+        progress: told the shadow's rounds done and planned.
 
     Raises:
-        SettingError: the model promises nothing; or these are other data than it was learnt from.
+        SettingError: the model promises nothing; these are other data than it was learnt from; or its catalogue has
+            no room for canaries.
+        PurposeNotAllowed: the data was not collected for measuring.
     """
-    _check(trained, histories)
-    random, base = np.random.default_rng(), histories.matrix
-    planted = canaries_of(trained, min(MOST, max(LEAST, base.shape[0])))
+    histories = _opened(trained, data)
+    people = Participants.of(histories, levels)
+    planted = canaries_of(trained, min(MOST, max(LEAST, len(people.histories))))
+    random, plan = np.random.default_rng(), trained.plan
     inside = random.random(planted.shape[0]) < 0.5
-    watched, plan = Watched(trained.model), trained.plan
-    shadow = train(watched, Here(_with(histories, only(planted, inside))), plan, spend=_unbilled)
-    found = seen(watched, plan, base, planted, inside, layers_for(histories.catalogue, plan.weights))
-    if found.inside.all() or not found.inside.any():
-        raise SettingError("no canary has a row in this model; there is nothing to be found")
-    guarantee = trained.guarantee
-    finding = judged(found, Claim(guarantee.epsilon, guarantee.delta), ALPHA)
-    figures = finding.figures
+    quarters = random.choice([level.value for level in OFFERED], len(inside)) if plan.levels else None
+    crowd = people.population(population)
+    canaries = Participants(_strangers(histories, only(planted, inside)), quarters).population(Here)
+    watched = Watched(trained.model)
+    everybody = Levelled([(Level.LIGHT, crowd), (Level.LIGHT, canaries)])
+    shadow = train(watched, everybody, plan, spend=_unbilled, progress=progress)
+    layers = layers_for(histories.catalogue, plan.weights)
+    groups = seen(watched, plan, crowd, planted, inside, layers, quarters)
+    if any(group.inside.all() or not group.inside.any() for group in groups.values()):
+        raise SettingError("too few canaries have a row in this model; there is nothing to be found")
+    claims = {level: plan.cost_at(level) for level in groups}
+    judgements = {
+        level: judged(group, Claim(epsilon_of(claims[level], plan.delta), plan.delta), ALPHA / len(groups))
+        for level, group in groups.items()
+    }
+    whole, figures = groups[Level.LIGHT], judgements[Level.LIGHT].figures
     return ShadowAudit(
         release=trained.release,
-        model=digest,
-        epsilon=guarantee.epsilon,
-        delta=guarantee.delta,
-        canaries=finding.trials,
+        model=sha256(trained.to_bytes()),
+        epsilon=trained.guarantee.epsilon,
+        delta=plan.delta,
+        canaries=sum(each.trials for each in judgements.values()),
         mu_bound=figures["mu_bound"],
-        mu_claim=guarantee.mu,
+        mu_claim=trained.guarantee.mu,
         epsilon_gaussian=figures["epsilon_95_z_gdp"],
         epsilon_mu_gdp=figures["epsilon_95_f_dp"],
         epsilon_nothing=figures["epsilon_95_steinke"],
-        auc_knowing=auc(found.knowing, found.inside),
-        auc_lists=auc(_from_lists(replace(shadow, model=trained.model), planted), inside),
+        auc_knowing=auc(whole.knowing[whole.inside], whole.knowing[~whole.inside]),
+        auc_lists=_auc_of_lists(replace(shadow, model=trained.model), planted, inside),
         made=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z",
         version=discreet.__version__,
+        levels=tuple(
+            OfLevel(
+                level=str(level),
+                canaries=each.trials,
+                mu_bound=each.figures["mu_bound"],
+                mu_claim=mu_of(claims[level]),
+            )
+            for level, each in judgements.items()
+            if plan.levels
+        ),
     )
 
 
@@ -164,33 +245,37 @@ def canaries_of(trained: Trained, many: int) -> Rows:
     return rows_of(np.full(many, SIZE), chosen.ravel().astype(np.int32), items)
 
 
-def auc(scores: NDArray[np.float64], inside: NDArray[np.bool_]) -> float:
-    """Return of how many pairs, one inside and one not, the first has the higher score; of equal ones half."""
-    many = int(inside.sum())
-    ranks = rankdata(scores)[inside].sum() - many * (many + 1) / 2
-    return float(ranks / (many * (len(inside) - many)))
-
-
-def _from_lists(shadow: Trained, planted: Rows) -> NDArray[np.float64]:
-    """Score each canary by where its last item is in the list that its other items get: higher is better."""
+def _auc_of_lists(shadow: Trained, planted: Rows, inside: NDArray[np.bool_]) -> float:
+    """Order canaries by where the last item of each is in the list that its other items get."""
     known = planted.indices.reshape(-1, SIZE)
     folded = rows_of(np.full(len(known), SIZE - 1), known[:, :-1].ravel(), planted.shape[1])
     scores = shadow.scores(folded)
     mine = np.take_along_axis(scores, known[:, -1:], axis=1)
-    better: NDArray[np.float64] = (scores > mine).sum(axis=1).astype(np.float64)
-    return -better
+    worse = -(scores > mine).sum(axis=1).astype(np.float64)
+    return auc(worse[inside], worse[~inside])
 
 
-def _with(histories: Histories, planted: Rows) -> Histories:
-    people = tuple(range(histories.matrix.shape[0] + planted.shape[0]))
-    return replace(histories, matrix=stacked(histories.matrix, planted), people_ids=people, last=None)
+def _strangers(histories: Opened, planted: Rows) -> Histories:
+    """Return people of the same data set who are not in it."""
+    people = tuple(range(planted.shape[0]))
+    declared = histories.catalogue_is_declared
+    return Histories(planted, people, None, histories.catalogue, histories.dataset, histories.purpose, declared)
 
 
-def _check(trained: Trained, histories: Histories) -> None:
+def _opened(trained: Trained, data: Interactions | Opened) -> Opened:
     if not trained.guarantee.private:
         raise SettingError("the model promises nothing, so there is no claim to audit")
-    if trained.dataset != histories.dataset or trained.catalogue != histories.catalogue:
+    if isinstance(data, Interactions):
+        if trained.guarantee.window is not None:
+            data.check_window(Window(trained.guarantee.window))
+        data = data.streamed_for(PURPOSE)
+    elif trained.guarantee.window is not None:
+        raise SettingError("a window is held against the interactions: give what discreet.read_interactions returns")
+    if data.purpose != PURPOSE:
+        raise PurposeNotAllowed(f"these histories were opened for {data.purpose!r}, not for {PURPOSE!r}")
+    if trained.dataset != data.dataset or trained.catalogue != data.catalogue or len(data) < trained.people:
         raise SettingError(f"the model was learnt from {trained.dataset!r} and its catalogue: audit it on that data")
+    return data
 
 
 def _unbilled(units: int) -> None:

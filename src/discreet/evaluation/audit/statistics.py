@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import beta, binom, norm
+from scipy.stats import beta, binom, norm, rankdata
 
 PUBLISHED_ALPHA = 0.05
 """Of the bounds that are published beside those that gates decide on."""
@@ -38,6 +38,12 @@ MOST = 64.0
 def upper_limit(events: int, trials: int, alpha: float) -> float:
     """Return the Clopper-Pearson upper limit on a chance, at confidence 1 - alpha."""
     return float(beta.ppf(1 - alpha, events + 1, trials - events)) if events < trials else 1.0
+
+
+def auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """Return the chance that a score of the first kind is above one of the second, ties counting half."""
+    ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
+    return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside)))
 
 
 @dataclass(frozen=True)
