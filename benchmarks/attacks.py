@@ -90,7 +90,7 @@ def attacks(epsilon: float) -> Iterator[Attack]:
     private = math.isfinite(epsilon)
     yield partial(white_box, runs=8 if private else 2, asked=100 if private else 20)
     yield partial(through_lists, runs=16 if private else 8)
-    yield partial(temporal_inference, trials=80 if private else 10)
+    yield partial(temporal_inference, trials=200 if private else 20)
     if private:
         yield partial(temporal_inference, trials=40, moving=10)
     else:
@@ -99,7 +99,7 @@ def attacks(epsilon: float) -> Iterator[Attack]:
     yield partial(differencing, trials=40 if private else 3)
     if private:
         yield partial(differencing, trials=5, reused=True)
-    yield partial(poisoning, targets=5 if private else 2)
+    yield partial(poisoning, targets=5 if private else 3)
     yield repeated_questions
     if private:
         yield averaged_noise

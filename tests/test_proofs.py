@@ -76,6 +76,7 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     rules = ("accounting", "clipping", "disclosure", "levels", "records")
     claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in rules}
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search", "trending")}
+    claims |= {SOURCE / f"discreet/protocols/{name}.md" for name in ("sharing", "secagg/client")}
     assert claims == set(PROOFS)
 
 

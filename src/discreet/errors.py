@@ -7,6 +7,9 @@ DiscreetError                 exit code 1
 ├── FileNotWritten            a file could not be written; what stood in its place still does
 ├── EngineLost                other software that computes for this run went away, or does not answer
 ├── ArtefactError             a model file is damaged, of another kind, or was made unsafely
+├── ProtocolError             a message of another party cannot be right, or came at the wrong time
+│   ├── TooFewLeft            fewer parties are left than the terms ask for; nothing was released
+│   └── TermsRefused          exit code 3: what is asked breaks what this party agreed to; it takes no part
 ├── LedgerError               the ledger cannot do what was asked
 │   ├── AccountMissing        no budget was opened for this data set and purpose
 │   ├── ReleaseConflict       the release id is taken by another release
@@ -51,6 +54,28 @@ class EngineLost(DiscreetError):
 
 class ArtefactError(DiscreetError):
     """A model file is damaged, is of another kind or version, or was made with unsafe noise."""
+
+
+class ProtocolError(DiscreetError):
+    """A message cannot be right, or came at the wrong time. Whoever finds that stops, and reveals nothing more.
+
+    Attributes:
+        blame: seat of the party that is at fault, or None if that is the server or cannot be told.
+    """
+
+    def __init__(self, message: str, blame: int | None = None) -> None:
+        super().__init__(message)
+        self.blame = blame
+
+
+class TooFewLeft(ProtocolError):
+    """Fewer parties are left than the terms ask for. Nothing was released."""
+
+
+class TermsRefused(ProtocolError):
+    """What is asked breaks what this party agreed to. It takes no part."""
+
+    exit_code = 3
 
 
 class LedgerError(DiscreetError):

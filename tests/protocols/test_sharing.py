@@ -1,0 +1,159 @@
+"""Two servers: the sum is exact, each alone sees noise, and one that lies gains nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+from tests.protocols.conftest import CONTEXT
+
+from discreet.errors import ProtocolError, SettingError, TermsRefused, TooFewLeft
+from discreet.protocols.keys import public_bytes
+from discreet.protocols.sharing import Half, Sealed, SharedTerms, Shifted, joined, shared
+
+Parties = tuple[SharedTerms, Half, Half]
+
+
+def none(dims: int) -> NDArray[np.int64]:
+    return np.zeros(dims, np.int64)
+
+
+def made(dims: int = 4, bits: int = 20, survivors: int = 3) -> Parties:
+    first, second = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    terms = SharedTerms(os.urandom(32), CONTEXT, public_bytes(first), public_bytes(second), bits, dims, survivors)
+    return terms, Half(terms, first), Half(terms, second)
+
+
+def sent(parties: Parties, vectors: NDArray[np.int64]) -> None:
+    terms, first, second = parties
+    for number, vector in enumerate(vectors):
+        for half, content in zip((first, second), shared(terms, CONTEXT, 3, vector), strict=True):
+            half.take(b"%d" % number, content)
+
+
+VECTORS = np.random.default_rng(2).integers(-9_000, 9_000, (6, 4))
+
+
+def test_the_sum_is_exact_and_has_both_noises() -> None:
+    terms, first, second = parties = made()
+    sent(parties, VECTORS)
+    for half in (first, second):
+        half.add([b"0", b"1"])
+        half.add(half.held)
+    total = joined(terms, first.total(lambda dims: np.full(dims, -5)), second.total(lambda dims: np.full(dims, 7)))
+    assert (total == VECTORS.sum(axis=0) + 2).all()
+
+
+def test_whose_message_one_server_lacks_is_left_out() -> None:
+    terms, first, second = parties = made()
+    sent(parties, VECTORS)
+    extra, _ = shared(terms, CONTEXT, 3, VECTORS[0])
+    first.take(b"only here", extra)
+    common = first.held & second.held
+    assert len(common) == 6
+    for half in (first, second):
+        half.add(common)
+    assert (joined(terms, first.total(none), second.total(none)) == VECTORS.sum(axis=0)).all()
+    with pytest.raises(ProtocolError, match="no message"):
+        made()[1].add([b"0"])
+
+
+def test_each_half_is_even_over_the_ring_whatever_the_vectors() -> None:
+    """Chi-squared over 16 cells, two halves, two inputs: by chance in four of a million runs."""
+    from scipy.stats import chi2
+
+    dims = 40_000
+    for value in (0, 100_000):
+        terms, first, second = parties = made(dims)
+        sent(parties, np.full((3, dims), value))
+        for half in (first, second):
+            half.add(half.held)
+            counts = np.bincount(terms.ring.unpack(half.total(none).content) >> 16, minlength=16)
+            assert ((counts - dims / 16) ** 2 / (dims / 16)).sum() < chi2.isf(1e-6, 15)
+
+
+def test_halves_of_different_lists_are_refused() -> None:
+    terms, first, second = parties = made()
+    sent(parties, VECTORS)
+    first.add(first.held)
+    second.add(sorted(second.held)[:5])
+    one, other = first.total(none), second.total(none)
+    with pytest.raises(ProtocolError, match="not halves of one sum"):
+        joined(terms, one, other)
+    with pytest.raises(ProtocolError, match="not halves of one sum"):
+        joined(replace(terms, session=bytes(32)), one, one)
+
+
+def test_a_half_is_told_once_and_not_of_too_few() -> None:
+    _, first, second = parties = made()
+    sent(parties, VECTORS)
+    first.add(first.held)
+    first.total(none)
+    for call in (lambda: first.total(none), lambda: first.add([]), lambda: first.take(b"9", b"")):
+        with pytest.raises(ProtocolError):
+            call()
+    second.add([b"0", b"1"])
+    with pytest.raises(TooFewLeft, match="2 clients are left, 3 are needed"):
+        second.total(none)
+    with pytest.raises(ProtocolError, match="told once"):
+        second.total(none)
+
+
+def test_what_clients_refuse() -> None:
+    terms, _, _ = made()
+    with pytest.raises(TermsRefused, match="another model, plan or round"):
+        shared(terms, bytes(32), 3, VECTORS[0])
+    with pytest.raises(TermsRefused, match="sums of at least 9"):
+        shared(terms, CONTEXT, 9, VECTORS[0])
+    with pytest.raises(SettingError, match="wider ring"):
+        shared(terms, CONTEXT, 3, np.full(4, 1 << 20))
+    with pytest.raises(ProtocolError, match="key is none"):
+        shared(replace(terms, first=bytes(32)), CONTEXT, 3, VECTORS[0])
+
+
+@pytest.mark.parametrize("changes", [{"session": b""}, {"bits": 9}, {"dims": 0}, {"survivors": 2}, {"first": b"x"}])
+def test_terms_that_there_are_not(changes: dict[str, Any]) -> None:
+    terms = made()[0]
+    assert SharedTerms.from_bytes(terms.to_bytes()) == terms
+    with pytest.raises(ProtocolError):
+        replace(terms, **changes)
+    with pytest.raises(ProtocolError, match="one server"):
+        replace(terms, second=terms.first)
+
+
+def test_servers_that_are_not_named() -> None:
+    with pytest.raises(TermsRefused, match="other servers"):
+        Half(made()[0], X25519PrivateKey.generate())
+
+
+def test_damaged_replayed_and_foreign_messages() -> None:
+    terms, first, second = made()
+    sealed, shifted = shared(terms, CONTEXT, 3, VECTORS[0])
+    other = made()[0]
+    foreign, _ = shared(other, CONTEXT, 3, VECTORS[0])
+    told = Sealed.from_bytes(sealed)
+    for content in (
+        *(b"", sealed[:-1], sealed + b"x", foreign, shifted),
+        replace(told, ephemeral=bytes(32)).to_bytes(),
+        replace(told, ephemeral=b"").to_bytes(),
+        replace(told, content=told.content[:-1] + b"\0").to_bytes(),
+    ):
+        with pytest.raises(ProtocolError):
+            first.take(b"0", content)
+    for content in (b"", shifted[:-1], sealed, Shifted(b"short").to_bytes(), bytes(1000)):
+        with pytest.raises(ProtocolError):
+            second.take(b"0", content)
+    assert not first.held | second.held
+    first.take(b"0", sealed)
+    with pytest.raises(ProtocolError, match="came before"):
+        first.take(b"0", sealed)
+    first.add([b"0"])
+    with pytest.raises(ProtocolError, match="came before"):
+        first.take(b"0", sealed)
+    assert (repr(first), repr(second)) == ("Half(first, 0 held, 1 added)", "Half(second, 0 held, 0 added)")
+    assert first.most > second.most
