@@ -36,8 +36,8 @@ RUNS = 3
 
 HEAD = """# Protocols, measured
 
-Written by `benchmarks/protocols.py`: what it printed. CPU time, the median of {runs} runs and their range; a ring of {bits}
-bits. Upload is all that a client sends, over the size of its packed vector.
+Written by `benchmarks/protocols.py`: what it printed. CPU time, the median of {runs} runs and their range; {bits}-bit
+rings. Upload is all that a client sends, over the size of its packed vector.
 
     python benchmarks/protocols.py
 """
