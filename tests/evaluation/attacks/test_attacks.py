@@ -89,7 +89,7 @@ def test_temporal_inference(sparse: Histories) -> None:
     assert crowded.value < 0.9
     (figure,) = temporal_inference(private, trials=20)
     assert figure.value < 0.35
-    assert figure.chance == pytest.approx(5 / 130)
+    assert figure.chance == pytest.approx(5 / 130, abs=0.01)  # its deviation, over 20 guesses of 100 people, is .002
 
 
 def test_differencing(sparse: Histories) -> None:

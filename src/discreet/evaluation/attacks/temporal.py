@@ -4,7 +4,8 @@ The attacker knows some items of a person (*auxiliary*) and watches what each is
 ``DEPTH`` items for a history of that item alone. Between two releases the person takes up a few new items. An item that
 rises on many of the lists at once is guessed to be one of them. Others move in the meantime, too.
 
-The worst case for the person is that nobody else moves, and that the attacker knows many of their items.
+The worst case for the person is that nobody else moves, and that the attacker knows many of their items. Chance is what
+the same guesses would find of people who did not move: an item that is on many lists is also on many people's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SHAPES = ((20, 5), (8, 2), (4, 1))
 
 FALLING = 0.25
 """What a fall on one list takes off the score, against a rise: it is weak evidence that others moved."""
+
+CONTROLS = 100
+"""People who did not move, of whom the same is guessed: popular items rise, and are many people's."""
 
 Related = Callable[[Rows, NDArray[np.int64]], NDArray[np.float32]]
 """What a release says of each of some items: scores of all, float32 [asked, items]."""
@@ -49,10 +53,10 @@ def temporal_inference(
     random = service.random
     able = random.permutation(np.flatnonzero(service.lengths >= known + new))[:trials]
     asked = lists or service_lists(service)
-    right = [_is_right(service, int(person), (known, new, moving), random, asked) for person in able]
-    items = len(service.histories.catalogue)
+    found = [_found(service, int(person), (known, new, moving), random, asked) for person in able]
     what = f"{known} items known, {new} new, {moving} others move: best guess right"
-    return [service.of_share("temporal", what, sum(right), len(right), new / (items - known))]
+    right, chance = sum(right for right, _ in found), float(np.mean([chance for _, chance in found]))
+    return [service.of_share("temporal", what, right, len(found), chance)]
 
 
 def _shape(service: Service, trials: int) -> tuple[int, int]:
@@ -80,9 +84,10 @@ def cosines(matrix: Rows, asked: NDArray[np.int64]) -> NDArray[np.float32]:
     return related
 
 
-def _is_right(
+def _found(
     service: Service, person: int, sizes: tuple[int, int, int], random: np.random.Generator, lists: Related
-) -> bool:
+) -> tuple[bool, float]:
+    """Return whether the guess is one of the person's new items, and how often it would be one of somebody else's."""
     after, (known, new, moving) = service.histories.matrix, sizes
     own = random.permutation(after[[person]].indices).astype(np.int64)
     added, auxiliary = own[:new], own[new : new + known]
@@ -92,7 +97,16 @@ def _is_right(
     ranks = [_ranks(lists(matrix, auxiliary), auxiliary) for matrix in (before, after)]
     score = (ranks[1] < ranks[0]).sum(axis=0) - FALLING * (ranks[1] > ranks[0]).sum(axis=0)
     score[auxiliary] = -np.inf
-    return bool(np.argmax(score + 1e-6 * random.random(len(score))) in added)
+    guess = int(np.argmax(score + 1e-6 * random.random(len(score))))
+    controls = np.setdiff1d(random.permutation(np.flatnonzero(service.lengths >= known + new))[:CONTROLS], [person])
+    chances = [_chance(after[[other]].indices, auxiliary, guess, new) for other in controls]
+    return guess in added, float(np.mean(chances))
+
+
+def _chance(items: NDArray[np.int32], auxiliary: NDArray[np.int64], guess: int, new: int) -> float:
+    """Return how likely the guess is among ``new`` items of somebody who did not move, drawn as the person's were."""
+    left = np.setdiff1d(items, auxiliary)
+    return float(guess in left) * min(1.0, new / max(1, len(left)))
 
 
 def without(matrix: Rows, taken: dict[int, NDArray[np.int64]]) -> Rows:
