@@ -25,7 +25,6 @@ from scipy.sparse import csr_array
 from discreet.errors import SettingError
 from discreet.models.base import Explainable, State
 from discreet.models.slate import Slate, best
-from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.plan import Plan
 from discreet.randomness import public_generator
 
@@ -206,7 +205,7 @@ def ranges_of(ranks: NDArray[np.int64], level: float = LEVEL) -> NDArray[np.int6
 
 def noise_of(plan: Plan) -> tuple[float, ...]:
     """Return the standard deviation of each round's noise, in whole contributions; zeros where there is none."""
-    return tuple(STANDARD_DEVIATION / bound if plan.private else 0.0 for bound in plan.bounds)
+    return tuple(plan.deviation / bound for bound in plan.bounds)
 
 
 def one_history(known: NDArray[np.int64], items: int) -> csr_array:

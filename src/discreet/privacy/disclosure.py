@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ from scipy.sparse import csr_array
 
 from discreet.errors import PrivacyError
 from discreet.privacy.clipping import Summed, add_rows, check_bound
-from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION, add_noise
+from discreet.privacy.mechanisms import discrete_gaussian
+from discreet.privacy.mechanisms.discrete_gaussian import share_of
+from discreet.privacy.mechanisms.gaussian import add_noise, draw
 from discreet.privacy.plan import Plan
 from discreet.randomness import NoiseSource
 
@@ -34,7 +37,13 @@ Used = Callable[[NDArray[np.int64]], None]
 Add = Callable[[Iterable[NDArray[np.int64]]], NDArray[np.int64]]
 """Adds int64 vectors up: in the clear, or so that only the sum is seen."""
 
+AddApart = Callable[[Iterable[NDArray[np.int64]], Callable[[int], NDArray[np.int64]]], NDArray[np.int64]]
+"""Adds up by two who each see half; each asks once for noise of its own, int64 of so many coordinates, and adds it."""
+
 HEADROOM = 1 << 62
+
+MOST_DRAWS = 1 << 30
+"""Draws of honest shares in one sum: what the sampler's error is proven for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +53,8 @@ class Disclosed:
     Attributes:
         total: int64 [dims], in grid units, noise included.
         bound: S, the length in grid units of a whole contribution; divide by it, once.
-        deviation: standard deviation of the noise on each coordinate, in grid units; 0 where none was added.
+        deviation: standard deviation of the noise on each coordinate, in grid units; 0 where none was added, less where
+            parties with their shares were lost.
         secure: False if the noise came from a test seed.
     """
 
@@ -79,7 +89,7 @@ def disclose(
     number: int,
     *,
     spend: Spend,
-    add: Add = add_up,
+    add: Add | AddApart = add_up,
     used: Used | None = None,
     source: NoiseSource | None = None,
 ) -> Disclosed:
@@ -88,7 +98,8 @@ def disclose(
     Args:
         contributions: blocks of people, each person in exactly one of them, as int64 rows [people, dims] or as what a
             fused kernel made of them. Must be lazy: nothing about people may be computed before the price is booked.
-            A block that says a level is held to the part of the bound that the level has.
+            A block that says a level is held to the part of the bound that the level has. Where noise comes in shares,
+            a block is a party.
         plan: what runs and what is priced.
         number: the round, from 0.
         spend: books the price or raises. Not called for a plan without noise.
@@ -97,20 +108,45 @@ def disclose(
         source: noise for a test; by default a fresh, secret one.
 
     Returns:
-        The sum over all people, with noise ``round(2^12 N(0, 1))`` on each coordinate.
+        The sum over all people, with noise on each coordinate as the plan says.
 
     Raises:
         BudgetExceeded: by ``spend``; nothing was computed.
         BoundExceeded: a row is longer than the bound; the price stays booked, nothing is released.
-        PrivacyError: there are more people than the sum has room for, or none at all.
+        PrivacyError: there are more people than the sum has room for, or none at all; or another number of parties
+            than the plan's.
     """
     if plan.private:
         spend(plan.price(number))
-    total = add(_within_bounds(contributions, plan, number, used))
-    if not plan.private:
-        return Disclosed(total, plan.bounds[number], 0.0, secure=True)
-    source = source or NoiseSource()
-    return Disclosed(add_noise(total, source), plan.bounds[number], STANDARD_DEVIATION, source.secure)
+    vectors, secure = _within_bounds(contributions, plan, number, used), source is None or source.secure
+    match plan.noise:
+        case "none":
+            total, secure = cast("Add", add)(vectors), True
+        case "shares":
+            total = cast("Add", add)(_with_shares(vectors, plan, source))
+        case "two-servers":
+            total = cast("AddApart", add)(vectors, lambda dims: draw(dims, source or NoiseSource()))
+        case _:
+            total = add_noise(cast("Add", add)(vectors), source or NoiseSource())
+    return Disclosed(total, plan.bounds[number], plan.deviation, secure)
+
+
+def _with_shares(
+    vectors: Iterator[NDArray[np.int64]], plan: Plan, source: NoiseSource | None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield each party's vector with its own share of the noise on it."""
+    parties, variance = 0, share_of(plan.honest)
+    for vector in vectors:
+        parties += 1
+        if vector.size * plan.honest > MOST_DRAWS:
+            raise PrivacyError(
+                f"{plan.honest:,} shares of {vector.size:,} values are more than the sampler is proven for"
+            )
+        yield vector + discrete_gaussian.draw(vector.size, variance, source or NoiseSource())
+    if parties != plan.parties:
+        raise PrivacyError(
+            f"the plan shares its noise among {plan.parties} parties, {parties} came; nothing was released"
+        )
 
 
 def _within_bounds(

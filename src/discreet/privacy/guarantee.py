@@ -10,7 +10,7 @@ from typing import Any
 from discreet.errors import SettingError
 from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
 from discreet.privacy.adjacency import Adjacency, Window
-from discreet.privacy.plan import Plan
+from discreet.privacy.plan import Noise, Plan
 
 Costs = tuple[tuple[str, int], ...]
 """Names, each with units of mu^2."""
@@ -18,8 +18,8 @@ Costs = tuple[tuple[str, int], ...]
 NOT_PROTECTED = (
     "how many people took part (treated as public)",
     "a person's own list, from whoever sees it",
-    "the histories themselves, from whoever runs the training",
 )
+HISTORIES = "the histories themselves, from whoever runs the training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class Guarantee:
         window: part of the calendar within which people are protected, such as ``2024-05``; None: at all times.
         levels: that people chose among, each with what the run cost whoever chose it, in units; none if all cost alike.
         records: sensitive categories, each with what the run cost of what one person did in it, in units.
+        noise: who added it, as the plan says.
+        parties: with noise in shares, how many there were.
+        honest: how many of them had to be honest.
     """
 
     units: int | None
@@ -45,6 +48,9 @@ class Guarantee:
     window: str | None = None
     levels: Costs = ()
     records: Costs = ()
+    noise: Noise = "rounded-gaussian"
+    parties: int = 0
+    honest: int = 0
 
     def __post_init__(self) -> None:
         if self.window is not None:
@@ -66,7 +72,24 @@ class Guarantee:
             secure=secure,
             catalogue_declared=catalogue_declared,
             window=window,
+            noise=plan.noise if plan.private else "rounded-gaussian",
+            parties=plan.parties,
+            honest=plan.honest,
         )
+
+    @property
+    def trust(self) -> str:
+        """Who has to be trusted, in words."""
+        match self.noise:
+            case "shares":
+                return (
+                    f"distributed: histories stay with {self.parties:,} parties, each of which adds a share of the "
+                    f"noise; enough while {self.honest:,} honest ones are in each sum"
+                )
+            case "two-servers":
+                return "two servers: histories stay with those they are of; enough while the two do not tell each other"
+            case _:
+                return "central: whoever runs the training sees the histories"
 
     @property
     def unit(self) -> str:
@@ -172,7 +195,12 @@ class Guarantee:
         if self._by_interaction:
             other = ("whoever made many choices: k of them are protected k times less, in mu^2",)
         chosen = ("how many people chose each level (treated as public)",) if self.levels else ()
-        return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED)
+        seen = {
+            "shares": "who takes part, and when, from the server",
+            "two-servers": "who takes part, and when, from both",
+        }
+        whom = seen.get(self.noise, HISTORIES)
+        return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED, whom)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""
@@ -183,7 +211,7 @@ class Guarantee:
             "odds": self.odds if self.private else None,
             "unit": self.unit,
             "neighbours": self.neighbours,
-            "trust_model": "central: whoever runs the training sees the histories",
+            "trust_model": self.trust,
             "sentence": self.sentence,
             "record_sentences": list(self.record_sentences),
             "not_protected": list(self.not_protected),
@@ -219,6 +247,9 @@ class Guarantee:
                 window=values.get("window"),
                 levels=tuple(sorted(_costs(values["levels"]), key=itemgetter(1))),  # the strongest costs the least
                 records=_costs(values["records"]),
+                noise=values.get("noise", "rounded-gaussian"),
+                parties=int(values.get("parties", 0)),
+                honest=int(values.get("honest", 0)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a guarantee: {error}") from None

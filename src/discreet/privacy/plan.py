@@ -8,17 +8,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, sqrt
 from typing import Any, Literal
 
 import rfc8785
 
 from discreet.errors import SettingError
-from discreet.privacy.accounting import GRID_BITS, check_delta
+from discreet.privacy.accounting import GRID_BITS, UNITS_PER_MU2, check_delta
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import MAX_BOUND
 from discreet.privacy.levels import Level
+from discreet.privacy.mechanisms.discrete_gaussian import share_of
+from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.records import MOST_WEIGHT, Weights, reach
+
+Noise = Literal["rounded-gaussian", "shares", "two-servers", "none"]
 
 OPEN_BOUND = 1 << 26
 """Grid of a run without noise: fine enough that rounding does not show."""
@@ -36,7 +40,11 @@ class Plan:
         adjacency: who is protected.
         levels: that people chose among; none: everybody gives the whole bound.
         weights: of sensitive categories, in sixteenths of the bound; see ``records``.
-        noise: ``rounded-gaussian`` adds ``round(2^12 N(0, 1))`` to each coordinate; ``none`` is not private.
+        noise: who adds it. ``rounded-gaussian``: the door, ``round(2^12 N(0, 1))`` to each coordinate of the sum;
+            ``shares``: each party its share, before anybody sees its vector; ``two-servers``: each of two, enough
+            alone; ``none`` is not private.
+        parties: with ``shares``, how many add one.
+        honest: how many shares are enough: of so many honest parties there must be one in each sum.
 
     Formal guarantee: with noise, the whole run is mu-GDP with ``mu^2 = cost * 2^-24``, composed adaptively; for whoever
     chose a level, with ``cost_at(level)``; for what somebody did in a category, with ``record_cost(category)``.
@@ -49,9 +57,11 @@ class Plan:
     bounds: tuple[int, ...]
     delta: float
     adjacency: Adjacency = Adjacency.ADD_OR_REMOVE_PERSON
-    noise: Literal["rounded-gaussian", "none"] = "rounded-gaussian"
+    noise: Noise = "rounded-gaussian"
     levels: tuple[Level, ...] = ()
     weights: Weights = ()
+    parties: int = 0
+    honest: int = 0
 
     def __post_init__(self) -> None:
         if not self.bounds or not all(type(bound) is int and 1 <= bound <= MAX_BOUND for bound in self.bounds):
@@ -60,6 +70,10 @@ class Plan:
             raise SettingError("the budget is too small to be divided among levels; ask for more, or leave them out")
         if any(not 0 <= weight <= MOST_WEIGHT for _, weight in self.weights):
             raise SettingError(f"weights of categories are 0 to {MOST_WEIGHT} sixteenths")
+        if (self.noise == "shares") != (0 < self.honest <= self.parties) or min(self.honest, self.parties) < 0:
+            raise SettingError("noise in shares, and no other, has parties, of whom at least as many as are honest")
+        if self.honest:
+            share_of(self.honest)
         check_delta(self.delta)
 
     @classmethod
@@ -96,6 +110,19 @@ class Plan:
         """Whether noise is added."""
         return self.noise != "none"
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise on each coordinate of a sum, in grid units; less where parties are lost."""
+        match self.noise:
+            case "none":
+                return 0.0
+            case "shares":
+                return sqrt(self.parties * share_of(self.honest))
+            case "two-servers":
+                return sqrt(2 * UNITS_PER_MU2)
+            case _:
+                return STANDARD_DEVIATION
+
     def price(self, number: int, level: Level = Level.LIGHT) -> int:
         """Return the units that round ``number`` costs each person of a level: (moves * S)^2."""
         if not self.private:
@@ -118,7 +145,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
-        return {
+        shared = {"parties": self.parties, "honest": self.honest} if self.noise == "shares" else {}
+        return shared | {
             "bounds": list(self.bounds),
             "delta": self.delta,
             "adjacency": self.adjacency.value,
@@ -144,6 +172,8 @@ class Plan:
                 delta=float(values["delta"]),
                 adjacency=Adjacency(values["adjacency"]),
                 noise=values["noise"],
+                parties=int(values.get("parties", 0)),
+                honest=int(values.get("honest", 0)),
                 levels=tuple(map(Level.named, values["levels"])),
                 weights=tuple(sorted((str(name), int(weight)) for name, weight in values["weights"].items())),
             )

@@ -14,7 +14,7 @@ from discreet.data.interactions import Catalogue
 from discreet.errors import SettingError
 from discreet.models.base import Model, State
 from discreet.models.trained import Trained
-from discreet.privacy.disclosure import Add, Spend, Used, add_up, disclose
+from discreet.privacy.disclosure import Add, AddApart, Spend, Used, add_up, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.privacy.records import Weights, layers_of
@@ -31,7 +31,7 @@ def train(
     plan: Plan,
     *,
     spend: Spend,
-    add: Add = add_up,
+    add: Add | AddApart = add_up,
     used: Used | None = None,
     progress: Progress | None = None,
     source: NoiseSource | None = None,
