@@ -7,9 +7,8 @@ of them, from which the spread over people is told without another release.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.sparse import csr_array
 
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
 from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.guarantee import Guarantee
@@ -174,14 +174,11 @@ class Gains:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("gains of another version; search anew")
-            values = {each.name: stored[each.name] for each in fields(cls)}
-            products = tuple(tuple(row) for row in values["products"])
-            tuples = {"epsilons": tuple(values["epsilons"]), "mean": tuple(values["mean"]), "products": products}
-            return cls(**values | tuples | {"guarantee": Guarantee.from_dict(values["guarantee"])})
-        except (KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            return cls(**fields_of(cls, stored))
+        except ValueError as error:  # SettingError is one
             raise ArtefactError(f"not what a search released ({type(error).__name__}); search anew") from None
 
     @classmethod

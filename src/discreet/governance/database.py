@@ -98,7 +98,8 @@ class Database:
     def each(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Stream the rows."""
         with self._translated():
-            yield from self._connection.execute(sql, values)
+            for row in self._connection.execute(sql, values):  # not `yield from`: it closes the cursor of a closed file
+                yield row
 
     def setting(self, pragma: str) -> object:
         """Return the value of a PRAGMA."""

@@ -8,12 +8,15 @@ from operator import itemgetter
 from typing import Any
 
 from discreet.errors import SettingError
-from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
+from discreet.privacy.accounting import check_delta, epsilon_of, mu_of, odds_of
 from discreet.privacy.adjacency import Adjacency, Window
 from discreet.privacy.plan import Plan
 
 Costs = tuple[tuple[str, int], ...]
 """Names, each with units of mu^2."""
+
+MOST_UNITS = 1 << 64
+"""Above any price that a plan can have, and well within what the accountant can read."""
 
 NOT_PROTECTED = (
     "how many people took part (treated as public)",
@@ -211,16 +214,16 @@ class Guarantee:
         """
         try:
             return cls(
-                units=None if values["units"] is None else int(values["units"]),
-                delta=float(values["delta"]),
-                adjacency=str(values["adjacency"]),
+                units=None if values["units"] is None else _units(values["units"]),
+                delta=_delta(values["delta"]),
+                adjacency=Adjacency(values["adjacency"]).value,
                 secure=bool(values["secure"]),
                 catalogue_declared=bool(values["catalogue_declared"]),
                 window=values.get("window"),
                 levels=tuple(sorted(_costs(values["levels"]), key=itemgetter(1))),  # the strongest costs the least
                 records=_costs(values["records"]),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a guarantee: {error}") from None
 
 
@@ -230,4 +233,17 @@ def hundred(odds: float) -> int:
 
 
 def _costs(stored: dict[str, dict[str, Any]]) -> Costs:
-    return tuple(sorted((str(name), int(cost["units"])) for name, cost in stored.items()))
+    return tuple(sorted((str(name), _units(cost["units"])) for name, cost in stored.items()))
+
+
+def _units(stored: Any) -> int:
+    units = int(stored)
+    if not 0 <= units < MOST_UNITS:
+        raise ValueError("no such price")
+    return units
+
+
+def _delta(stored: Any) -> float:
+    delta = float(stored)
+    check_delta(delta)
+    return delta

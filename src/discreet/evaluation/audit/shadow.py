@@ -11,8 +11,7 @@ exact figures of this data, not private ones.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from scipy.stats import rankdata
 
 import discreet
 from discreet.data.interactions import Histories, Rows, rows_of
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.audit.canaries import SIZE, judged, seen
 from discreet.evaluation.audit.findings import Claim
@@ -98,11 +98,11 @@ class ShadowAudit:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("an audit of another version; audit the model anew")
-            return cls(**{each.name: stored[each.name] for each in fields(cls)})
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            return cls(**fields_of(cls, stored))
+        except ValueError as error:
             raise ArtefactError(f"not an audit of a model ({type(error).__name__}); audit it anew") from None
 
 
