@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ SURE = 1.96
 """Standard errors on either side, in 95 of 100 cases."""
 
 MOST_BYTES = 1 << 20
+LARGEST = 1e9
+"""Of any number: gains are within 1, and the noise on a sum of one person's is below this."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,12 @@ class Gains:
         count = len(self.epsilons)
         shapes = len(self.mean) == len(self.products) == count and all(len(row) == count for row in self.products)
         numbers = (*self.mean, *(value for row in self.products for value in row), self.noise, self.product_noise)
-        if count < 2 or not shapes or not all(map(math.isfinite, numbers)) or self.measured < 1:
+        if count < 2 or not shapes or self.measured < 1:
             raise SettingError("gains need two epsilons or more, a number for each, and somebody measured")
+        if not all(before < after for before, after in pairwise((0.0, *self.epsilons))):
+            raise SettingError("the epsilons of gains ascend from above 0")
+        if not all(abs(number) <= LARGEST for number in numbers) or min(self.noise, self.product_noise) < 0:
+            raise SettingError("gains hold a number that none can be")
 
     @property
     def reference(self) -> float:
