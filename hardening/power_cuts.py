@@ -39,7 +39,7 @@ FILMS, BOOKS = Account("films", "train"), Account("books", "train")
 SPEC = hashlib.sha256(b"plan").hexdigest()
 PEOPLE = [f"person {number}" for number in range(60)]
 MOST_STEPS = 12
-CALLS_A_STEP = 9
+CALLS_A_STEP, CALLS_OF_MAKING = 11, 230
 """About: a cut falls on one of the calls of the work, or shortly after them."""
 
 
@@ -70,6 +70,11 @@ def name_of(release: str) -> str:
     return f"model-{release}"
 
 
+def open_budget(ledger: Ledger, account: Account) -> None:
+    """Open a budget; of books, with a cap for each person."""
+    ledger.open_budget(account, epsilon=8.0, delta=1e-6, person_epsilon=4.0 if account == BOOKS else None)
+
+
 class Work:
     """What the product does until the power is cut: steps by chance, through two connections to one file."""
 
@@ -95,7 +100,7 @@ class Work:
 
     def _open(self, ledger: Ledger, account: Account) -> None:
         if account not in self._book.opened:
-            ledger.open_budget(account, epsilon=8.0, delta=1e-6, person_epsilon=4.0 if account == BOOKS else None)
+            open_budget(ledger, account)
             self._book.opened.add(account)
             self._book.acknowledged += 1
         ledger._db.execute("PRAGMA wal_autocheckpoint = 12")  # as if much had been written: by default it is 1,000 pages
@@ -175,7 +180,8 @@ def _lost(ledger: Ledger, folder: Path, book: Book) -> str | None:
     if not found.ok:
         return f"does not verify: {found.problems[0].what}"
     states = {state.release: state for state in ledger.releases()}
-    if not book.opened <= {account.account for account in ledger.accounts()}:
+    accounts = ledger.accounts()
+    if not book.opened <= {account.account for account in accounts}:
         return "an opened budget is gone"
     if states.keys() - book.releases.keys():
         return "a release that nobody asked for"
@@ -191,7 +197,7 @@ def _lost(ledger: Ledger, folder: Path, book: Book) -> str | None:
             return f"a release that was {said} is {state.state}"
         if state.artefact not in ({None} if state.state != "committed" else asked.artefacts):
             return "a release has another artefact"
-    for account in ledger.accounts():
+    for account in accounts:
         if account.spent != sum(each.cost for each in states.values() if each.account == str(account.account)):
             return "what is spent is not the sum of the releases"
     return _lost_files(folder, book, {name: state.artefact for name, state in states.items()})
@@ -209,8 +215,8 @@ def _lost_files(folder: Path, book: Book, artefacts: dict[str, str | None]) -> s
 
 def _stuck(ledger: Ledger, folder: Path, book: Book) -> str | None:
     """Take up what was under way, as the documents say: the same commands once more, at no further charge."""
-    for account in (FILMS, BOOKS):
-        ledger.open_budget(account, epsilon=8.0, delta=1e-6, person_epsilon=4.0 if account == BOOKS else None)
+    for account in {FILMS, BOOKS} - book.opened:
+        open_budget(ledger, account)
     states = {state.release: state.state for state in ledger.releases()}
     for name, asked in book.releases.items():
         if states.get(name) == "abandoned":
@@ -250,7 +256,7 @@ def one_cut(seed: int, files: dict[str, bytes], scratch: Path) -> tuple[int, str
     if not anew:
         book.opened.update({FILMS, BOOKS})
     steps = draw.randrange(1, MOST_STEPS)
-    disk = Disk(folder, draw, draw.randrange(1, CALLS_A_STEP * steps + (90 if anew else 9)))
+    disk = Disk(folder, draw, draw.randrange(1, CALLS_A_STEP * steps + (CALLS_OF_MAKING if anew else 0) + 9))
     with disk.plugged_in():
         try:
             Work(folder, draw, book).run(steps)

@@ -166,7 +166,7 @@ def _import(content: bytes) -> None:
             assert {each.name for each in _folder().iterdir()} <= {f"input{ending}" for ending in ENDINGS}
 
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db")
 
 
 def _catalogue(content: bytes) -> None:

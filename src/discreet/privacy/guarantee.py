@@ -15,8 +15,8 @@ from discreet.privacy.plan import Plan
 Costs = tuple[tuple[str, int], ...]
 """Names, each with units of mu^2."""
 
-MOST_UNITS = 1 << 64
-"""Above any price that a plan can have, and well within what the accountant can read."""
+MOST_UNITS = 1 << 53
+"""Far above any price; canonical JSON tells smaller ones exactly."""
 
 NOT_PROTECTED = (
     "how many people took part (treated as public)",
@@ -233,7 +233,9 @@ def hundred(odds: float) -> int:
 
 
 def _costs(stored: dict[str, dict[str, Any]]) -> Costs:
-    return tuple(sorted((str(name), _units(cost["units"])) for name, cost in stored.items()))
+    costs = sorted((str(name), _units(cost["units"])) for name, cost in stored.items())
+    "".join(name for name, _ in costs).encode()  # half a character is a ValueError
+    return tuple(costs)
 
 
 def _units(stored: Any) -> int:
