@@ -566,3 +566,11 @@ def test_control_characters_are_refused(sign: str, tmp_path: Path) -> None:
     titled = parquet(tmp_path, {"item_id": [1, 2], "title": ["a", f"b{sign}"]})
     with pytest.raises(DataError, match="column 'title', row 2: holds a control character"):
         read_catalogue(titled)
+
+
+def test_a_wide_table_is_told_in_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(["item_id", "a" * 500, *(f"c{number}" for number in range(1_000))]) + "\n")
+    with pytest.raises(DataError, match=r"'item_id', 'a{60}\.\.\.', 'c0', .*'c17' and 982 more") as refused:
+        read_interactions(path)
+    assert len(str(refused.value)) < 1_000

@@ -29,6 +29,8 @@ _OTHER_SEPARATORS = {
     ",": "separated by ',': save it with tabs, or as .csv",
 }
 
+MOST_SHOWN, LONGEST_SHOWN = 20, 60
+
 _LARGEST_SEARCHED = 1 << 28
 """Bytes of a text file in which a broken row is looked for: that takes several times as much memory."""
 
@@ -101,9 +103,11 @@ def readable(label: str) -> Iterator[None]:
         raise DataError(f"{label}: cannot be read: {error.strerror}") from None
 
 
-def listed(names: Iterable[str]) -> str:
-    """Column names for a message."""
-    return "the columns there are: " + (", ".join(map(repr, names)) or "none")
+def listed(names: Sequence[str]) -> str:
+    """Column names for a message: the first of many, and the beginning of long ones."""
+    shown = ", ".join(repr(name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}...") for name in names[:MOST_SHOWN])
+    more = f" and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else ""
+    return f"the columns there are: {shown or 'none'}{more}"
 
 
 class TextTable:
