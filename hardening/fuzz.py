@@ -23,7 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KERNELS = ["discreet.privacy.mechanisms.gaussian", *(f"discreet.models.{name}" for name in ("als", "gram", "sgd", "subspace"))]
+KERNELS = [
+    "discreet.privacy.mechanisms.gaussian",
+    *(f"discreet.models.{name}" for name in ("als", "gram", "sgd", "subspace")),
+]
 """Compiled in parts: what is instrumented cannot be."""
 SECONDS, MEGABYTES, LONGEST = 10, 2_048, 65_536
 
@@ -52,7 +55,7 @@ def search(name: str) -> None:
     target = targets.TARGETS[name]
 
     def mutate(content: bytes, longest: int, seed: int) -> bytes:
-        draw = random.Random(seed)  # noqa: S311 - a seed repeats it
+        draw = random.Random(seed)
         changed = atheris.Mutate(content, longest) if draw.randrange(4) == 0 else target.mutate(content, draw)
         return bytes(changed)[:longest]
 
@@ -65,7 +68,12 @@ def searched(name: str, runs: int, seed: int, seconds: int) -> Outcome:
     found = Path("found")
     found.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as kept:
-        limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}", f"-max_total_time={seconds}"]
+        limits = [
+            f"-timeout={SECONDS}",
+            f"-rss_limit_mb={MEGABYTES}",
+            f"-max_len={LONGEST}",
+            f"-max_total_time={seconds}",
+        ]
         where = [f"-artifact_prefix={found}/{name}-", kept, str(HERE / "corpus" / name)]
         command = [sys.executable, __file__, "--search", name, f"-runs={runs}", f"-seed={seed}", *limits, *where]
         began = time.monotonic()

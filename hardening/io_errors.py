@@ -30,6 +30,7 @@ from unittest import mock
 
 import power_cuts
 import vfs
+
 from discreet.data.importing import import_interactions
 from discreet.data.intake import read_interactions
 from discreet.errors import DiscreetError
@@ -259,7 +260,7 @@ def _copy(scene: Scene, folder: Path) -> None:
 
 def campaign(every: int = 1, seed: int = 1) -> tuple[int, Counter[str]]:
     """Let calls fail, one in ``every``; return how many did, and how often what was wrong afterwards."""
-    draw, failed, found = random.Random(seed), 0, Counter[str]()  # noqa: S311 - a seed repeats it
+    draw, failed, found = random.Random(seed), 0, Counter[str]()
     memory = Path("/dev/shm")  # noqa: S108 - a disk would only make this slower
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
         folder = Path(scratch).resolve() / "work"

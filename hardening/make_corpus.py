@@ -1,4 +1,4 @@
-"""Write the inputs that every search begins with: small, of people who do not exist, as the product itself writes them."""
+"""Write the inputs that every search begins with: small, of nobody, as the product itself writes them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import mutations
 import numpy as np
 import polars as pl
-
 import targets
+
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
@@ -33,12 +35,14 @@ CATALOGUE = Catalogue(ids=(101, 102, 103), titles=("One", "", "Three"), tags=(("
 
 
 def put(target: str, name: str, content: bytes) -> None:
+    """Write one input of a target."""
     folder = targets.CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
 
 
 def models() -> None:
+    """One model file of each kind, and what a device is sent of it."""
     rng = np.random.default_rng(3)
     pairs = [(person, 101 + int(item)) for person in range(300) for item in rng.choice(ITEMS, 5, replace=False)]
     data = read_interactions({"user_id": [p for p, _ in pairs], "item_id": [i for _, i in pairs]}, name="small")
@@ -53,16 +57,17 @@ def models() -> None:
 
 
 def documents() -> None:
-    promise = {"guarantee": PROMISE, "release": "spring"}
+    """JSON that commands release and read."""
+    promise: dict[str, Any] = {"guarantee": PROMISE, "release": "spring"}
     gains = Gains(
         dataset="movies", kind="auto", epsilons=(0.5, 1.0, 2.0), mean=(0.01, 0.03, 0.05),
         products=((0.01, 0.0, 0.0), (0.0, 0.02, 0.001), (0.0, 0.001, 0.03)), noise=0.0001, product_noise=0.001,
         trained_on=800, measured=200, **promise,
     )  # fmt: skip
     put("gains", "gains", gains.to_bytes())
-    lengths = {"edges": (2, 4, 8), "counts": (3.5, -1.0, 20.0), "noise": 2.0, "people": 40}
+    lengths: dict[str, Any] = {"edges": (2, 4, 8), "counts": (3.5, -1.0, 20.0), "noise": 2.0, "people": 40}
     put("lengths", "lengths", Lengths(dataset="movies", **lengths, **promise).to_bytes())
-    trending = {"catalogue": CATALOGUE, "counts": (9.0, -0.5, 3.0), "noise": 1.5}
+    trending: dict[str, Any] = {"catalogue": CATALOGUE, "counts": (9.0, -0.5, 3.0), "noise": 1.5}
     put("trending", "trending", Trending(dataset="movies", **trending, **promise).to_bytes())
     bounds = {"mu_bound": 0.2, "mu_claim": 0.4, "epsilon_gaussian": 0.3, "epsilon_mu_gdp": 0.3, "epsilon_nothing": 0.1}
     told = {"release": "spring", "model": "0" * 64, "epsilon": 1.0, "delta": 1e-5, "canaries": 500}
@@ -72,6 +77,7 @@ def documents() -> None:
 
 
 def tables() -> None:
+    """Text files: rated, with dates, with quotes, with numbers."""
     who = targets.PERSON
     rows = [f"{who},101,4.5,1714521600", "person-2,102,1,1714521601", f"{who},103,0,1714521602", "person-2,102,1,0"]
     events = "\n".join(["user_id,item_id,rating,timestamp", *rows, ""]).encode()
@@ -91,6 +97,7 @@ def tables() -> None:
 
 
 def parquet() -> None:
+    """Parquet, of another program and of ours."""
     frame = {"user_id": [targets.PERSON, "p2", "p2"], "item_id": [1, 2, 3], "timestamp": [1.0, 2.0, 3.0]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "events.parquet"
@@ -106,9 +113,10 @@ CATALOGUE_OF_NUMBERS = Catalogue(ids=(1, 2, 3), titles=("One", "Two", "Three"))
 
 
 def ledger() -> None:
+    """A ledger with everything in it, edits of it, and its journal."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
-        spec, people = "0" * 64, ["ann", "bob", 3]
+        spec, people = "0" * 64, targets.PEOPLE
         with Ledger(path) as book:
             train, months = Account("movies", "train"), Account("movies", "months", Window("2024-05"))
             book.open_budget(train, epsilon=8.0, delta=1e-6, person_epsilon=4.0)
@@ -126,11 +134,12 @@ def ledger() -> None:
         connection.close()
         (targets.CORPUS / "ledger.db.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     put("ledger", "untouched", b"")
-    put("ledger", "one byte", targets.mutations.EDIT.pack(4096 + 8, 0) + b"\x05")
+    put("ledger", "one byte", mutations.EDIT.pack(4096 + 8, 0) + b"\x05")
     put("journal", "as it is", targets.bodies())
 
 
 def words() -> None:
+    """What somebody types."""
     head = f"7:{'0' * 64}"
     for name, text in {
         "account": "movies/train/2024-05/interaction", "window": "2024-05-17", "time": "2027-01-01T00:00:00+02:00",

@@ -56,7 +56,23 @@ STRANGE: tuple[Any, ...] = (
     [1, "1"],
     [0] * 100,
 )
-WORDS = (b'"', b",", b"\n", b"\r\n", b"\t", b"\x00", b"|", b";", b"\xff", b"\xef\xbb\xbf", b"1e999", b"-0", b"NaN", b"[", b"{")
+WORDS = (
+    b'"',
+    b",",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b"\x00",
+    b"|",
+    b";",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"1e999",
+    b"-0",
+    b"NaN",
+    b"[",
+    b"{",
+)
 DTYPES = ("<f4", "<f8", ">f8", "<f2", "<i8", "<i4", "|i1", "|u1", "|b1", "<c16", "<U3", "|S5", "<M8[s]", "|V4", "<u8")
 
 
@@ -103,14 +119,14 @@ def _planted(tree: Any, draw: random.Random) -> Any:
     """Put something strange at a random place, or take out, repeat or move what is there."""
     if not isinstance(tree, dict | list) or not tree or draw.randrange(8) == 0:
         return _strange(tree, draw)
-    places = list(tree) if isinstance(tree, dict) else range(len(tree))
+    places: list[Any] = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
     place = draw.choice(places)
     match draw.randrange(12):
         case 0:
             del tree[place]
         case 1 if isinstance(tree, list):
             tree.insert(place, copy.deepcopy(tree[draw.randrange(len(tree))]))
-        case 1:
+        case 1 if isinstance(tree, dict):
             tree[str(_strange(place, draw))] = tree.pop(place)
         case 2:
             tree[place] = copy.deepcopy(tree[draw.choice(places)])
@@ -204,7 +220,9 @@ def _changed(header: bytes, parts: dict[str, Any], draw: random.Random) -> bytes
         case 3:
             parts[name] = array[..., None] if draw.randrange(2) else array.T
         case 4:
-            parts[name] = np.zeros(draw.choice(((), (0,), (1,), (0, 3), (3, 0), (7, 7), array.shape)), draw.choice(DTYPES))
+            parts[name] = np.zeros(
+                draw.choice(((), (0,), (1,), (0, 3), (3, 0), (7, 7), array.shape)), draw.choice(DTYPES)
+            )
         case 5:
             parts[name] = array.astype(draw.choice(DTYPES[:9]))
         case 6:
@@ -244,7 +262,7 @@ EDIT = struct.Struct("<IB")
 
 
 def edited(template: bytes, content: bytes) -> bytes:
-    """Return the template with the edits that ``content`` lists put in; where an edit begins is taken modulo its length."""
+    """Return the template with the edits that ``content`` lists; a place beyond the end counts from the start."""
     changed, at = bytearray(template), 0
     while at + EDIT.size < len(content):
         place, many = EDIT.unpack_from(content, at)

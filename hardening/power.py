@@ -239,7 +239,7 @@ class Disk:
 
     def _fsync(self, _: Callable[..., None]) -> Callable[..., None]:
         def watched(descriptor: int) -> None:
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             if path == self.folder:
                 self._call()
                 self._sync_names()

@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mutations
 import numpy as np
 
-import mutations
 from discreet.cli.budgets import _head
 from discreet.cli.models import _items
 from discreet.cli.search import share_of
@@ -46,6 +46,9 @@ from discreet.privacy.levels import Level
 CORPUS = Path(__file__).parent / "corpus"
 PERSON = "person-7731"
 """Who is in every table of the corpus, and in no message."""
+
+PEOPLE: list[str | int] = ["ann", "bob", 3]
+"""Who is in the ledger of the corpus."""
 
 LONGEST_MESSAGE = 2_000
 """A line that quotes all columns, or a name of 200 characters a few times, is shorter."""
@@ -210,7 +213,7 @@ def _held(content: bytes) -> Iterator[Ledger]:
 def _use(ledger: Ledger) -> None:
     """Ask all that can be asked; one refusal does not spare the next question."""
     train, months = Account("movies", "train"), Account("movies", "months", Window("2024-05"))
-    terms: dict[str, Any] = {"cost": 1_000, "spec": "0" * 64, "people": ["ann", "bob", 3]}
+    terms: dict[str, Any] = {"cost": 1_000, "spec": "0" * 64, "people": PEOPLE}
     questions: list[Callable[[], object]] = [
         ledger.accounts,
         ledger.releases,

@@ -47,7 +47,7 @@ class Unavailable(Exception):
 
 
 class _Vfs(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 - as ctypes wants it
+    _fields_ = [
         *(("version", ctypes.c_int), ("file_size", ctypes.c_int), ("longest_path", ctypes.c_int)),
         *(("next", ctypes.c_void_p), ("name", ctypes.c_char_p), ("data", ctypes.c_void_p)),
         *((name, ctypes.c_void_p) for name in ("open", "delete", "access", "full_path")),
@@ -60,11 +60,11 @@ _MORE = ("sector_size", "characteristics", "shm_map", "shm_lock", "shm_barrier",
 
 
 class _Methods(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_int), *((name, ctypes.c_void_p) for name in (*_CALLS, *_MORE))]  # noqa: RUF012
+    _fields_ = [("version", ctypes.c_int), *((name, ctypes.c_void_p) for name in (*_CALLS, *_MORE))]
 
 
 class _File(ctypes.Structure):
-    _fields_ = [("methods", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("methods", ctypes.c_void_p)]
 
 
 _FILE, _INT, _LONG = ctypes.POINTER(_File), ctypes.c_int, ctypes.c_int64
@@ -116,7 +116,7 @@ class _Shim:
             file[0].methods = None
             return refused
         missing = path is not None and bool(flags & _CREATE) and not Path(path).exists()
-        done = self._real_open(ctypes.addressof(self._real[0]), name, file, flags, out)
+        done = int(self._real_open(ctypes.addressof(self._real[0]), name, file, flags, out))
         if done == OK and path is not None and self.observer is not None:
             self._watch(file, path)
             self.observer.opened(path, missing)

@@ -40,16 +40,18 @@ def test_each_is_of_its_type() -> None:
     assert type(read.number) is float
 
 
+OF_ANOTHER_TYPE: dict[str, tuple[Any, ...]] = {
+    "word": (1, None, "\ud800", ["a"]),
+    "whole": (1.0, True, "1", MOST, -MOST, 10**400),
+    "number": (float("nan"), float("inf"), "1", True, 10**400, None),
+    "sure": (1, 0, None, "true"),
+    "perhaps": (1, ["a"]),
+    "rows": ([1], [["1"]], {}, "12", None),
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("word", value) for value in (1, None, "\ud800", ["a"])),
-        *(("whole", value) for value in (1.0, True, "1", MOST, -MOST, 10**400)),
-        *(("number", value) for value in (float("nan"), float("inf"), "1", True, 10**400, None)),
-        *(("sure", value) for value in (1, 0, None, "true")),
-        *(("perhaps", value) for value in (1, ["a"])),
-        *(("rows", value) for value in ([1], [["1"]], {}, "12", None)),
-    ],
+    ("name", "value"), [(name, value) for name, values in OF_ANOTHER_TYPE.items() for value in values]
 )
 def test_another_type_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{name} is not what it should be$"):

@@ -1,7 +1,7 @@
 """Values out of JSON, each held to the type that its field is declared with.
 
-A file may hold anything: a number where a list is due, a whole number of four hundred digits, NaN, half a character. What
-is let through here can be computed with, and written again as canonical JSON.
+A file may hold anything: a number where a list is due, a whole number of four hundred digits, NaN, half a character.
+What is let through here can be computed with, and written again as canonical JSON.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def replace_file(target: Path, write: Callable[[BinaryIO], object]) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise FileNotWritten(
-            f"{target}: was written, but may be gone after a power cut: {error.strerror}; mend the disk and write it again"
+            f"{target}: was written, but may be gone after a power cut: {error.strerror}; mend that and write it again"
         ) from error
 
 

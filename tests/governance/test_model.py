@@ -1,7 +1,6 @@
 """The ledger against a plain model of it, and the journal against whoever edits it."""
 
 from hypothesis import settings
-
 from machines import JournalAgainstEditor, LedgerAgainstModel
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase

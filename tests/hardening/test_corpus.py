@@ -3,11 +3,11 @@
 import random
 from pathlib import Path
 
-import pytest
-
 import fuzz
 import mutations
+import pytest
 import targets
+
 from discreet.errors import ArtefactError, DataError, DiscreetError
 
 NAMES = sorted(targets.TARGETS)
@@ -20,7 +20,9 @@ def test_every_target_has_a_corpus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), [(name, path) for name in NAMES for path in targets.TARGETS[name].corpus], ids=lambda each: str(getattr(each, "name", each))
+    ("name", "path"),
+    [(name, path) for name in NAMES for path in targets.TARGETS[name].corpus],
+    ids=lambda each: str(getattr(each, "name", each)),
 )
 def test_what_is_kept(name: str, path: Path) -> None:
     targets.TARGETS[name].run(path.read_bytes())
@@ -55,7 +57,12 @@ def test_changes_reach_behind_the_seal() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [DataError("two\nlines"), DataError("x" * 3_000), DataError(f"column 'a', {targets.PERSON}"), ValueError("untyped")],
+    [
+        DataError("two\nlines"),
+        DataError("x" * 3_000),
+        DataError(f"column 'a', {targets.PERSON}"),
+        ValueError("untyped"),
+    ],
 )
 def test_the_property_can_fail(wrong: Exception) -> None:
     def feed(_: bytes) -> None:

@@ -1,12 +1,12 @@
-"""A disk that is full or fails at any call: a typed error, nothing half done, and everything acknowledged still there."""
+"""A disk that is full or fails at any call: a typed error, nothing half done, what was acknowledged still there."""
 
 from pathlib import Path
 from unittest import mock
 
-import pytest
-
 import io_errors
+import pytest
 import vfs
+
 from discreet.errors import FileNotWritten, LedgerError
 from discreet.files import write_bytes
 from discreet.governance.database import Database
@@ -27,7 +27,7 @@ def test_one_call_in_twenty() -> None:
 
 def test_a_ledger_is_never_made_without_its_last_rows(tmp_path: Path) -> None:
     """Closing moves what was written into the file, and says nothing if that fails: nothing may rest on it."""
-    with mock.patch.object(Database, "settle", lambda _: None):
+    with mock.patch.object(Database, "settle", return_value=None):
         made = [_made(tmp_path / str(at), at) for at in range(180, 240)]
     assert "broken" in made
     made = [_made(tmp_path / f"again {at}", at) for at in range(180, 240)]

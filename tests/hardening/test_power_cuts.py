@@ -1,17 +1,19 @@
 """What was acknowledged survives a power cut; and where it would not, this would have told."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import pytest
-
 import power_cuts
+import pytest
 import vfs
-from discreet import files
-from discreet.governance import publication
 from power import Disk, _Inode
+
+from discreet import files
+from discreet.errors import FileNotWritten
+from discreet.governance import publication
 
 try:
     vfs._shim()
@@ -35,7 +37,7 @@ def test_a_ledger_that_does_not_wait_for_the_disk_loses_what_it_acknowledged(lev
 @pytest.mark.parametrize(
     ("module", "step", "instead", "found"),
     [
-        (files.os, "fsync", lambda _: None, "is gone"),
+        (os, "fsync", lambda _: None, "is gone"),
         (publication, "sync_folder", lambda _: None, "an acknowledged publication is gone"),
     ],
 )
@@ -69,8 +71,10 @@ def test_a_name_is_the_older_or_the_newer_file_until_its_folder_is_synced(tmp_pa
     found = set()
     for seed in range(30):
         (tmp_path / "model").write_bytes(b"older")
-        disk = Disk(tmp_path.resolve(), random.Random(seed), cut_at=4)  # open, fsync, replace: the fourth is the folder's
-        with disk.plugged_in(), pytest.raises(files.FileNotWritten):
+        disk = Disk(
+            tmp_path.resolve(), random.Random(seed), cut_at=4
+        )  # open, fsync, replace: the fourth is the folder's
+        with disk.plugged_in(), pytest.raises(FileNotWritten):
             files.write_bytes(tmp_path.resolve() / "model", b"newer")
         assert disk.after is not None
         found.add(disk.after["model"])

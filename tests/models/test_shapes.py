@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import mutations
 import numpy as np
 import pytest
-
-import mutations
 import targets
+
 from discreet.errors import ArtefactError
 from discreet.inference.on_device import expanded
 from discreet.models.shapes import check_state
@@ -52,7 +52,7 @@ def test_every_array_is_missed(kind: str) -> None:
         lambda kept: kept - 1,
         lambda kept: kept + 1,
         lambda kept: kept[::-1],
-        lambda kept: np.zeros_like(kept),
+        np.zeros_like,
         lambda kept: kept.astype(np.float64),
         lambda kept: kept[:0],
         lambda kept: kept[None],
@@ -84,7 +84,8 @@ def test_numbers_that_could_not_be_there(wrong: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("items", 11), ("kept", 12.5), ("kept", "12"), ("people", 10**400), ("reg", None), ("sweeps", 3)]
+    ("setting", "value"),
+    [("items", 11), ("kept", 12.5), ("kept", "12"), ("people", 10**400), ("reg", None), ("sweeps", 3)],
 )
 def test_settings_of_another_model(setting: str, value: object) -> None:
     header, parts = stored("als")

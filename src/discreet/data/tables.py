@@ -105,7 +105,9 @@ def readable(label: str) -> Iterator[None]:
 
 def listed(names: Sequence[str]) -> str:
     """Column names for a message: the first of many, and the beginning of long ones."""
-    shown = ", ".join(repr(name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}...") for name in names[:MOST_SHOWN])
+    shown = ", ".join(
+        repr(name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}...") for name in names[:MOST_SHOWN]
+    )
     more = f" and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else ""
     return f"the columns there are: {shown or 'none'}{more}"
 

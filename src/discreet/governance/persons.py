@@ -100,7 +100,9 @@ class Persons:
 
     def own_caps(self, dataset: str) -> dict[bytes, int]:
         """Return the caps in units of those who were given one of their own, by pseudonym."""
-        rows = self._db.each("SELECT COALESCE(CAST(pseudonym AS BLOB), x''), cap FROM person WHERE dataset = ?", dataset)
+        rows = self._db.each(
+            "SELECT COALESCE(CAST(pseudonym AS BLOB), x''), cap FROM person WHERE dataset = ?", dataset
+        )
         return {as_crowd(pseudonym, 1).tobytes(): stored_units(cap) for pseudonym, cap in rows}
 
     def cap_of(self, dataset: str, pseudonym: bytes) -> int | None:
