@@ -208,7 +208,7 @@ def _write(folder: Path, acknowledge: Callable[[str], None]) -> None:
 
 def _written(folder: Path, acknowledged: set[str]) -> str | None:
     found = (folder / "model").read_bytes()
-    if found not in {PAYLOAD, b"older"} or len(list(folder.iterdir())) > 1:
+    if found not in {PAYLOAD, b"older"} or len(list(folder.glob("[!.]*"))) > 1:  # hidden ones: as above
         return "neither the older file nor the newer one, or something beside"
     return "an acknowledged file is gone" if acknowledged and found != PAYLOAD else None
 

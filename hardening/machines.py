@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -242,6 +242,23 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         told = None if made.admitted is None else made.admitted.tolist()
         assert told == (None if admitted is None else [str(person) in admitted for person in asked.crowd or ()])
         assert (made.artefact or made.state) == self.model.releases[name].state
+
+    @precondition(lambda self: self.model.releases)
+    @rule(data=st.data(), change=st.sampled_from(["nothing", "order", "prices", "spec", "cost"]), through=through)
+    def ask_again(self, data: st.DataObject, change: str, through: int) -> None:
+        """Reserve again, on the same terms or on nearly the same."""
+        name = data.draw(st.sampled_from(sorted(self.model.releases)))
+        asked = self.model.releases[name].asked
+        match change:
+            case "order" if asked.crowd is not None and asked.prices is None:
+                asked = replace(asked, crowd=asked.crowd[::-1])
+            case "prices" if asked.prices is not None:
+                asked = replace(asked, prices=tuple(max(1, price // 2) for price in asked.prices))
+            case "spec":
+                asked = replace(asked, spec=OTHER if asked.spec == SPEC else SPEC)
+            case "cost":
+                asked = replace(asked, cost=asked.cost + 1)
+        self.reserve(name, asked, through)
 
     @rule(name=names, asked=requests(), through=through)
     def crash_while_reserving(self, name: str, asked: Asked, through: int) -> None:
