@@ -50,6 +50,10 @@ class Failing:
         self.calls, self.failed = 0, False
         self._at, self._code, self._lasting = at, code, lasting
 
+    def fail_at(self, at: int) -> None:
+        """Let this call fail, counted from the first."""
+        self._at = at
+
     def refuses(self, call: str, path: str) -> int:
         """Return the code, if it is this one's turn."""
         del call, path

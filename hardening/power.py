@@ -36,7 +36,7 @@ class PowerCut(OSError):
 
 
 @dataclass
-class _Inode:
+class Inode:
     """A file: what is surely on the disk, and what was handed to the system since, in order.
 
     A file that Python writes is ``plain``: its calls are not watched, so what is pending is all of its content.
@@ -102,11 +102,11 @@ class Disk:
         self.folder, self.calls, self.cut_at = folder, 0, cut_at
         self.after: dict[str, bytes] | None = None
         self._draw = draw
-        self._names: dict[str, _Inode] = {}
-        self._durable: dict[str, _Inode] = {}
-        self._changes: dict[str, list[_Inode | None]] = {}
+        self._names: dict[str, Inode] = {}
+        self._durable: dict[str, Inode] = {}
+        self._changes: dict[str, list[Inode | None]] = {}
         for path in folder.iterdir():
-            inode = self._names[path.name] = _Inode(bytearray(path.read_bytes()), path=str(path))
+            inode = self._names[path.name] = Inode(bytearray(path.read_bytes()), path=str(path))
             self._durable[path.name] = inode
 
     @property
@@ -134,7 +134,7 @@ class Disk:
     def _is_watched(self, path: Any) -> bool:
         return isinstance(path, str | Path) and Path(path).parent == self.folder
 
-    def _led(self, name: str, inode: _Inode | None) -> None:
+    def _led(self, name: str, inode: Inode | None) -> None:
         """Take note that a name leads elsewhere."""
         self._changes.setdefault(name, []).append(inode)
         if inode is None:
@@ -165,9 +165,9 @@ class Disk:
     def opened(self, path: str, created: bool) -> None:
         """A new log is a name that is not on the disk yet."""
         if created and self._is_watched(path):
-            self._led(Path(path).name, _Inode(path=path))
+            self._led(Path(path).name, Inode(path=path))
 
-    def _file(self, path: str) -> _Inode | None:
+    def _file(self, path: str) -> Inode | None:
         inode = self._names.get(Path(path).name) if self._is_watched(path) else None
         if inode is not None:
             inode.plain = False
@@ -232,7 +232,7 @@ class Disk:
                 self._call()
             descriptor = real(path, flags, *args, **options)
             if made and Path(path).name not in self._names:
-                self._led(Path(path).name, _Inode(plain=True, path=str(path)))
+                self._led(Path(path).name, Inode(plain=True, path=str(path)))
             return descriptor
 
         return watched

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -308,12 +307,3 @@ def bodies() -> bytes:
     with _held(template()) as ledger:
         rows = ledger._db.each("SELECT CAST(body AS BLOB) FROM journal ORDER BY seq")
         return b"\n".join(row[0] for row in rows)
-
-
-def is_json(content: bytes) -> bool:
-    """Tell whether a corpus file can be read as a document."""
-    try:
-        json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -208,6 +208,15 @@ def _shim() -> _Shim:
     return _Shim()
 
 
+def check_available() -> None:
+    """Return if file calls can be watched here.
+
+    Raises:
+        Unavailable: SQLite's library cannot be reached.
+    """
+    _shim()
+
+
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
     """Tell ``observer`` of every file that SQLite opens within the block. All of them have to be closed within it.

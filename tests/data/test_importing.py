@@ -189,7 +189,9 @@ class TestRefusals:
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("most", "said"), [(20_000, "has no room for what is set aside"), (150_000, "cannot be written")])
+@pytest.mark.parametrize(
+    ("most", "said"), [(20_000, "has no room for what is set aside"), (150_000, "cannot be written")]
+)
 def test_a_full_disk_leaves_the_older_file_and_nothing_else(tmp_path: Path, most: int, said: str) -> None:
     """While rows are set aside, and while they are put together."""
     script = f"""

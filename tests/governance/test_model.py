@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from machines import JournalAgainstEditor, LedgerAgainstModel
 
 from discreet.errors import LedgerError
 from discreet.governance import journal, verification
 from discreet.governance.accounts import AccountRow
 from discreet.governance.ledger import Ledger
 from discreet.governance.persons import Persons
-from machines import JournalAgainstEditor, LedgerAgainstModel
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
 TestLedgerAgainstModel.settings = settings(max_examples=35, stateful_step_count=30, deadline=None)

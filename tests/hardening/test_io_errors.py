@@ -4,6 +4,7 @@ from pathlib import Path
 from unittest import mock
 
 import io_errors
+import power_cuts
 import pytest
 import vfs
 
@@ -13,7 +14,7 @@ from discreet.governance.database import Database
 from discreet.governance.ledger import Ledger
 
 try:
-    vfs._shim()
+    vfs.check_available()
 except vfs.Unavailable as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
@@ -33,6 +34,29 @@ def test_a_ledger_is_never_made_without_its_last_rows(tmp_path: Path) -> None:
     made = [_made(tmp_path / f"again {at}", at) for at in range(180, 240)]
     assert "broken" not in made
     assert {"refused", "whole"} == set(made)
+
+
+@pytest.mark.parametrize("code", io_errors.CODES)
+def test_the_same_connection_goes_on_after_an_error(tmp_path: Path, code: int) -> None:
+    refused = 0
+    for at in range(1, 12):
+        folder = (tmp_path / f"{code}-{at}").resolve()
+        folder.mkdir()
+        for name, content in power_cuts.template().items():
+            (folder / name).write_bytes(content)
+        disk = io_errors.Failing(0, code, lasting=False)
+        with disk.plugged_in(sqlite=True), Ledger(folder / "ledger.db") as ledger:
+            disk.fail_at(disk.calls + at)
+            try:
+                ledger.reserve(power_cuts.FILMS, cost=7, release="r", spec=power_cuts.SPEC)
+                assert ledger.account(power_cuts.FILMS).spent == 7
+            except LedgerError:
+                refused += 1
+                assert ledger.account(power_cuts.FILMS).spent == 0
+            ledger.reserve(power_cuts.FILMS, cost=7, release="r", spec=power_cuts.SPEC)
+            assert ledger.account(power_cuts.FILMS).spent == 7
+            assert ledger.verify().ok
+    assert refused
 
 
 def _made(folder: Path, at: int) -> str:

@@ -9,14 +9,14 @@ from unittest import mock
 import power_cuts
 import pytest
 import vfs
-from power import Disk, _Inode
+from power import Disk, Inode
 
 from discreet import files
 from discreet.errors import FileNotWritten
 from discreet.governance import publication
 
 try:
-    vfs._shim()
+    vfs.check_available()
 except vfs.Unavailable as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
@@ -55,7 +55,7 @@ def test_files_that_are_not_waited_for_are_lost(
 def test_unsynced_writes_are_torn_at_sectors_and_synced_ones_stay() -> None:
     seen = set()
     for seed in range(200):
-        inode = _Inode(bytearray(b"a" * 1_024))
+        inode = Inode(bytearray(b"a" * 1_024))
         inode.pending.append((256, b"b" * 1_024))
         left = inode.left(random.Random(seed))
         pieces = (left[256:512], left[512:1_024], left[1_024:])

@@ -164,7 +164,9 @@ def _write_aside(frame: pl.DataFrame, path: Path) -> None:
         frame.write_parquet(path)
     except pl.exceptions.PolarsError:  # how polars reports a full disk
         where = path.parent.parent
-        raise FileNotWritten(f"{where}: has no room for what is set aside while importing; nothing was changed") from None
+        raise FileNotWritten(
+            f"{where}: has no room for what is set aside while importing; nothing was changed"
+        ) from None
 
 
 def _frame_of(events: Events) -> pl.DataFrame:
