@@ -67,18 +67,40 @@ def test_unsynced_writes_are_torn_at_sectors_and_synced_ones_stay() -> None:
     assert len(seen) == 8
 
 
-def test_a_name_is_the_older_or_the_newer_file_until_its_folder_is_synced(tmp_path: Path) -> None:
-    found = set()
-    for seed in range(30):
-        (tmp_path / "model").write_bytes(b"older")
-        disk = Disk(
-            tmp_path.resolve(), random.Random(seed), cut_at=4
-        )  # open, fsync, replace: the fourth is the folder's
-        with disk.plugged_in(), pytest.raises(FileNotWritten):
-            files.write_bytes(tmp_path.resolve() / "model", b"newer")
+def test_a_file_is_the_older_or_the_newer_one_wherever_the_cut_falls(tmp_path: Path) -> None:
+    found = [
+        _left_by_a_cut(tmp_path.resolve() / f"{cut_at}-{seed}", cut_at, seed) for cut_at in CUTS for seed in range(12)
+    ]
+    assert set(found) == {b"older", b"newer"}
+    assert set(found[:36]) == {b"older"}  # before its name was changed
+    assert len(set(found[36:])) == 2  # after that and before its folder was synced
+
+
+CUTS = (1, 2, 3, 4, 5)
+"""Opening, syncing and renaming it, looking for what is left of it, syncing its folder."""
+
+
+def _left_by_a_cut(folder: Path, cut_at: int, seed: int) -> bytes:
+    folder.mkdir()
+    (folder / "model").write_bytes(b"older")
+    disk = Disk(folder, random.Random(seed), cut_at)
+    with disk.plugged_in(), pytest.raises(FileNotWritten):
+        files.write_bytes(folder / "model", b"newer")
+    assert disk.after is not None
+    return disk.after["model"]
+
+
+def test_what_was_acknowledged_is_the_newer_one(tmp_path: Path) -> None:
+    for seed in range(20):
+        folder = tmp_path.resolve() / str(seed)
+        folder.mkdir()
+        (folder / "model").write_bytes(b"older")
+        disk = Disk(folder, random.Random(seed))
+        with disk.plugged_in():
+            files.write_bytes(folder / "model", b"newer")
+        disk.cut()
         assert disk.after is not None
-        found.add(disk.after["model"])
-    assert found == {b"older", b"newer"}
+        assert disk.after["model"] == b"newer"
 
 
 def test_a_template_needs_nothing_beside_it() -> None:
