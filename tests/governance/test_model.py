@@ -11,7 +11,6 @@ from machines import JournalAgainstEditor, LedgerAgainstModel
 from discreet.errors import LedgerError
 from discreet.governance import journal, verification
 from discreet.governance.accounts import AccountRow
-from discreet.governance.ledger import Ledger
 from discreet.governance.persons import Persons
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
@@ -21,18 +20,26 @@ TestJournalAgainstEditor = JournalAgainstEditor.TestCase
 TestJournalAgainstEditor.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "where", "what", "wrong"),
     [
         (LedgerAgainstModel, Persons, "admit", lambda *_: np.ones(len(_[-1]), np.bool_)),
         (LedgerAgainstModel, AccountRow, "left_at", lambda row, _: row.cap - row.spent),
-        (LedgerAgainstModel, Ledger, "_has_prices", lambda *_: True),
+        (LedgerAgainstModel, Persons, "spent", Persons.held),
         (JournalAgainstEditor, verification, "_beheaded", lambda *_: []),
         (JournalAgainstEditor, journal, "chained", lambda *_: bytes(32)),
     ],
 )
 def test_a_fault_is_found(machine: type[RuleBasedStateMachine], where: object, what: str, wrong: object) -> None:
     """A machine that finds nothing in a faulty ledger would find nothing in any."""
-    budget = settings(max_examples=300, stateful_step_count=30, deadline=None, database=None, phases=[Phase.generate])
+    budget = settings(
+        max_examples=300,
+        stateful_step_count=30,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        derandomize=True,  # or once in a while none of the runs would meet the fault
+    )
     with mock.patch.object(where, what, wrong), pytest.raises((AssertionError, LedgerError, ExceptionGroup)):
         run_state_machine_as_test(machine, settings=budget)
