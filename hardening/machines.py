@@ -514,6 +514,7 @@ def main() -> int:
         before = steps
         run_state_machine_as_test(machine, settings=budget)
         done[name] = steps - before
+        sys.stderr.write(f"{done[name]:,} steps of the {name}\n")
     if asked.json:
         seconds = round(time.monotonic() - began, 1)
         print(json.dumps({"runs": asked.runs, "steps": done, "broken": 0, "seconds": seconds}))
