@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test audit check lint types docs bench scale lock clean
+.PHONY: demo test audit check lint types docs bench scale fuzz power-cuts io-errors state-machines lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/discreet demo
@@ -32,6 +32,19 @@ bench: $(VENV)/installed
 # Beside a peer, if it is there: .venv/bin/pip install implicit
 scale: $(VENV)/installed
 	$(BIN)/python benchmarks/scale.py --millions 1 2 5 10 20 50 100 --out docs
+
+# Hours, all together; each prints one line at its end. What they are: docs/hardening.md
+fuzz: $(VENV)/installed-harden
+	$(BIN)/python hardening/fuzz.py all --runs 1000000
+
+power-cuts: $(VENV)/installed-dev
+	$(BIN)/python hardening/power_cuts.py --cuts 10000
+
+io-errors: $(VENV)/installed-dev
+	$(BIN)/python hardening/io_errors.py
+
+state-machines: $(VENV)/installed-dev
+	$(BIN)/python hardening/machines.py --runs 4000
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "discreet needs Python 3.11 or later")'

@@ -19,7 +19,7 @@ STAIRS = (
     {"governance"},
     {"privacy", "protocols"},
     {"randomness"},
-    {"files", "compiled"},
+    {"files", "compiled", "documents"},
     {"errors"},
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}

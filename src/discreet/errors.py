@@ -4,7 +4,7 @@ DiscreetError                 exit code 1
 ├── SettingError              an argument or option is out of its range; also a ValueError
 ├── DataError                 the input cannot be used; names the file, column or row
 │   └── DatasetUnavailable    a named data set could not be obtained; says what to do
-├── FileNotWritten            a file could not be written; what stood in its place still does
+├── FileNotWritten            a file could not be written; what stood in its place still does, or the message tells
 ├── EngineLost                other software that computes for this run went away, or does not answer
 ├── ArtefactError             a model file is damaged, of another kind, or was made unsafely
 ├── ProtocolError             a message of another party cannot be right, or came at the wrong time
@@ -45,7 +45,7 @@ class DatasetUnavailable(DataError):
 
 
 class FileNotWritten(DiscreetError):
-    """A file could not be written. What stood in its place still does."""
+    """A file could not be written. What stood in its place still does, or the message says that it does not."""
 
 
 class EngineLost(DiscreetError):

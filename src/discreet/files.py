@@ -16,14 +16,20 @@ def replace_file(target: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file (mode 0600), make it durable, and put it in ``target``'s place in one step.
 
     Raises:
-        FileNotWritten: the folder is missing, full, or cannot be written to; nothing was changed.
+        FileNotWritten: the folder is missing, full, or cannot be written to; nothing was changed. Or, and then it says
+            so, the new file is in its place, but the disk does not promise to keep it there.
     """
     with writing(target), _scratch(target) as (file, scratch):
         write(file)
         file.flush()
         os.fsync(file.fileno())
         scratch.replace(target)
+    try:
         sync_folder(target.parent)
+    except OSError as error:
+        raise FileNotWritten(
+            f"{target}: was written, but may be gone after a power cut: {error.strerror}; mend that and write it again"
+        ) from error
 
 
 def write_bytes(target: Path, content: bytes) -> None:

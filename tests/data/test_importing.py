@@ -189,6 +189,33 @@ class TestRefusals:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("most", "said"), [(20_000, "has no room for what is set aside"), (150_000, "cannot be written")]
+)
+def test_a_full_disk_leaves_the_older_file_and_nothing_else(tmp_path: Path, most: int, said: str) -> None:
+    """While rows are set aside, and while they are put together."""
+    script = f"""
+import resource, sys
+from pathlib import Path
+from discreet.data.importing import import_interactions
+from discreet.errors import FileNotWritten
+folder = Path(sys.argv[1])
+rows = "".join(f"p{{i * 7919 % 10007}},{{i * 31 % 5003}},{{i}}\\n" for i in range(20_000))
+(folder / "events.csv").write_text("user_id,item_id,timestamp\\n" + rows)
+import_interactions({{"user_id": ["old"], "item_id": [1]}}, folder / "data.parquet", name="older")
+resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))
+try:
+    import_interactions(folder / "events.csv", folder / "data.parquet")
+except FileNotWritten as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.parquet", "events.csv"]
+    assert read_interactions(tmp_path / "data.parquet").name == "older"
+
+
 def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
     script = """
 import resource, sys

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table
 
 from discreet.data.intake import read_catalogue, read_interactions
 from discreet.data.interactions import Catalogue
@@ -566,3 +568,32 @@ def test_control_characters_are_refused(sign: str, tmp_path: Path) -> None:
     titled = parquet(tmp_path, {"item_id": [1, 2], "title": ["a", f"b{sign}"]})
     with pytest.raises(DataError, match="column 'title', row 2: holds a control character"):
         read_catalogue(titled)
+
+
+def test_a_wide_table_is_told_in_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(["item_id", "a" * 500, *(f"c{number}" for number in range(1_000))]) + "\n")
+    with pytest.raises(DataError, match=r"'item_id', 'a{60}\.\.\.', 'c0', .*'c17' and 982 more") as refused:
+        read_interactions(path)
+    assert len(str(refused.value)) < 1_000
+
+
+def test_parquet_is_not_read_by_polars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader ends the process at a damaged page that asks for more memory than there is."""
+    path = tmp_path / "events.parquet"
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": [1, 2], "timestamp": [1.5, 2.5]}).write_parquet(path)
+    for name in ("read_parquet", "scan_parquet", "read_parquet_schema", "read_parquet_metadata"):
+        monkeypatch.delattr(pl, name)
+    assert read_interactions(path).people == 2
+
+
+def test_a_parquet_column_that_is_there_twice(tmp_path: Path) -> None:
+    table = pa.table([pa.array(["a"]), pa.array([1]), pa.array([2])], names=["user_id", "item_id", "item_id"])
+    write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match="column 'item_id' is there twice; keep one"):
+        read_interactions(tmp_path / "twice.parquet")
+
+
+def test_half_a_character_is_no_title() -> None:
+    with pytest.raises(DataError, match="titles hold a control character, or half a one"):
+        Catalogue(ids=(1,), titles=("\ud800",))

@@ -159,3 +159,21 @@ class TestFile:
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ArtefactError, match="No such file"):
             Gains.load(tmp_path / "gains.json")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"noise": -1.0},
+        {"product_noise": -1e-9},
+        {"noise": math.nan},
+        {"mean": (0.1, 1e10)},
+        {"epsilons": (2.0, 1.0)},
+        {"epsilons": (1.0, 1.0)},
+        {"epsilons": (0.0, 1.0)},
+        {"epsilons": (-1.0, 1.0)},
+    ],
+)
+def test_numbers_that_no_search_releases(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        replace(gains((0.1, 0.2)), **wrong)

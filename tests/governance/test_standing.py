@@ -2,15 +2,19 @@
 
 import hashlib
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 
 from discreet.errors import LedgerCorrupted, LedgerError
 from discreet.governance import tables
 from discreet.governance.database import Database
+from discreet.governance.journal import chained
 from discreet.governance.ledger import Account, Ledger
 
 DELTA = 1e-6
@@ -47,6 +51,56 @@ def test_nothing_is_charged(ledger: Ledger, forge: Callable[..., None], statemen
     assert refused.value.exit_code == 3
     assert ledger._db.one("SELECT 1 FROM release WHERE name = 'new'") is None
     assert ledger._db.one("SELECT COUNT(*), MAX(seq) FROM journal") == before
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("journal", "body"), ("journal", "hash"), ("cohort", "members"), ("charge", "units")]
+)
+def test_nothing_where_something_has_to_be(ledger: Ledger, path: Path, table: str, column: str) -> None:
+    """As damage to a page leaves it: no rule of the file lets it be written."""
+    made = ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC, people=["ann"])
+    made.use(np.array([3]))
+    ledger.commit("r", SPEC, made.used)
+    ledger.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        (rule,) = shell.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        triggers = shell.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            shell.execute(f"DROP TRIGGER {name}")
+        shell.execute("PRAGMA writable_schema = ON")
+        loose = rule.replace(" NOT NULL", "").replace("typeof", "coalesce")
+        shell.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (loose.split(" CHECK")[0] + ")", table))
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("PRAGMA ignore_check_constraints = ON")
+        shell.execute(f"UPDATE {table} SET {column} = NULL")  # noqa: S608 - names from above
+        for _, sql in triggers:
+            shell.execute(sql)
+        shell.execute("PRAGMA writable_schema = ON")
+        shell.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (rule, table))
+    with Ledger(path, create=False) as damaged:
+        try:
+            found = damaged.verify()
+        except LedgerCorrupted:
+            return
+        assert not found.ok
+
+
+def test_an_account_of_time_that_is_none(ledger: Ledger, forge: Callable[..., None]) -> None:
+    body = b'{"at":"yesterday","kind":"abandon","release":"r"}'
+    head = ledger.journal.head()
+    digest = chained(bytes.fromhex(head.hash), head.seq + 1, body)
+    ledger._db.execute("INSERT INTO journal VALUES (?, CAST(? AS TEXT), ?)", head.seq + 1, body, digest)
+    (problem,) = ledger.verify().problems
+    assert (problem.row, problem.what) == (head.seq + 1, f"journal row {head.seq + 1} is not an event")
+
+
+def test_an_unread_query_of_a_closed_file_says_nothing(ledger: Ledger) -> None:
+    rows = ledger._db.each("SELECT seq FROM journal")
+    next(rows)
+    ledger.close()
+    with mock.patch.object(sys, "unraisablehook") as unheard:
+        del rows  # what goes wrong here nobody could catch
+    assert not unheard.called
 
 
 def test_a_dropped_trigger_stops_charging(ledger: Ledger) -> None:

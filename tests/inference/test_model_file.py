@@ -20,6 +20,7 @@ from discreet.models.card import card, card_markdown
 from discreet.models.recipe import Kind
 from discreet.models.subspace import TAGS
 from discreet.models.trained import Trained
+from discreet.privacy.adjacency import Adjacency
 
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
 
@@ -138,6 +139,9 @@ def sealed(content: bytes, was: bytes, wanted: bytes) -> bytes:
     return file.getvalue()
 
 
+FROM, INTO = (each.value.encode() for each in (Adjacency.ADD_OR_REMOVE_PERSON, Adjacency.REPLACE_PERSON))
+
+
 def test_a_promise_that_its_plan_does_not_give(content: bytes) -> None:
     plan, promise = Trained.from_bytes(content).plan, Trained.from_bytes(content).guarantee
     units, delta = b'"units":%d' % plan.cost, b'"delta":%s' % rfc8785.dumps(plan.delta)
@@ -146,7 +150,7 @@ def test_a_promise_that_its_plan_does_not_give(content: bytes) -> None:
         (units, b'"units":1'),
         (units, b'"units":null'),
         (b'"catalogue_declared":false,' + delta, b'"catalogue_declared":false,"delta":1e-9'),
-        (b'"guarantee":{"adjacency":"', b'"guarantee":{"adjacency":"nobody, '),
+        (b'"guarantee":{"adjacency":"%s' % FROM, b'"guarantee":{"adjacency":"%s' % INTO),
     ):
         with pytest.raises(ArtefactError, match="not that of its plan"):
             Trained.from_bytes(sealed(content, was, wanted))

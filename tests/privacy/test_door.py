@@ -265,3 +265,17 @@ class TestGuarantee:
         assert Guarantee.from_dict(promise.to_dict() | {"epsilon": 1e-9, "sentence": "trust me"}) == promise
         with pytest.raises(SettingError):
             Guarantee.from_dict({"units": "many"})
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *(("units", value) for value in (-1, 1 << 53, 10**400, float("inf"), "many")),
+            *(("delta", value) for value in (0.0, 1.0, -1e-6, float("nan"), 10**400)),
+            ("adjacency", "nobody"),
+            ("levels", {"\ud800": {"units": 1}}),
+            ("records", {"health": {"units": -1}}),
+        ],
+    )
+    def test_a_stored_one_is_what_one_can_be(self, name: str, value: object) -> None:
+        with pytest.raises(SettingError):
+            Guarantee.from_dict(Guarantee.of(PLAN).to_dict() | {name: value})

@@ -34,7 +34,7 @@ from discreet.data.intake import (
 from discreet.data.interactions import Catalogue, Held, Intake, Interactions
 from discreet.data.store import Passport, checked_path, write_interactions, write_pieces
 from discreet.data.tables import Frame, Table, table_of
-from discreet.errors import DataError
+from discreet.errors import DataError, FileNotWritten
 from discreet.files import writing
 from discreet.privacy.adjacency import Window
 
@@ -145,7 +145,7 @@ def _set_aside(table: Table, layout: Layout, folder: Path, say: Progress) -> _As
         if table.from_text:
             kinds.see(frame)
         events = events_of(frame, layout, Where(table.label, read), columns.ids)
-        _frame_of(events).write_parquet(folder / f"{number:09}.parquet")
+        _write_aside(_frame_of(events), folder / f"{number:09}.parquet")
         read, kept, dropped = read + len(frame), kept + len(events.people), dropped + events.dropped
         say("reading", read, None)
     if not read:
@@ -157,6 +157,16 @@ def _set_aside(table: Table, layout: Layout, folder: Path, say: Progress) -> _As
         rows = rows.with_columns(pl.col(role).cast(pl.Int64) for role, whole in kinds.whole.items() if whole)
     intake = Intake(zero_weight_rows_dropped=dropped, columns_not_read=layout.unread)
     return _Aside(rows, kept, layout.time is not None, intake, table.label)
+
+
+def _write_aside(frame: pl.DataFrame, path: Path) -> None:
+    try:
+        frame.write_parquet(path)
+    except pl.exceptions.PolarsError:  # how polars reports a full disk
+        where = path.parent.parent
+        raise FileNotWritten(
+            f"{where}: has no room for what is set aside while importing; nothing was changed"
+        ) from None
 
 
 def _frame_of(events: Events) -> pl.DataFrame:

@@ -85,8 +85,8 @@ class Catalogue:
             raise DataError("the catalogue's tags must be ascending and unique within an item, and none of them empty")
         tags = tuple(chain.from_iterable(self.tags or ()))
         for what, texts in (("ids", self.ids), ("titles", self.titles or ()), ("tags", tags)):
-            if re.search(CONTROL, "".join(map(str, texts))):
-                raise DataError(f"the catalogue's {what} hold a control character; leave it out")
+            if re.search(f"{CONTROL}|[\ud800-\udfff]", "".join(map(str, texts))):
+                raise DataError(f"the catalogue's {what} hold a control character, or half a one; leave it out")
 
     def __len__(self) -> int:
         """How many items there are."""

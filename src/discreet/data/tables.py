@@ -11,11 +11,15 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
 from discreet.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _OTHER_SEPARATORS = {
@@ -24,6 +28,8 @@ _OTHER_SEPARATORS = {
     "\t": "separated by tabs: save it with commas, or as .tsv",
     ",": "separated by ',': save it with tabs, or as .csv",
 }
+
+MOST_SHOWN, LONGEST_SHOWN = 20, 60
 
 _LARGEST_SEARCHED = 1 << 28
 """Bytes of a text file in which a broken row is looked for: that takes several times as much memory."""
@@ -97,9 +103,13 @@ def readable(label: str) -> Iterator[None]:
         raise DataError(f"{label}: cannot be read: {error.strerror}") from None
 
 
-def listed(names: Iterable[str]) -> str:
-    """Column names for a message."""
-    return "the columns there are: " + (", ".join(map(repr, names)) or "none")
+def listed(names: Sequence[str]) -> str:
+    """Column names for a message: the first of many, and the beginning of long ones."""
+    shown = ", ".join(
+        repr(name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}...") for name in names[:MOST_SHOWN]
+    )
+    more = f" and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else ""
+    return f"the columns there are: {shown or 'none'}{more}"
 
 
 class TextTable:
@@ -213,7 +223,11 @@ _NOT_UTF8 = "is not UTF-8; convert the file first, for example: iconv -f LATIN1 
 
 
 class ParquetTable:
-    """A Parquet file. Columns that are not wanted are not read."""
+    """A Parquet file. Columns that are not wanted are not read.
+
+    Arrow reads it: what is damaged is an exception there. (The reader of polars ends the whole process when a damaged
+    page asks for more memory than there is.)
+    """
 
     from_text = False
 
@@ -221,21 +235,23 @@ class ParquetTable:
         """Read the footer. Raises DataError if the file is missing, empty or damaged."""
         self.label = str(path)
         self._path = path
-        with readable(self.label), self._parsing(), path.open("rb") as file:  # a path would be taken as a pattern
-            if not path.stat().st_size:
-                raise DataError(f"{self.label}: is empty")
-            self.names = tuple(pl.read_parquet_schema(file))
+        with self._opened() as file:
+            self.names = tuple(file.schema_arrow.names)
 
     def columns(self, wanted: Sequence[str]) -> pl.DataFrame:
         """Fetch columns."""
-        with readable(self.label), self._parsing():
-            return pl.read_parquet(self._path, columns=list(wanted), glob=False)
+        self._check_once(wanted)
+        with self._opened() as file:
+            return _framed(file.read(columns=list(wanted), use_threads=False), wanted)
 
     def batches(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
         """Fetch columns, some rows at a time."""
-        with readable(self.label), self._parsing():
-            scanned = pl.scan_parquet(self._path, glob=False).select(wanted)
-            yield from scanned.collect_batches(chunk_size=rows, maintain_order=True)
+        import pyarrow as pa
+
+        self._check_once(wanted)
+        with self._opened() as file:
+            for batch in file.iter_batches(rows, columns=list(wanted), use_threads=False):
+                yield _framed(pa.Table.from_batches([batch]), wanted)
 
     def listing(self, _: Sequence[str], /) -> str:
         """List the columns."""
@@ -243,15 +259,46 @@ class ParquetTable:
 
     def metadata(self, key: str) -> str | None:
         """The text that was stored in the file's footer under ``key``, or None."""
-        with readable(self.label), self._parsing(), self._path.open("rb") as file:
-            return pl.read_parquet_metadata(file).get(key)
+        with self._opened() as file:
+            found = (file.metadata.metadata or {}).get(key.encode())
+            return None if found is None else found.decode()
+
+    def _check_once(self, wanted: Sequence[str]) -> None:
+        repeated = [name for name in wanted if self.names.count(name) > 1]
+        if repeated:
+            raise DataError(f"{self.label}: column {repeated[0]!r} is there twice; keep one")
+
+    @contextmanager
+    def _opened(self) -> Iterator[ParquetFile]:
+        from pyarrow.parquet import ParquetFile
+
+        with readable(self.label), self._path.open("rb") as opened:
+            if not self._path.stat().st_size:
+                raise DataError(f"{self.label}: is empty")
+            with self._parsing():
+                yield ParquetFile(opened, page_checksum_verification=True)
 
     @contextmanager
     def _parsing(self) -> Iterator[None]:
+        import pyarrow as pa
+
         try:
             yield
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # its reader panics at some damage
-            raise DataError(f"{self.label}: is damaged or not a Parquet file; write it again") from None
+        except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeDecodeError):
+            raise self._damaged() from None
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise self._damaged() from None  # how Arrow reports much of what is damaged
+
+    def _damaged(self) -> DataError:
+        return DataError(f"{self.label}: is damaged or not a Parquet file; write it again")
+
+
+def _framed(table: pa.Table, wanted: Sequence[str]) -> pl.DataFrame:
+    """Return the columns in the order wanted, each checked: of damaged ones polars would read beyond the end."""
+    table.validate(full=True)
+    return pl.DataFrame({name: pl.from_arrow(table[name]) for name in wanted})
 
 
 class FrameTable:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_people
 from discreet.errors import PurposeNotAllowed, SettingError
@@ -137,10 +135,18 @@ def _measured(
     progress: Progress | None,
 ) -> Federated:
     runs = list(_runs(way, splits, epsilon, parties, lost, kind, progress))
-    means = {
-        name: float(np.mean([getattr(run, name) for _, run in runs])) for name in ("values", "up", "packed", "seconds")
-    }
-    return replace(runs[-1][1], quality=Estimate.over([quality for quality, _ in runs]), **means)
+    return replace(
+        runs[-1][1],
+        quality=Estimate.over([quality for quality, _ in runs]),
+        values=_mean([run.values for _, run in runs]),
+        up=_mean([run.up for _, run in runs]),
+        packed=_mean([run.packed for _, run in runs]),
+        seconds=_mean([run.seconds for _, run in runs]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _runs(

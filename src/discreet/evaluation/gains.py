@@ -7,9 +7,9 @@ of them, from which the spread over people is told without another release.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.sparse import csr_array
 
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
 from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.guarantee import Guarantee
@@ -34,6 +35,8 @@ SURE = 1.96
 """Standard errors on either side, in 95 of 100 cases."""
 
 MOST_BYTES = 1 << 20
+LARGEST = 1e9
+"""Of any number: gains are within 1, and the noise on a sum of one person's is below this."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,12 @@ class Gains:
         count = len(self.epsilons)
         shapes = len(self.mean) == len(self.products) == count and all(len(row) == count for row in self.products)
         numbers = (*self.mean, *(value for row in self.products for value in row), self.noise, self.product_noise)
-        if count < 2 or not shapes or not all(map(math.isfinite, numbers)) or self.measured < 1:
+        if count < 2 or not shapes or self.measured < 1:
             raise SettingError("gains need two epsilons or more, a number for each, and somebody measured")
+        if not all(before < after for before, after in pairwise((0.0, *self.epsilons))):
+            raise SettingError("the epsilons of gains ascend from above 0")
+        if not all(abs(number) <= LARGEST for number in numbers) or min(self.noise, self.product_noise) < 0:
+            raise SettingError("gains hold a number that none can be")
 
     @property
     def reference(self) -> float:
@@ -174,14 +181,11 @@ class Gains:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("gains of another version; search anew")
-            values = {each.name: stored[each.name] for each in fields(cls)}
-            products = tuple(tuple(row) for row in values["products"])
-            tuples = {"epsilons": tuple(values["epsilons"]), "mean": tuple(values["mean"]), "products": products}
-            return cls(**values | tuples | {"guarantee": Guarantee.from_dict(values["guarantee"])})
-        except (KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            return cls(**fields_of(cls, stored))
+        except ValueError as error:  # SettingError is one
             raise ArtefactError(f"not what a search released ({type(error).__name__}); search anew") from None
 
     @classmethod

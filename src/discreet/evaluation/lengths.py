@@ -9,9 +9,8 @@ Proof: ``lengths.md``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.counting import release_counts
 from discreet.governance.ledger import Account, Ledger
@@ -86,13 +86,11 @@ class Lengths:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("lengths of another version; release them anew")
-            values = {each.name: stored[each.name] for each in fields(cls)}
-            tuples = {"edges": tuple(values["edges"]), "counts": tuple(values["counts"])}
-            return cls(**values | tuples | {"guarantee": Guarantee.from_dict(values["guarantee"])})
-        except (KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            return cls(**fields_of(cls, stored))
+        except ValueError as error:  # SettingError is one
             raise ArtefactError(f"not a histogram of lengths ({type(error).__name__}); release it anew") from None
 
 

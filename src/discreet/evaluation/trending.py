@@ -12,9 +12,8 @@ Proof: ``trending.md``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ import rfc8785
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Catalogue, Interactions
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, DataError, SettingError
 from discreet.evaluation.counting import release_counts
 from discreet.governance.ledger import Account, Ledger
@@ -95,17 +95,11 @@ class Trending:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("trending counts of another version; release them anew")
-            values = {each.name: stored[each.name] for each in fields(cls)}
-            read = {
-                "counts": tuple(values["counts"]),
-                "catalogue": Catalogue.from_dict(values["catalogue"]),
-                "guarantee": Guarantee.from_dict(values["guarantee"]),
-            }
-            return cls(**values | read)
-        except (DataError, KeyError, TypeError, ValueError, RecursionError) as error:  # SettingError is a ValueError
+            return cls(**fields_of(cls, stored))
+        except (DataError, ValueError) as error:  # SettingError is a ValueError
             raise ArtefactError(f"not a list of trending items ({type(error).__name__}); release it anew") from None
 
 

@@ -58,7 +58,7 @@ class Charges:
         Raises:
             LedgerCorrupted: it is gone, or is not what was stored.
         """
-        row = self._db.one("SELECT CAST(units AS BLOB) FROM charge WHERE digest = ?", digest)
+        row = self._db.one("SELECT COALESCE(CAST(units AS BLOB), x'') FROM charge WHERE digest = ?", digest)
         if row is None or self.name(row[0]) != digest or len(row[0]) % 8:
             raise LedgerCorrupted("what a release cost each person is gone or changed; run `discreet ledger verify`")
         units = np.frombuffer(row[0], "<i8").astype(np.int64)

@@ -84,6 +84,16 @@ class Database:
         with self._translated():
             self._connection.close()
 
+    def settle(self) -> None:
+        """Move all that was written into the file itself, or say that this failed: `close` tries too, and says nothing.
+
+        Raises:
+            LedgerError: the disk fails, or somebody else is reading.
+        """
+        row = self.one("PRAGMA wal_checkpoint(TRUNCATE)")
+        if row is None or row[0] != 0:
+            raise LedgerError(f"{self.path.name} is in use by another process; try again")
+
     def execute(self, sql: str, *values: object) -> None:
         """Run one statement that returns no rows."""
         with self._translated():
@@ -98,7 +108,8 @@ class Database:
     def each(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Stream the rows."""
         with self._translated():
-            yield from self._connection.execute(sql, values)
+            for row in self._connection.execute(sql, values):  # noqa: UP028 - it would close a cursor of a closed file
+                yield row
 
     def setting(self, pragma: str) -> object:
         """Return the value of a PRAGMA."""
@@ -224,5 +235,6 @@ def _fill(path: Path, version: int, schema: str, populate: Callable[[Database], 
     database = Database(path, deadline=1, version=version)
     try:
         populate(database)
+        database.settle()
     finally:
         database.close()

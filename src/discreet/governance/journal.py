@@ -23,7 +23,7 @@ from typing import Any
 import rfc8785
 
 from discreet.errors import LedgerCorrupted, LedgerError
-from discreet.governance.checks import now
+from discreet.governance.checks import instant, now
 from discreet.governance.database import Database
 
 GENESIS = bytes(32)
@@ -133,7 +133,7 @@ class Journal:
         for expected, (seq, body, digest) in enumerate(rows):
             if seq != expected:
                 raise LedgerCorrupted(f"journal row {expected} is missing", row=expected)
-            if chained(previous, seq, body) != digest:
+            if chained(previous, seq, _whole(body, seq)) != digest:
                 raise LedgerCorrupted(f"journal row {seq} does not fit the chain of hashes", row=seq)
             yield _entry(seq, body, digest)
             previous = digest
@@ -162,7 +162,10 @@ def _whole(stored: bytes | None, seq: int) -> bytes:
 def _entry(seq: int, body: bytes, digest: bytes) -> Entry:
     try:
         facts = json.loads(body)
-        return Entry(seq, facts.pop("kind"), facts.pop("at"), facts, digest)
+        kind, at = facts.pop("kind"), facts.pop("at")
+        if instant(at) != at:
+            raise ValueError("not a time as it is written here")
+        return Entry(seq, kind, at, facts, digest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # a chain written anew around nonsense
         raise LedgerCorrupted(f"journal row {seq} is not an event", row=seq) from error

@@ -65,7 +65,7 @@ class Persons:
         Raises:
             LedgerCorrupted: it is gone, or is not what was reserved.
         """
-        row = self._db.one("SELECT CAST(members AS BLOB) FROM cohort WHERE digest = ?", digest)
+        row = self._db.one("SELECT COALESCE(CAST(members AS BLOB), x'') FROM cohort WHERE digest = ?", digest)
         if row is None or sha256(row[0]) != digest or not _is_sorted(row[0]):
             raise LedgerCorrupted("a cohort is not what was reserved; run `discreet ledger verify`")
         return as_crowd(row[0])
@@ -100,7 +100,9 @@ class Persons:
 
     def own_caps(self, dataset: str) -> dict[bytes, int]:
         """Return the caps in units of those who were given one of their own, by pseudonym."""
-        rows = self._db.each("SELECT CAST(pseudonym AS BLOB), cap FROM person WHERE dataset = ?", dataset)
+        rows = self._db.each(
+            "SELECT COALESCE(CAST(pseudonym AS BLOB), x''), cap FROM person WHERE dataset = ?", dataset
+        )
         return {as_crowd(pseudonym, 1).tobytes(): stored_units(cap) for pseudonym, cap in rows}
 
     def cap_of(self, dataset: str, pseudonym: bytes) -> int | None:
@@ -150,7 +152,7 @@ class Tally:
 
     def cap_one(self, pseudonym: bytes, cap: int) -> bool:
         """Take note of a person's own cap, in units. Tell whether it raises none."""
-        as_crowd(pseudonym)
+        as_crowd(pseudonym, 1)
         before = [each for each in (self._own.get(pseudonym), self._general) if each is not None]
         self._own[pseudonym] = cap
         return cap <= min(before, default=cap)

@@ -192,7 +192,7 @@ def _pick(facts: dict[str, Any]) -> tuple[str, str | None, str | None, str | Non
 
 
 def _label(key: Key) -> str:
-    label = " ".join(key[:2])  # a pseudonym, third, stays out
+    label = " ".join(map(str, key[:2]))  # a pseudonym, third, stays out; a forged name need not be text
     return label if label.isprintable() else ascii(label)  # a forged name is still told on one line
 
 

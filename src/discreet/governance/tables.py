@@ -135,9 +135,9 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
         yield ("release", row[0]), ReleaseRow(*row)
     for dataset, pseudonym, cap in database.each("SELECT dataset, hex(pseudonym), cap FROM person"):
         yield (PERSON, dataset, pseudonym.lower()), cap
-    for digest, members in database.each("SELECT digest, CAST(members AS BLOB) FROM cohort"):
+    for digest, members in database.each("SELECT digest, COALESCE(CAST(members AS BLOB), x'') FROM cohort"):
         yield ("cohort", digest), sha256(members)
-    for digest, units in database.each("SELECT digest, CAST(units AS BLOB) FROM charge"):
+    for digest, units in database.each("SELECT digest, COALESCE(CAST(units AS BLOB), x'') FROM charge"):
         yield ("charge", digest), Charges(database).name(units)
     yield RULES, _rules(database)
     yield SECRETS, _secrets(database)

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from discreet.errors import ArtefactError
 from discreet.inference.base import History
-from discreet.models.base import EVIDENCE, State
+from discreet.models.base import EVIDENCE, FINE, SCALE, State
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 
-SCALE, FINE = ".scale", ".fine"
 FINER = 254
 """Steps of the finer int8 in one of the coarse: what is left of a coarse step is at most a half, 127 of these."""
 NARROW = 256

@@ -14,8 +14,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Catalogue
+from discreet.documents import fields_of
 from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
@@ -32,6 +34,7 @@ from discreet.models.explanation import DRAWS, Explanation, explain
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
 from discreet.models.sgd import Sgd
+from discreet.models.shapes import check_state
 from discreet.models.slate import Slate, best
 from discreet.models.subspace import Subspace
 from discreet.privacy.guarantee import Guarantee
@@ -49,6 +52,7 @@ KINDS: dict[str, type[Popularity | Subspace | Gram | Als | Sgd]] = {
 
 HEADER, SEAL = "header", "seal"
 MOST_MEMBERS = 64
+LONGEST_REASON = 200
 
 DAMAGE = (
     *(AttributeError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning),
@@ -113,6 +117,7 @@ class Trained:
 
         Raises:
             SettingError: if ``n`` is below 1 or the history holds something other than ids.
+            ArtefactError: if the model's numbers cannot be computed with.
         """
         if not isinstance(history, Iterable):
             raise SettingError(f"a history is a list of item ids, not {type(history).__name__}")
@@ -135,11 +140,13 @@ class Trained:
         Raises:
             SettingError: if ``n`` is below 1, ``draws`` below 0, or the history holds something other than ids.
         """
-        return explain(self, history, n, draws=draws)
+        with _computing():
+            return explain(self, history, n, draws=draws)
 
     def scores(self, histories: csr_array) -> NDArray[np.float32]:
         """Return float32 [people, items] for histories [people, items]."""
-        return self.model.scores(histories, self.state)
+        with _computing():
+            return self.model.scores(histories, self.state)
 
     def billed_as(self, release: str) -> Trained:
         """Return the same model under its ledger id."""
@@ -164,19 +171,14 @@ class Trained:
         header, arrays = _unpacked(content)
         try:
             plan, catalogue = Plan.from_dict(header["plan"]), Catalogue.from_dict(header["catalogue"])
-            return cls(
-                model=KINDS[header["model"]](**_settings(header["settings"])),
-                state={name.removeprefix("state."): array for name, array in arrays.items()},
-                plan=plan,
-                guarantee=_backed(Guarantee.from_dict(header["guarantee"]), plan, catalogue),
-                catalogue=catalogue,
-                dataset=str(header["dataset"]),
-                purpose=str(header["purpose"]),
-                people=int(header["people"]),
-                release=header["release"],
-            )
+            model = _model(header["model"], header["settings"], plan, catalogue)
+            state = {name.removeprefix("state."): array for name, array in arrays.items()}
+            check_state(model.name, state, len(catalogue))
+            guarantee = _backed(Guarantee.from_dict(header["guarantee"]), plan, catalogue)
+            about = fields_of(_About, header)
         except (KeyError, TypeError, ValueError, DiscreetError) as error:
-            raise ArtefactError(f"the model file cannot be read by this version of discreet: {error}") from None
+            raise ArtefactError(f"the model file cannot be read by this version of discreet: {_told(error)}") from None
+        return cls(model, state, plan, guarantee, catalogue, **about)
 
     @classmethod
     def load(cls, path: str | Path) -> Trained:
@@ -210,6 +212,15 @@ class Trained:
         }
 
 
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Turn what no solver can solve into one line: each number may be sound, and all of them together nonsense."""
+    try:
+        yield
+    except np.linalg.LinAlgError:
+        raise ArtefactError("the model holds numbers that cannot be computed with; retrain it") from None
+
+
 def _backed(guarantee: Guarantee, plan: Plan, catalogue: Catalogue) -> Guarantee:
     """Return the guarantee if it is what the plan gives: a file is not believed when it promises more."""
     if {name for name, _ in plan.weights} - catalogue.sensitive:
@@ -225,9 +236,27 @@ def _claimed(guarantee: Guarantee) -> dict[str, Any]:
     return {name: getattr(guarantee, name) for name in names}
 
 
-def _settings(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments; JSON has no tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+@dataclass(frozen=True)
+class _About:
+    """What a header says of a model in words and numbers."""
+
+    dataset: str
+    purpose: str
+    people: int
+    release: str | None
+
+
+def _model(kind: str, settings: dict[str, Any], plan: Plan, catalogue: Catalogue) -> Model:
+    found = KINDS[kind](**fields_of(KINDS[kind], settings))
+    if len(settings) != len(fields(found)) or found.items != len(catalogue) or found.rounds != plan.rounds:
+        raise ArtefactError("its settings do not fit its plan or its catalogue; retrain it")
+    return found
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, if that is a line: it may quote what the file holds."""
+    said = str(error)
+    return said if said.isprintable() and len(said) <= LONGEST_REASON else type(error).__name__
 
 
 def _digest(array: NDArray[Any]) -> str:
@@ -263,5 +292,5 @@ def _unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if not intact:
         raise ArtefactError("the model file was changed after it was written; restore or retrain it")
     if version != FORMAT:
-        raise ArtefactError(f"the model file has format {version}, this version of discreet reads {FORMAT}")
+        raise ArtefactError(f"the model file is of another format; this version of discreet reads {FORMAT}")
     return document, parts

@@ -8,12 +8,15 @@ from operator import itemgetter
 from typing import Any
 
 from discreet.errors import SettingError
-from discreet.privacy.accounting import epsilon_of, mu_of, odds_of
+from discreet.privacy.accounting import check_delta, epsilon_of, mu_of, odds_of
 from discreet.privacy.adjacency import Adjacency, Window
 from discreet.privacy.plan import Noise, Plan
 
 Costs = tuple[tuple[str, int], ...]
 """Names, each with units of mu^2."""
+
+MOST_UNITS = 1 << 53
+"""Far above any price; canonical JSON tells smaller ones exactly."""
 
 NOT_PROTECTED = (
     "how many people took part (treated as public)",
@@ -239,9 +242,9 @@ class Guarantee:
         """
         try:
             return cls(
-                units=None if values["units"] is None else int(values["units"]),
-                delta=float(values["delta"]),
-                adjacency=str(values["adjacency"]),
+                units=None if values["units"] is None else _units(values["units"]),
+                delta=_delta(values["delta"]),
+                adjacency=Adjacency(values["adjacency"]).value,
                 secure=bool(values["secure"]),
                 catalogue_declared=bool(values["catalogue_declared"]),
                 window=values.get("window"),
@@ -251,7 +254,7 @@ class Guarantee:
                 parties=int(values.get("parties", 0)),
                 honest=int(values.get("honest", 0)),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a guarantee: {error}") from None
 
 
@@ -261,4 +264,19 @@ def hundred(odds: float) -> int:
 
 
 def _costs(stored: dict[str, dict[str, Any]]) -> Costs:
-    return tuple(sorted((str(name), int(cost["units"])) for name, cost in stored.items()))
+    costs = sorted((str(name), _units(cost["units"])) for name, cost in stored.items())
+    "".join(name for name, _ in costs).encode()  # half a character is a ValueError
+    return tuple(costs)
+
+
+def _units(stored: Any) -> int:
+    units = int(stored)
+    if not 0 <= units < MOST_UNITS:
+        raise ValueError("no such price")
+    return units
+
+
+def _delta(stored: Any) -> float:
+    delta = float(stored)
+    check_delta(delta)
+    return delta

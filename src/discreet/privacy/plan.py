@@ -177,7 +177,7 @@ class Plan:
                 levels=tuple(map(Level.named, values["levels"])),
                 weights=tuple(sorted((str(name), int(weight)) for name, weight in values["weights"].items())),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a plan: {error}") from None
 
 

@@ -12,10 +12,9 @@ own part of the claim.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 import discreet
 from discreet.data.interactions import Histories, Interactions, Opened, Rows, rows_of
+from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, PurposeNotAllowed, SettingError
 from discreet.evaluation.audit.canaries import SIZE, judged, seen
 from discreet.evaluation.audit.findings import Claim
@@ -65,6 +65,15 @@ class OfLevel:
     mu_bound: float
     mu_claim: float
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> OfLevel:
+        """Read the fields.
+
+        Raises:
+            ValueError: one is missing, or of another type.
+        """
+        return cls(**fields_of(cls, values))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowAudit:
@@ -78,7 +87,7 @@ class ShadowAudit:
         canaries: how many of them had a row at all.
         mu_bound: lower bound on mu that decides, wrong with a chance of ``ALPHA``.
         mu_claim: claimed.
-        epsilon_gaussian: lower bound at 95 %, if the noise is Gaussian.
+        epsilon_gaussian: lower bound at 95 %, if the noise is Gaussian; of all three, None is beyond all promises.
         epsilon_mu_gdp: lower bound at 95 %, if the mechanism is mu-GDP.
         epsilon_nothing: lower bound at 95 %, assuming nothing.
         auc_knowing: of pairs of a canary that is in and one that is not, how many whoever knows everybody else orders
@@ -96,9 +105,9 @@ class ShadowAudit:
     canaries: int
     mu_bound: float
     mu_claim: float
-    epsilon_gaussian: float
-    epsilon_mu_gdp: float
-    epsilon_nothing: float
+    epsilon_gaussian: float | None
+    epsilon_mu_gdp: float | None
+    epsilon_nothing: float | None
     auc_knowing: float
     auc_lists: float
     made: str
@@ -111,10 +120,9 @@ class ShadowAudit:
         return self.mu_bound <= self.mu_claim and all(each.mu_bound <= each.mu_claim for each in self.levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; a bound beyond all promises is null."""
+        """Return the fields as JSON values."""
         values = asdict(self) | {"levels": [asdict(level) for level in self.levels]}
-        finite = {name: None if value == math.inf else value for name, value in values.items()}
-        return {"format": FORMAT, "passed": self.passed, "private": False} | finite
+        return {"format": FORMAT, "passed": self.passed, "private": False} | values
 
     def to_bytes(self) -> bytes:
         """Return the file's content: canonical JSON (RFC 8785)."""
@@ -128,33 +136,12 @@ class ShadowAudit:
             ArtefactError: it is something else.
         """
         try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT:
+            stored = document(content)
+            if stored.get("format") != FORMAT:
                 raise ArtefactError("an audit of another version; audit the model anew")
-            levels = tuple(OfLevel(**_read(OfLevel, level)) for level in stored["levels"])
-            return cls(**_read(cls, stored), levels=levels)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            return cls(**fields_of(cls, stored))
+        except ValueError as error:
             raise ArtefactError(f"not an audit of a model ({type(error).__name__}); audit it anew") from None
-
-
-_TYPES: dict[str, type[Any] | tuple[type[Any], ...]] = {
-    "str": str,
-    "str | None": (str, type(None)),
-    "int": int,
-    "float": (int, float, type(None)),
-}
-
-
-def _read(kind: type[ShadowAudit | OfLevel], stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that are no list, each of its own type."""
-    plain = {each.name: str(each.type) for each in fields(kind) if each.type in _TYPES}
-    for name, of in plain.items():
-        if isinstance(stored[name], bool) or not isinstance(stored[name], _TYPES[of]):
-            raise TypeError(name)
-    return {
-        name: (math.inf if stored[name] is None else float(stored[name])) if of == "float" else stored[name]
-        for name, of in plain.items()
-    }
 
 
 def audit_model(
@@ -208,9 +195,9 @@ def audit_model(
         canaries=sum(each.trials for each in judgements.values()),
         mu_bound=figures["mu_bound"],
         mu_claim=trained.guarantee.mu,
-        epsilon_gaussian=figures["epsilon_95_z_gdp"],
-        epsilon_mu_gdp=figures["epsilon_95_f_dp"],
-        epsilon_nothing=figures["epsilon_95_steinke"],
+        epsilon_gaussian=_finite(figures["epsilon_95_z_gdp"]),
+        epsilon_mu_gdp=_finite(figures["epsilon_95_f_dp"]),
+        epsilon_nothing=_finite(figures["epsilon_95_steinke"]),
         auc_knowing=auc(whole.knowing[whole.inside], whole.knowing[~whole.inside]),
         auc_lists=_auc_of_lists(replace(shadow, model=trained.model), planted, inside),
         made=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z",
@@ -253,6 +240,10 @@ def _auc_of_lists(shadow: Trained, planted: Rows, inside: NDArray[np.bool_]) -> 
     mine = np.take_along_axis(scores, known[:, -1:], axis=1)
     worse = -(scores > mine).sum(axis=1).astype(np.float64)
     return auc(worse[inside], worse[~inside])
+
+
+def _finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
 
 
 def _strangers(histories: Opened, planted: Rows) -> Histories:

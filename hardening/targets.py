@@ -1,0 +1,309 @@
+"""What takes bytes from outside, and what must be true of it whatever they are.
+
+A target reads its input as the product would, uses what it read as the product would, and lets nothing out but a value
+or an error that the product raises on purpose: typed, on one line, without anything of a person.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mutations
+import numpy as np
+
+from discreet.cli.budgets import _head
+from discreet.cli.levels import asked_weights
+from discreet.cli.models import _items
+from discreet.cli.search import share_of
+from discreet.data.importing import import_interactions
+from discreet.data.intake import read_attribute, read_catalogue, read_interactions, read_levels
+from discreet.errors import DiscreetError
+from discreet.evaluation.audit.findings import Claim
+from discreet.evaluation.audit.shadow import ShadowAudit
+from discreet.evaluation.gains import Gains
+from discreet.evaluation.lengths import Lengths
+from discreet.evaluation.trending import Trending
+from discreet.governance.checks import instant
+from discreet.governance.journal import GENESIS, chained
+from discreet.governance.ledger import Account, Ledger
+from discreet.governance.tables import VERSION
+from discreet.inference.on_device import Device, Reply
+from discreet.models.card import card, card_markdown
+from discreet.models.trained import Trained
+from discreet.privacy.adjacency import Window
+from discreet.privacy.levels import Level
+
+CORPUS = Path(__file__).parent / "corpus"
+PERSON = "person-7731"
+"""Who is in every table of the corpus, and in no message."""
+
+PEOPLE: list[str | int] = ["ann", "bob", 3]
+"""Who is in the ledger of the corpus."""
+
+LONGEST_MESSAGE = 2_000
+"""A line that quotes all columns, or a name of 200 characters a few times, is shorter."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to be fed: reads and uses an input, or raises; and how inputs for it are changed.
+
+    What is ``typed`` may be repeated in a message, at any length: it is shown to whoever typed it.
+    """
+
+    name: str
+    feed: Callable[[bytes], object]
+    mutate: mutations.Mutation
+    typed: bool = False
+
+    @property
+    def corpus(self) -> list[Path]:
+        """The inputs that are kept: where a search begins, and whatever once broke something."""
+        return sorted((CORPUS / self.name).iterdir())
+
+    def run(self, content: bytes) -> bool:
+        """Feed an input; tell whether it was accepted.
+
+        Raises:
+            AssertionError: the refusal is long, or more than a line, or tells of a person.
+            Exception: anything else that got out is what is looked for.
+        """
+        try:
+            self.feed(content)
+        except DiscreetError as refused:
+            message = str(refused)
+            assert message.isprintable(), f"not one line: {message!r}"
+            assert len(message) <= LONGEST_MESSAGE + 10 * len(content) * self.typed, f"too long: {message!r}"
+            assert PERSON not in message or PERSON.encode() in content.split(b"\n", 1)[0], f"a person in: {message!r}"
+            return False
+        return True
+
+
+@contextmanager
+def _file(content: bytes, ending: str) -> Iterator[Path]:
+    path = _folder() / f"input{ending}"
+    path.write_bytes(content)
+    yield path
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    memory = Path("/dev/shm")  # noqa: S108 - a disk would only make this slower
+    return tempfile.TemporaryDirectory(prefix="discreet-fuzz-", dir=memory if memory.is_dir() else None)
+
+
+def _folder() -> Path:
+    return Path(_scratch().name)
+
+
+def _model(content: bytes) -> None:
+    trained = Trained.from_bytes(content)
+    repr(trained)
+    card_markdown(card(trained))
+    for history in ([], [101, 104], ["nothing"]):
+        trained.recommend(history)
+    with suppress(DiscreetError):  # some models cannot be explained
+        trained.explain([101, 104], draws=2)
+
+
+def _device(content: bytes) -> None:
+    reply = Reply(hashlib.sha256(content).hexdigest(), content)
+    Device().read(reply, [101, 104])
+
+
+def _gains(content: bytes) -> None:
+    gains = Gains.from_bytes(content)
+    gains.to_dict()
+    gains.smallest(0.75)
+
+
+def _lengths(content: bytes) -> None:
+    Lengths.from_bytes(content).to_bytes()
+
+
+def _trending(content: bytes) -> None:
+    trending = Trending.from_bytes(content)
+    trending.to_bytes()
+    trending.top()
+
+
+def _audit(content: bytes) -> None:
+    audit = ShadowAudit.from_bytes(content)
+    audit.to_bytes()
+    assert audit.passed in {True, False}
+
+
+def _events(ending: str) -> Callable[[bytes], None]:
+    def feed(content: bytes) -> None:
+        with _file(content, ending) as path:
+            data = read_interactions(path)
+            data.describe()
+            histories = data.opened_for("train-recommender")
+            assert len(histories) == data.people
+
+    return feed
+
+
+def _window(content: bytes) -> None:
+    with _file(content, ".csv") as path:
+        read_interactions(path, window="2024-05")
+
+
+def _import(content: bytes) -> None:
+    out = _folder() / "imported.parquet"
+    with _file(content, ".csv") as path:
+        try:
+            import_interactions(path, out)
+        finally:
+            out.unlink(missing_ok=True)
+            assert {each.name for each in _folder().iterdir()} <= {f"input{ending}" for ending in ENDINGS}
+
+
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db")
+
+
+def _catalogue(content: bytes) -> None:
+    with _file(content, ".csv") as path:
+        read_catalogue(path)
+
+
+def _levels(content: bytes) -> None:
+    with _file(content, ".csv") as path:
+        read_levels(path)
+
+
+def _attribute(content: bytes) -> None:
+    with _file(content, ".csv") as path:
+        read_attribute(path, "level")
+
+
+@cache
+def template() -> bytes:
+    """A ledger with everything in it, as a file that needs no log beside it."""
+    content = gzip.decompress((CORPUS / "ledger.db.gz").read_bytes())
+    return content[:18] + b"\x01\x01" + content[20:]  # a file in memory has no write-ahead log
+
+
+@contextmanager
+def _held(content: bytes) -> Iterator[Ledger]:
+    """The product's ledger over a file in memory."""
+    path = _folder() / "input.db"
+    if not path.exists():
+        Ledger(path).close()
+    with Ledger(path, create=False) as ledger:
+        database = ledger._db
+        database._connection.close()
+        database._connection = connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection.text_factory = lambda text: text.decode(errors="backslashreplace")
+        connection.deserialize(content)
+        database._prepare(VERSION)
+        yield ledger
+
+
+def _use(ledger: Ledger) -> None:
+    """Ask all that can be asked; one refusal does not spare the next question."""
+    train, months = Account("movies", "train"), Account("movies", "months", Window("2024-05"))
+    terms: dict[str, Any] = {"cost": 1_000, "spec": "0" * 64, "people": PEOPLE}
+    questions: list[Callable[[], object]] = [
+        ledger.accounts,
+        ledger.releases,
+        lambda: ledger.verify(ledger.journal.head()),
+        lambda: ledger.outlook(train),
+        lambda: ledger.outlook(months, at="2024-07-01"),
+        lambda: ledger.person_spent("movies", "ann"),
+        lambda: ledger.reserve(train, release="new", **terms),
+        lambda: ledger.reserve(train, release="settled", **terms, prices=np.array([100, 900, 1_000], np.int64)),
+        lambda: ledger.commit("new", "1" * 64, np.array([1, 1, 1], np.int64)),
+        lambda: ledger.abandon("waiting"),
+    ]
+    refused = None
+    for ask in questions:
+        try:
+            ask()
+        except DiscreetError as error:
+            refused = refused or error
+    if refused:
+        raise refused
+
+
+def _ledger(content: bytes) -> None:
+    with _held(mutations.edited(template(), content)) as ledger:
+        _use(ledger)
+
+
+@cache
+def _without_journal() -> bytes:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.deserialize(template())
+    (rule,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'journal_is_not_cut'").fetchone()
+    for statement in ("DROP TRIGGER journal_is_not_cut", "DELETE FROM journal", rule):
+        connection.execute(statement)
+    return connection.serialize()
+
+
+def _journal(content: bytes) -> None:
+    """Rows that hold anything, well chained: what somebody who means harm would write."""
+    with _held(_without_journal()) as ledger:
+        connection, previous = ledger._db._connection, GENESIS
+        for seq, body in enumerate(content.split(b"\n")):
+            previous = chained(previous, seq, body)
+            connection.execute("INSERT INTO journal VALUES (?, CAST(? AS TEXT), ?)", (seq, body, previous))
+        _use(ledger)
+
+
+def _words(content: bytes) -> None:
+    """What somebody types: each is read by itself, and the first refusal is told."""
+    text = content.decode(errors="surrogateescape")
+    readers: list[Callable[[str], object]] = [
+        *(Account.named, Window, instant, Level.named, Claim.parse, _head, share_of, _items),
+        lambda text: asked_weights([text]),
+    ]
+    refused = []
+    for read in readers:
+        try:
+            read(text)
+        except DiscreetError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("model", _model, mutations.archive),
+        Target("device", _device, mutations.archive),
+        Target("gains", _gains, mutations.document),
+        Target("lengths", _lengths, mutations.document),
+        Target("trending", _trending, mutations.document),
+        Target("audit", _audit, mutations.document),
+        Target("csv", _events(".csv"), mutations.table),
+        Target("tsv", _events(".tsv"), mutations.table),
+        Target("txt", _events(".txt"), mutations.table),
+        Target("window", _window, mutations.table),
+        Target("import", _import, mutations.table),
+        Target("parquet", _events(".parquet"), mutations.raw),
+        Target("catalogue", _catalogue, mutations.table),
+        Target("levels", _levels, mutations.table),
+        Target("attribute", _attribute, mutations.table),
+        Target("ledger", _ledger, mutations.edits),
+        Target("journal", _journal, mutations.lines_of_documents),
+        Target("words", _words, mutations.raw, typed=True),
+    )
+}
+
+
+def bodies() -> bytes:
+    """The journal's rows in the template, one a line."""
+    with _held(template()) as ledger:
+        rows = ledger._db.each("SELECT CAST(body AS BLOB) FROM journal ORDER BY seq")
+        return b"\n".join(row[0] for row in rows)

@@ -1,0 +1,119 @@
+"""What the arrays of a model file must be before anything is computed with them.
+
+Who wrote a file is not known. Kernels do not look at bounds, so an array that is shorter than another one says, or a
+position beyond the catalogue, would have them read memory that is not theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discreet.errors import ArtefactError
+from discreet.models.base import EVIDENCE, FINE, SCALE, State
+
+LARGEST = 1e15
+"""Of any number: no count comes near it, and sums of products of two such are finite in single precision."""
+
+_Dimensions = tuple[str, ...]
+_ONE: _Dimensions = ()
+_COUNTS: dict[str, _Dimensions] = {"round": _ONE, "counts": ("items",)}
+_FACTORS: dict[str, _Dimensions] = {"kept": ("kept",), "typical": _ONE, "factors": ("kept", "rank")}
+_CODER: dict[str, _Dimensions] = {"kept": ("kept",), "encoder": ("kept", "rank"), "decoder": ("kept", "rank")}
+
+NEEDED: Mapping[str, Mapping[str, _Dimensions]] = {
+    "popularity": _COUNTS,
+    "subspace": _COUNTS | {"precision": _ONE},
+    "gram": _COUNTS | {"kept": ("kept",), "weights": ("kept", "kept")},
+    "als": _COUNTS | _FACTORS,
+    "sgd": _COUNTS | _FACTORS,
+}
+"""Kinds of model: the arrays of each, and what their dimensions count."""
+
+TOGETHER: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
+    "popularity": (),
+    "subspace": (
+        _CODER,
+        {EVIDENCE: ("kept", "sums"), "last": _ONE},
+        {"last": _ONE},
+        {f"{EVIDENCE}.tags": ("kept", "tags")},
+    ),
+    "gram": ({EVIDENCE: ("pairs",), "plain": _ONE}, {"plain": _ONE}),
+    "als": ({"emphasis": ("kept",)},),
+    "sgd": (),
+}
+"""Arrays that there may be beside: where the first of a group is, all of it has to be."""
+
+
+_KINDS = {"plain": "b", f"{EVIDENCE}.tags": "b"}
+"""Of NumPy's kinds of type, where that is not a number."""
+
+
+def check_state(kind: str, state: State, items: int) -> None:
+    """Return if a model of this kind can compute with the arrays.
+
+    Raises:
+        ArtefactError: one is missing, unknown, of the wrong shape, or holds what no such array does.
+    """
+    expected = _expected(kind, state)
+    allowed = expected | _parts(expected)
+    for name in state:
+        if name not in allowed:
+            raise _refusal(name, "has no place in it")
+    for name in expected:
+        if name not in state:
+            raise _refusal(name, "is missing")
+    sizes = {"items": items}
+    if "kept" in state:
+        _check_kept(state["kept"], items)
+        kept = len(state["kept"])
+        sizes |= {"kept": kept, "pairs": kept * (kept + 1) // 2}
+    for name, array in state.items():
+        _check_shape(name, array, allowed[name], sizes)
+        if array.dtype.kind not in _KINDS.get(name, "fiu") or not _are_small(name, array):
+            raise _refusal(name, "holds what is no number, or none that could be there")
+
+
+def _expected(kind: str, state: State) -> dict[str, _Dimensions]:
+    expected = dict(NEEDED[kind])
+    for group in TOGETHER[kind]:
+        if next(iter(group)) in state:
+            expected |= group
+    return expected
+
+
+def _are_small(name: str, array: NDArray[Any]) -> bool:
+    most = LARGEST**2 if name == "precision" else LARGEST  # that of counts without noise is far above any other
+    return bool((np.abs(array.astype(np.float64)) <= most).all())  # which no NaN is
+
+
+def _parts(expected: dict[str, _Dimensions]) -> dict[str, _Dimensions]:
+    """Return what there may be of matrices that travel in parts."""
+    matrices = {name: dimensions for name, dimensions in expected.items() if len(dimensions) == 2}
+    return {name + SCALE: matrices[name][:1] for name in matrices} | {name + FINE: matrices[name] for name in matrices}
+
+
+def _check_kept(kept: NDArray[np.generic], items: int) -> None:
+    if kept.ndim != 1 or kept.dtype.kind != "i" or len(kept) == 0:
+        raise _refusal("kept", "holds no positions")
+    places = kept.astype(np.int64)
+    if places[0] < 0 or places[-1] >= items or (np.diff(places) <= 0).any():
+        raise _refusal("kept", "holds positions that are not of its catalogue, ascending")
+
+
+def _check_shape(name: str, array: NDArray[np.generic], dimensions: _Dimensions, sizes: dict[str, int]) -> None:
+    if not dimensions:
+        fits = array.size == 1
+    else:
+        fits = array.ndim == len(dimensions)
+        fits = fits and all(sizes.setdefault(*each) == each[1] for each in zip(dimensions, array.shape, strict=True))
+    if not fits:
+        raise _refusal(name, "is of a shape that does not fit the others")
+
+
+def _refusal(name: str, why: str) -> ArtefactError:
+    shown = name if name.isprintable() and len(name) <= 40 else "of another name"
+    return ArtefactError(f"not a model: its array {shown} {why}; retrain it")
