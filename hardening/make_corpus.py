@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import sqlite3
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import targets
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
-from discreet.evaluation.audit.shadow import ShadowAudit
+from discreet.evaluation.audit.shadow import OfLevel, ShadowAudit
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.tradeoff import fit_unbilled
@@ -25,6 +25,7 @@ from discreet.evaluation.trending import Trending
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
 from discreet.inference.on_device import compact
+from discreet.models.deployment import TEMPLATE
 from discreet.models.recipe import Kind
 from discreet.privacy.adjacency import Window
 from discreet.privacy.guarantee import Guarantee
@@ -74,6 +75,8 @@ def documents() -> None:
     seen = {"auc_knowing": 0.52, "auc_lists": 0.5, "made": "2024-05-01T00:00:00Z", "version": "0.1.0"}
     audit = ShadowAudit(**told | bounds | seen)  # type: ignore[arg-type]
     put("audit", "audit", audit.to_bytes())
+    levels = tuple(OfLevel(level=name, canaries=100, mu_bound=0.1, mu_claim=0.2) for name in ("strong", "light"))
+    put("audit", "levels", replace(audit, levels=levels, epsilon_nothing=None).to_bytes())
 
 
 def tables() -> None:
@@ -149,6 +152,25 @@ def words() -> None:
         put("words", name, text.encode())
 
 
+def statements() -> None:
+    """What a publisher states."""
+    put("statement", "template", TEMPLATE.encode())
+
+
+def messages() -> None:
+    """One message of each kind, with a field of each type filled."""
+    values: dict[str, Any] = {
+        "int": 24,
+        "bytes": bytes(range(32)),
+        "tuple[int, ...]": (0, 2, 7),
+        "tuple[bytes, ...]": (b"", b"abc", bytes(40)),
+    }
+    numbers = {"degree": 46, "threshold": 24, "survivors": 24, "second": bytes(32)}
+    for kind in targets.KINDS:
+        message = kind(**{each.name: numbers.get(each.name, values[str(each.type)]) for each in fields(kind)})
+        put("messages", kind.__name__.lower(), message.to_bytes())
+
+
 if __name__ == "__main__":
-    for make in (models, documents, tables, parquet, ledger, words):
+    for make in (models, documents, tables, parquet, ledger, words, statements, messages):
         make()

@@ -38,9 +38,14 @@ from discreet.governance.ledger import Account, Ledger
 from discreet.governance.tables import VERSION
 from discreet.inference.on_device import Device, Reply
 from discreet.models.card import card, card_markdown
+from discreet.models.deployment import Deployment
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import Level
+from discreet.protocols import sharing
+from discreet.protocols.messages import Message
+from discreet.protocols.ring import Ring
+from discreet.protocols.secagg import terms as secagg
 
 CORPUS = Path(__file__).parent / "corpus"
 PERSON = "person-7731"
@@ -51,6 +56,14 @@ PEOPLE: list[str | int] = ["ann", "bob", 3]
 
 LONGEST_MESSAGE = 2_000
 """A line that quotes all columns, or a name of 200 characters a few times, is shorter."""
+
+KINDS: list[type[Message]] = [
+    each
+    for room in (secagg, sharing)
+    for each in vars(room).values()
+    if isinstance(each, type) and issubclass(each, Message) and each is not Message
+]
+"""Everything that parties of a protocol send one another."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +273,26 @@ def _journal(content: bytes) -> None:
         _use(ledger)
 
 
+def _statement(content: bytes) -> None:
+    """What a publisher states, as a TOML file."""
+    Deployment.from_bytes(content)
+
+
+def _messages(content: bytes) -> None:
+    """A message as bytes, taken for every kind that there is; and what is under a mask, for a vector of twenty."""
+    refused = []
+    for kind in KINDS:
+        try:
+            assert kind.from_bytes(content).to_bytes() == content
+        except DiscreetError as error:
+            refused.append(error)
+    assert len(refused) >= len(KINDS) - 1, "a message is of one kind"
+    with suppress(DiscreetError):
+        Ring(20, 20).unpack(content)
+    if len(refused) == len(KINDS):
+        raise refused[0]
+
+
 def _words(content: bytes) -> None:
     """What somebody types: each is read by itself, and the first refusal is told."""
     text = content.decode(errors="surrogateescape")
@@ -297,6 +330,8 @@ TARGETS = {
         Target("attribute", _attribute, mutations.table),
         Target("ledger", _ledger, mutations.edits),
         Target("journal", _journal, mutations.lines_of_documents),
+        Target("statement", _statement, mutations.raw),
+        Target("messages", _messages, mutations.raw),
         Target("words", _words, mutations.raw, typed=True),
     )
 }
