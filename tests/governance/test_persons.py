@@ -352,6 +352,59 @@ def test_a_forged_settlement_is_named(levelled: Ledger) -> None:
     assert "above what somebody is held for" in problems[0].what
 
 
+@pytest.mark.parametrize("prices", [[2, 9], [2], [2, 2, 2]])
+def test_forged_prices_are_named(levelled: Ledger, prices: list[int]) -> None:
+    levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    row = levelled.journal.head().seq + 1
+    with levelled._db.transaction():
+        members = Persons(levelled._db).crowd("levels", ["a", "c"])
+        cohort = digest(np.unique(members))
+        Persons(levelled._db).keep(np.unique(members))
+        told = {"account": "levels/train", "cost": "8", "spec": SPEC, "asked": cohort, "cohort": cohort}
+        held = Charges(levelled._db).keep(np.array(prices))
+        levelled._db.execute("UPDATE account SET spent = spent + 8 WHERE name = 'levels/train'")
+        levelled._db.execute(
+            "INSERT INTO release VALUES ('s', 'levels/train', 8, ?, ?, ?, ?, 'reserved', NULL, NULL)",
+            *(SPEC, cohort, cohort, held),
+        )
+        levelled.journal.append("reserve", release="s", **told, prices=held)
+    problems = levelled.verify().problems
+    assert [problem.row for problem in problems] == [row]
+    assert problems[0].what == "holds somebody of s for more than it costs, or names prices of other people"
+
+
+def test_prices_of_other_people_are_damage(levelled: Ledger) -> None:
+    """Whoever asks for what they are held for is not told what belongs to somebody else."""
+    account = Account("levels", "train")
+    levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 3]))
+    with levelled._db.transaction():
+        levelled._db.execute("DROP TRIGGER release_ends_once")
+        levelled._db.execute("UPDATE release SET prices = ?", Charges(levelled._db).keep(np.array([2])))
+    with pytest.raises(LedgerCorrupted, match="does not fit its cohort"):
+        levelled.person_spent("levels", "a")
+
+
+@pytest.mark.parametrize("units", [-1, 1 << 53])
+def test_units_that_are_none_are_damage(levelled: Ledger, units: int) -> None:
+    charges = Charges(levelled._db)
+    kept = charges.keep(np.array([1, (1 << 53) - 1, 0]))
+    assert charges.of(kept).tolist() == [1, (1 << 53) - 1, 0]
+    with pytest.raises(LedgerCorrupted, match="is damaged"):
+        charges.of(charges.keep(np.array([1, units])))
+
+
+def test_groups_that_share_nobody_draw_apart(levelled: Ledger) -> None:
+    made = levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    made.draw(5)
+    made.use(np.array([1, 2]))
+    apart = made.apart()
+    apart.draw(8)
+    assert (made.drawn, apart.drawn, apart.used) == (5, 8, None)
+    assert (apart.release, apart.cost, apart.order is made.order) == ("r", 8, True)
+    with pytest.raises(BudgetExceeded, match="3 of its reservation left"):
+        made.draw(4)
+
+
 def test_the_journal_does_not_let_anybody_try_out_what_was_used(levelled: Ledger) -> None:
     """A digest of a list of which all but one number is known would tell that one."""
     account = Account("levels", "train")

@@ -1,5 +1,7 @@
 """Sensitive categories: layers that add up, and rows that move by no more than what is promised."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,6 +149,16 @@ class TestWeights:
     def test_out_of_range(self, weight: float) -> None:
         with pytest.raises(SettingError, match="0 to 1/2 in steps of 1/16"):
             weights_of(self.declared, {"health": weight})
+
+    @pytest.mark.parametrize("weight", ["0.125", None, True, False, [0.125]])
+    def test_of_another_type(self, weight: Any) -> None:
+        with pytest.raises(SettingError, match="the weight of health is a number"):
+            weights_of(self.declared, {"health": weight})
+
+    @pytest.mark.parametrize("asked", [[("health", 0.125)], "health", 0.125])
+    def test_not_by_category(self, asked: object) -> None:
+        with pytest.raises(SettingError, match="a mapping of weights by category"):
+            weights_of(self.declared, asked)
 
     def test_a_category_that_does_not_exist(self) -> None:
         with pytest.raises(SettingError, match="no item is of category 'heath'; the catalogue declares health, minors"):

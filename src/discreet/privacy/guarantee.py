@@ -162,17 +162,11 @@ class Guarantee:
     def not_protected(self) -> tuple[str, ...]:
         """What the promise does not cover."""
         source = "declared public" if self.catalogue_declared else "gathered from the histories, treated as public"
-        other = (
-            ()
-            if self.window is None
-            else (
-                f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times",
-            )
-        )
-        if self._by_interaction:
-            other = ("whoever made many choices: k of them are protected k times less, in mu^2",)
-        chosen = ("how many people chose each level (treated as public)",) if self.levels else ()
-        return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED)
+        outside = f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times"
+        many = "whoever made many choices: k of them are protected k times less, in mu^2"
+        chosen = "how many people chose each level (treated as public)"
+        told = ((outside, self.window is not None), (many, self._by_interaction), (chosen, bool(self.levels)))
+        return (f"the list of item ids ({source})", *(what for what, so in told if so), *NOT_PROTECTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""
