@@ -109,7 +109,9 @@ def test_accounts_are_known_by_their_names(finer: str, by_interaction: bool) -> 
     assert account.unit == unit + ("", "-year", "-month", "-day")[len(finer.split("-")) if finer else 0]
 
 
-@pytest.mark.parametrize("name", ["movies", "movies/train/soon", "movies/train/interaction/2024", "movies/train/2024/x"])
+@pytest.mark.parametrize(
+    "name", ["movies", "movies/train/soon", "movies/train/interaction/2024", "movies/train/2024/x"]
+)
 def test_names_of_no_account(name: str) -> None:
     with pytest.raises(SettingError):
         Account.named(name)
