@@ -104,7 +104,7 @@ EVIDENCE = {
         "Tests, and the lines that they pass through",
         "Every test of the repository; statements and branches of `privacy`, `governance` and `randomness`. A branch "
         "that is missed fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
-        "pytest -n 2 --cov --cov-report=json:measured/coverage.json --junitxml=measured/tests.xml",
+        "pytest --cov --cov-report=json:measured/coverage.json --junitxml=measured/tests.xml",
         tests_and_coverage,
     ),
     "mutants": Evidence(

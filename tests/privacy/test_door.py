@@ -174,10 +174,22 @@ class TestBound:
         with pytest.raises(TypeError, match="canonical"):
             add_rows(rows, 100)
 
-    def test_columns_are_not_rows(self) -> None:
-        columns: Any = csr_array(np.diag([1_000] * 3)).tocsc()
+    @pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "dia", "dok", "lil"])
+    def test_columns_are_not_rows(self, kind: str) -> None:
+        columns: Any = csr_array(np.diag([1_000] * 3)).asformat(kind)
         with pytest.raises(TypeError, match="csr"):
             add_rows(columns, 1_000)
+
+    def test_a_block_of_nobody_adds_nothing(self) -> None:
+        summed = add_rows(csr_array((0, 3), dtype=np.int64), 5)
+        assert (summed.total.tolist(), summed.squared_norms.tolist()) == ([0, 0, 0], [])
+
+    @given(st.integers(1, MAX_BOUND // 5), st.integers(0, 3))
+    def test_floats_refuse_no_row_that_is_exactly_as_long_as_the_bound(self, part: int, nothing: int) -> None:
+        row = [3 * part, *[0] * nothing, -4 * part]
+        assert add_rows(block([row]), 5 * part).squared_norms.tolist() == [(5 * part) ** 2]
+        with pytest.raises(BoundExceeded):
+            add_rows(block([[*row, 1]]), 5 * part)
 
     @pytest.mark.parametrize("place", [-1, 5])
     def test_a_coordinate_out_of_range_is_refused(self, place: int) -> None:
@@ -192,6 +204,9 @@ class TestBound:
             Summed(np.array([[5], [7]]), np.array([1])),
             Summed(np.array([5, 7]), np.array([[1]])),
             Summed(np.array([5, 7]), np.array([1], np.int32)),
+            Summed(np.array([5, 7], np.int32), np.array([1])),
+            Summed(np.array([5, 7]), np.array(1)),
+            Summed(np.array(5), np.array([1])),
         ],
     )
     def test_only_vectors_of_int64_pass(self, summed: Summed) -> None:
