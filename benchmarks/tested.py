@@ -16,6 +16,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,6 +100,7 @@ class Evidence:
     read: Callable[[str], Figures] = last_line
 
 
+# Whatever prints a JSON object last is one entry here, in the order of the page.
 EVIDENCE = {
     "tests": Evidence(
         "Tests, and the lines that they pass through",
@@ -158,6 +160,7 @@ def measure(name: str) -> int:
     """Run a command and keep its figures; return its exit code."""
     evidence = EVIDENCE[name]
     print(evidence.command, flush=True)
+    result: Figures = {"day": datetime.now(UTC).date().isoformat(), "commit": commit()}
     program, *arguments = evidence.command.split()
     beside = Path(sys.executable).with_name(program)
     done = subprocess.run(
@@ -167,8 +170,7 @@ def measure(name: str) -> int:
         text=True,
         check=False,
     )
-    result = {"day": datetime.now(UTC).date().isoformat(), "commit": commit(), "exit code": done.returncode}
-    result["figures"] = evidence.read(done.stdout)
+    result |= {"exit code": done.returncode, "figures": evidence.read(done.stdout)}
     (MEASURED / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     return done.returncode
 
@@ -190,7 +192,8 @@ def put_on_page(name: str) -> None:
     title = title_of(name)
     when = f"{result['day']}, {result['commit']}, exit code {result['exit code']}"
     printed = fenced([when, "", *rows(result["figures"])])
-    blocks[title] = f"{title}\n\n{evidence.about}\n\n    {evidence.command}\n\n{printed}"
+    about = textwrap.fill(evidence.about, 120)
+    blocks[title] = f"{title}\n\n{about}\n\n    {evidence.command}\n\n{printed}"
     order = [title_of(each) for each in EVIDENCE]
     write(
         PAGE, HEAD, [blocks[each] for each in order if each in blocks], lambda block: order.index(block.splitlines()[0])

@@ -65,6 +65,14 @@ def test_the_two_commands_of_the_readme_are_targets_and_ci_runs_them() -> None:
     assert "pip install" not in ci
 
 
+def test_coverage_is_of_every_room_that_promises() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    rooms = {room for room in ("governance", "privacy", "protocols") if (ROOT / "src/discreet" / room).exists()}
+    assert set(settings["run"]["source_pkgs"]) == {f"discreet.{room}" for room in rooms | {"randomness"}}
+    assert settings["run"]["branch"]
+    assert settings["report"]["fail_under"] == 100
+
+
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"[├└]── (\w+)", errors.__doc__ or "")
     real = [name for name, value in vars(errors).items() if isinstance(value, type) and name != "DiscreetError"]
