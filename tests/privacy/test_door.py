@@ -176,9 +176,9 @@ class TestBound:
 
     @pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "dia", "dok", "lil"])
     def test_columns_are_not_rows(self, kind: str) -> None:
-        columns: Any = csr_array(np.diag([1_000] * 3)).asformat(kind)
+        rows: Any = csr_array(np.diag([1_000] * 3))
         with pytest.raises(TypeError, match="csr"):
-            add_rows(columns, 1_000)
+            add_rows(rows.asformat(kind), 1_000)
 
     def test_a_block_of_nobody_adds_nothing(self) -> None:
         summed = add_rows(csr_array((0, 3), dtype=np.int64), 5)
