@@ -473,6 +473,12 @@ def test_a_made_release_gives_no_draws(ledger: Ledger) -> None:
     with pytest.raises(BudgetExceeded, match=r"1 units asked by a round, 0 of its reservation left \(reserved\)"):
         made.draw(1)
     assert made.drawn == 7
+    ledger.commit("r", SPEC)
+    again = ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
+    again.draw(0)
+    with pytest.raises(BudgetExceeded, match=r"1 units asked by a round, 0 of its .* left \(committed\)") as refused:
+        again.draw(1)
+    assert (refused.value.asked, refused.value.left, again.drawn) == (1, 0, 0)
 
 
 def test_the_journal_tells_every_change(capped: Ledger) -> None:

@@ -269,6 +269,18 @@ def test_releases_without_names_count_in_the_replay(ledger: Ledger) -> None:
     assert [problem.row for problem in ledger.verify().problems] == [row]
 
 
+@pytest.mark.parametrize(("over", "fits"), [(0, True), (1, False)])
+def test_releases_of_single_choices_are_no_sum_of_anybodys(ledger: Ledger, over: int, fits: bool) -> None:
+    choices = Account("movies", "trending", by_interaction=True)
+    ledger.open_budget(choices, epsilon=1.0, delta=DELTA)
+    for release in ("monday", "tuesday"):
+        ledger.reserve(choices, cost=5, release=release, spec=SPEC)
+    ledger.open_budget(TRENDS, epsilon=8.0, delta=DELTA, person_epsilon=1.0)
+    assert ledger.person_spent("movies", "anybody") == 0
+    charge_past_the_checks(ledger, "forced", PERSON_CAP + over, ["anybody"])
+    assert ledger.verify().ok is fits
+
+
 def test_caps_of_one_data_set_bind_no_other(history: Ledger) -> None:
     music = Account("music", "train")
     history.open_budget(music, epsilon=8.0, delta=DELTA)
