@@ -222,13 +222,36 @@ def test_data_sets_that_are_none(ledger: Ledger, dataset: str) -> None:
 # --- Forged cohorts
 
 
-@pytest.mark.parametrize("members", [b"", b"x" * 15, b"b" * 16 + b"a" * 16, b"a" * 32])
+def pseudonyms(*texts: str) -> bytes:
+    """Return pseudonyms of two halves, such as ``a1``."""
+    return b"".join(text[0].encode() * 8 + text[1].encode() * 8 for text in texts)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b"",
+        b"x" * 15,
+        b"b" * 16 + b"a" * 16,
+        b"a" * 32,
+        pseudonyms("a1", "a3", "a2"),
+        pseudonyms("a1", "c1", "b1"),
+        pseudonyms("a2", "b1", "b1"),
+        pseudonyms("b1", "a2", "b3"),
+    ],
+)
 def test_a_cohort_that_cannot_be_searched_is_refused(ledger: Ledger, persons: Persons, members: bytes) -> None:
     key = hashlib.sha256(members).hexdigest()
     ledger._db.execute("PRAGMA ignore_check_constraints = ON")
     ledger._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members)
     with pytest.raises(LedgerCorrupted, match="cohort"):
         persons.cohort(key)
+
+
+def test_cohorts_that_can_be_searched(ledger: Ledger, persons: Persons) -> None:
+    for members in (pseudonyms("a1"), pseudonyms("a1", "a2", "a3", "b0"), pseudonyms("a9", "b1", "c0")):
+        persons.keep(as_crowd(members))
+        assert persons.cohort(hashlib.sha256(members).hexdigest()).tobytes() == members
 
 
 def test_a_cohort_comes_back(ledger: Ledger, persons: Persons) -> None:
