@@ -351,6 +351,14 @@ def test_more_than_what_is_held_is_not_settled(levelled: Ledger, used: list[int]
     assert levelled.releases()[0].state == "reserved"
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 1), (1, 2)])
+def test_what_was_used_is_one_number_a_person(levelled: Ledger, shape: tuple[int, ...]) -> None:
+    made = levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    with pytest.raises(SettingError, match="one number of units is needed for each of the people"):
+        made.use(np.zeros(shape, np.int64))
+    assert made.used is None
+
+
 def test_nothing_is_settled_of_unnamed_people(ledger: Ledger) -> None:
     account = Account("unnamed", "train")
     ledger.open_budget(account, epsilon=8.0, delta=DELTA)
