@@ -1,6 +1,6 @@
 """Run what tests the product and write what it counted into docs/how-it-is-tested.md: figures there are never typed.
 
-    python benchmarks/tested.py                     # all of it: hours, most of them for mutants
+    python benchmarks/tested.py                     # all of it: an hour, most of it for mutants
     python benchmarks/tested.py tests bandit        # these alone; the rest of the page stays as it is
     python benchmarks/tested.py --stored            # the page anew, from the results that are in `measured`
 
@@ -100,6 +100,12 @@ class Evidence:
     read: Callable[[str], Figures] = last_line
 
 
+MUTANTS = (
+    "One operator, number or decorator of the product is changed at a time; `killed` are changes that a test notices. The "
+    "score leaves out those that nothing could notice, which are listed with their reasons in "
+    "`scripts/equivalent_mutants.toml`; `low` and `high` are its interval at 95 %, since this is a sample."
+)
+
 # Whatever prints a JSON object last is one entry here, in the order of the page.
 EVIDENCE = {
     "tests": Evidence(
@@ -109,12 +115,12 @@ EVIDENCE = {
         "pytest --cov --cov-report=json:measured/coverage.json --junitxml=measured/tests.xml",
         tests_and_coverage,
     ),
-    "mutants": Evidence(
-        "Mutants",
-        "One operator, number or decorator of the product is changed at a time; `killed` are changes that a test "
-        "notices. The score leaves out those that nothing could notice, which are listed with their reasons in "
-        "`scripts/equivalent_mutants.toml`; `low` and `high` are its interval at 95 %, since this is a sample.",
-        "python scripts/mutation.py --sample 80 --json",
+    "clipping": Evidence(
+        "Mutants of clipping", MUTANTS, "python scripts/mutation.py --group clipping --sample 80 --json"
+    ),
+    "noise": Evidence("Mutants of noise", MUTANTS, "python scripts/mutation.py --group noise --sample 40 --json"),
+    "ledger": Evidence(
+        "Mutants of the ledger", MUTANTS, "python scripts/mutation.py --group ledger --sample 80 --json"
     ),
     "audit": Evidence(
         "Audit",

@@ -287,12 +287,21 @@ class Baseline:
 
     def notices(self, mutant: Mutant) -> bool:
         """Tell whether a test fails, or does not come to its end, under a change."""
-        chosen = self._through[mutant.module].get(str(mutant.line)) or list(self._seconds)
+        through = self._through[mutant.module]
+        if is_compiled(mutant.module):  # coverage does not see which tests pass through machine code
+            chosen = sorted({test for tests in through.values() for test in tests})
+        else:
+            chosen = through.get(str(mutant.line)) or list(self._seconds)
         chosen.sort(key=self._seconds.__getitem__)
         taken = list(accumulate(self._seconds[test] for test in chosen))
         chosen = chosen[: max(1, sum(seconds <= PATIENCE for seconds in taken))]
         limit = 120 + 20 * taken[len(chosen) - 1]  # of the clock, on a machine that others use, too
         return in_a_process(lambda: changed_run(mutant, self._tests, chosen), limit) != 0
+
+
+def is_compiled(module: str) -> bool:
+    """Tell whether a module has kernels of which numba makes machine code."""
+    return "@compiled" in (PACKAGE / f"{module}.py").read_text()
 
 
 def traced(tests: Sequence[str], modules: Sequence[str], place: Path) -> int:
@@ -326,7 +335,7 @@ def changed_run(mutant: Mutant, tests: Sequence[str], chosen: Sequence[str]) -> 
     sys.meta_path.insert(0, Changed(mutant.module, mutant.source))
     rank = {test: place for place, test in enumerate(chosen)}
     with tempfile.TemporaryDirectory() as folder:
-        if "@compiled" in (PACKAGE / f"{mutant.module}.py").read_text():
+        if is_compiled(mutant.module):
             numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
         return run_tests(
             sorted({test.partition("::")[0] for test in chosen}) or tests,
