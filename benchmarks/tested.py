@@ -101,8 +101,8 @@ class Evidence:
 
 
 MUTANTS = (
-    "One operator, number or decorator of the product is changed at a time; `killed` are changes that a test notices. The "
-    "score leaves out those that nothing could notice, which are listed with their reasons in "
+    "One operator, number or decorator of the product is changed at a time; `killed` are changes that a test notices. "
+    "The score leaves out those that nothing could notice, which are listed with their reasons in "
     "`scripts/equivalent_mutants.toml`; `low` and `high` are its interval at 95 %, since this is a sample."
 )
 
