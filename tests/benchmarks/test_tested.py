@@ -85,9 +85,8 @@ def test_tests_and_coverage_are_read_from_their_reports(tmp_path: Path, monkeypa
         "percent_covered": 93.75,
     }
     (tmp_path / "coverage.json").write_text(json.dumps({"files": {"a.py": {}, "b.py": {}}, "totals": totals}))
-    figures = tested.tests_and_coverage("")
-    assert (figures["tests"], figures["failures"], figures["errors"], figures["skipped"]) == (9, 1, 2, 3)
-    assert figures["coverage"] == {"modules": 2, "statements": 40, "branches": 8, "missed": 3, "per cent": 93.75}
+    assert tested.counted("") == {"tests": 9, "failures": 1, "errors": 2, "skipped": 3}
+    assert tested.covered("") == {"modules": 2, "statements": 40, "branches": 8, "missed": 3, "per cent": 93.75}
 
 
 def test_what_bandit_found_is_counted() -> None:
