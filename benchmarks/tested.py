@@ -114,8 +114,8 @@ EVIDENCE = {
     "tests": Evidence("Tests", "Every test of the repository.", "pytest -n 2 --junitxml=measured/tests.xml", counted),
     "coverage": Evidence(
         "Lines and branches that tests pass through",
-        "Statements and branches of `privacy`, `governance` and `randomness`, and the tests of these rooms alone. One that "
-        "is missed by all tests fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
+        "Statements and branches of `privacy`, `governance` and `randomness`, and the tests of these rooms alone. One "
+        "that all tests miss fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
         "pytest tests/privacy tests/governance tests/test_randomness.py --cov --cov-report=json:measured/coverage.json",
         covered,
     ),
