@@ -217,9 +217,11 @@ class TestBound:
         with pytest.raises(TypeError, match="int64 vectors"):
             check_bound(summed, 100)
 
-    def test_floats_never_enter(self) -> None:
+    @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int32, np.int8, np.uint64, np.bool_])
+    def test_nothing_but_int64_enters(self, kind: type) -> None:
+        """Squares of narrower integers would wrap, and floats are not exact."""
         with pytest.raises(TypeError, match="int64"):
-            add_rows(csr_array(np.ones((1, 2))), 5)
+            add_rows(csr_array(np.ones((1, 2), kind)), 5)
 
     @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=2, max_size=8))
     def test_leaving_a_person_out_moves_the_sum_by_their_row(self, rows: list[list[int]]) -> None:
