@@ -17,7 +17,7 @@ check: lint types coverage audit
 # The same tests, with a count of what they pass through in the rooms that pyproject.toml names; fails below 100 %.
 coverage: $(VENV)/installed-dev
 	@mkdir -p measured
-	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=json:measured/coverage.json --junitxml=measured/tests.xml
+	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=json:measured/lines.json --junitxml=measured/tests.xml
 
 # Attacks the product on synthetic people, about a minute; exit code 3 if a promise is refuted.
 audit: $(VENV)/installed

@@ -57,7 +57,7 @@ def counted(_: str) -> Figures:
 
 def covered(_: str) -> Figures:
     """Read what coverage left in the folder of results."""
-    report = json.loads((MEASURED / "coverage.json").read_text())
+    report = json.loads((MEASURED / "lines.json").read_text())
     totals = report["totals"]
     return {
         "modules": len(report["files"]),
@@ -116,7 +116,7 @@ EVIDENCE = {
         "Lines and branches that tests pass through",
         "Statements and branches of `privacy`, `governance` and `randomness`, and the tests of these rooms alone. One "
         "that all tests miss fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
-        "pytest tests/privacy tests/governance tests/test_randomness.py --cov --cov-report=json:measured/coverage.json",
+        "pytest tests/privacy tests/governance tests/test_randomness.py --cov --cov-report=json:measured/lines.json",
         covered,
     ),
     "clipping": Evidence(

@@ -84,7 +84,7 @@ def test_tests_and_coverage_are_read_from_their_reports(tmp_path: Path, monkeypa
         "missing_branches": 2,
         "percent_covered": 93.75,
     }
-    (tmp_path / "coverage.json").write_text(json.dumps({"files": {"a.py": {}, "b.py": {}}, "totals": totals}))
+    (tmp_path / "lines.json").write_text(json.dumps({"files": {"a.py": {}, "b.py": {}}, "totals": totals}))
     assert tested.counted("") == {"tests": 9, "failures": 1, "errors": 2, "skipped": 3}
     assert tested.covered("") == {"modules": 2, "statements": 40, "branches": 8, "missed": 3, "per cent": 93.75}
 
