@@ -68,6 +68,15 @@ def covered(_: str) -> Figures:
     }
 
 
+def noticed(printed: str) -> Figures:
+    """Read the counts of one group of mutants, and of each of its modules."""
+    result = last_line(printed)
+    (group,) = result["groups"].values()
+    counts = {name: group[name] for name in ("run", "killed", "equivalent", "score", "low", "high")}
+    rooms = {name: f"{each['killed']} of {each['run'] - each['equivalent']}" for name, each in group["modules"].items()}
+    return {"seed": result["seed"]} | counts | rooms
+
+
 def found_by_bandit(printed: str) -> Figures:
     """Count findings by how severe they are."""
     report = json.loads(printed)
@@ -120,11 +129,13 @@ EVIDENCE = {
         covered,
     ),
     "clipping": Evidence(
-        "Mutants of clipping", MUTANTS, "python scripts/mutation.py --group clipping --sample 80 --json"
+        "Mutants of clipping", MUTANTS, "python scripts/mutation.py --group clipping --sample 80 --json", noticed
     ),
-    "noise": Evidence("Mutants of noise", MUTANTS, "python scripts/mutation.py --group noise --sample 40 --json"),
+    "noise": Evidence(
+        "Mutants of noise", MUTANTS, "python scripts/mutation.py --group noise --sample 40 --json", noticed
+    ),
     "ledger": Evidence(
-        "Mutants of the ledger", MUTANTS, "python scripts/mutation.py --group ledger --sample 80 --json"
+        "Mutants of the ledger", MUTANTS, "python scripts/mutation.py --group ledger --sample 80 --json", noticed
     ),
     "audit": Evidence(
         "Audit",

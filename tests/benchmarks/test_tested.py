@@ -89,6 +89,16 @@ def test_tests_and_coverage_are_read_from_their_reports(tmp_path: Path, monkeypa
     assert tested.covered("") == {"modules": 2, "statements": 40, "branches": 8, "missed": 3, "per cent": 93.75}
 
 
+def test_mutants_are_counted_by_module() -> None:
+    modules = {"a/b": {"run": 5, "killed": 3, "equivalent": 1}, "a/c": {"run": 2, "killed": 2, "equivalent": 0}}
+    group = {"run": 7, "killed": 5, "equivalent": 1, "score": 5 / 6, "low": 0.4, "high": 0.99, "modules": modules}
+    figures = tested.noticed("told before\n" + json.dumps({"seed": 3, "groups": {"room": group | {"survivors": []}}}))
+    assert figures == {
+        "seed": 3, "run": 7, "killed": 5, "equivalent": 1, "score": 5 / 6, "low": 0.4, "high": 0.99,
+        "a/b": "3 of 4", "a/c": "2 of 2",
+    }  # fmt: skip
+
+
 def test_what_bandit_found_is_counted() -> None:
     severities = {"SEVERITY.HIGH": 0, "SEVERITY.MEDIUM": 1, "SEVERITY.LOW": 2}
     report = json.dumps({"metrics": {"_totals": {**severities, "loc": 90, "nosec": 4}}})
