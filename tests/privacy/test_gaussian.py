@@ -114,6 +114,13 @@ class TestFewBits:
         assert noise.tolist() == expected
         assert used > 500
 
+    def test_no_draw_is_beyond_the_last_row(self) -> None:
+        """Whatever the bits say: here all of them are ones."""
+        table = load_table()
+        words, noise = np.array([2**64 - 1, 2**64 - 2], np.uint64), np.zeros(2, np.int64)
+        assert gaussian._look_up(words, 0, np.full(4, 2**64 - 1, np.uint64), *table, noise) == 2
+        assert noise.tolist() == [1 - table.high.size, table.high.size - 1]
+
     def test_it_stops_where_the_spare_words_end_and_goes_on_from_there(self) -> None:
         table = load_table()
         words = np.repeat(table.high[:50], 2)
