@@ -35,7 +35,7 @@ types: $(VENV)/installed-dev
 supply: $(VENV)/installed-harden
 	$(BIN)/python scripts/supply.py --out measured/components.cdx.json
 
-# Hours; of each group at most: make mutants SAMPLE="--sample 300"
+# Hours; with a sample of each group less: make mutants SAMPLE="--sample 80"
 mutants: $(VENV)/installed-harden
 	$(BIN)/python scripts/mutation.py --list $(SAMPLE)
 
