@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pages import blocks_of, fenced, write
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs/benchmarks.md"
 COMMAND = "    python benchmarks/"
@@ -47,12 +49,11 @@ def main() -> None:
     parser.add_argument("--gowalla", metavar="INTERACTIONS", help="as in references.py")
     arguments = parser.parse_args()
     wanted = arguments.only or SECTIONS
-    blocks = {block.splitlines()[0]: block for block in on_page()} if arguments.only else {}
+    blocks = blocks_of(PAGE, COMMAND) if arguments.only else {}
     for command in commands(arguments.data, arguments.ncf, arguments.gowalla):
         if command[0] in wanted:
             blocks[line_of(command)] = made(command)
-            in_order = sorted(blocks.values(), key=lambda block: SECTIONS.index(section_of(block)))
-            PAGE.write_text("\n".join([HEAD, *in_order]))
+            write(PAGE, HEAD, blocks.values(), lambda block: SECTIONS.index(section_of(block)))
 
 
 def commands(data: Sequence[str], ncf: Sequence[str] | None, gowalla: str | None) -> list[Command]:
@@ -71,13 +72,6 @@ def commands(data: Sequence[str], ncf: Sequence[str] | None, gowalla: str | None
     return listed
 
 
-def on_page() -> list[str]:
-    """Return the blocks of the page as it is, each beginning with its command."""
-    if not PAGE.exists():
-        return []
-    return [COMMAND + block.rstrip() + "\n" for block in PAGE.read_text().split(COMMAND)[1:]]
-
-
 def section_of(block: str) -> str:
     """Return which section a block is of."""
     return block.removeprefix(COMMAND).partition(".py")[0]
@@ -89,8 +83,7 @@ def made(command: Command) -> str:
     print(line_of(command).strip(), flush=True)
     run = [sys.executable, str(HERE / f"{script}.py"), *arguments]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
-    printed = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-    return f"{line_of(command)}\n\n```\n{printed}\n```\n"
+    return f"{line_of(command)}\n\n{fenced(done.stdout.strip().splitlines())}"
 
 
 def line_of(command: Command) -> str:

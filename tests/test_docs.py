@@ -58,11 +58,19 @@ def test_every_command_line_in_the_readme_is_one() -> None:
 
 def test_the_two_commands_of_the_readme_are_targets_and_ci_runs_them() -> None:
     makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci/run").read_text()
-    for target in ("demo", "test", "check", "audit"):
+    for target in ("demo", "test", "coverage", "check", "audit"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert re.search(r"^make check$", ci, re.MULTILINE)
-    assert re.search(r"^check: lint types test audit$", makefile, re.MULTILINE)
+    assert re.search(r"^check: lint types coverage audit$", makefile, re.MULTILINE)
     assert "pip install" not in ci
+
+
+def test_coverage_is_of_every_room_that_promises() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    rooms = {room for room in ("governance", "privacy", "protocols") if (ROOT / "src/discreet" / room).exists()}
+    assert set(settings["run"]["source_pkgs"]) == {f"discreet.{room}" for room in rooms | {"randomness"}}
+    assert settings["run"]["branch"]
+    assert settings["report"]["fail_under"] == 100
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
@@ -80,12 +88,17 @@ def test_the_version_is_one() -> None:
 
 
 def test_pins_have_hashes_and_name_no_address() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "requirements-harden.lock"):
         text = (ROOT / lock).read_text()
         packages = re.findall(r"^[a-z0-9][\w.-]*==.*$", text, re.MULTILINE)
         assert len(packages) > 20
         assert all("\\" in package or "--hash" in package for package in packages)
         assert "://" not in text
         assert "index" not in text.replace("--index", "index")
+    pins = [
+        set(re.findall(r"^[a-z0-9][\w.-]*==.*$", (ROOT / f"requirements{end}.lock").read_text(), re.MULTILINE))
+        for end in ("", "-dev", "-harden")
+    ]
+    assert pins[0] < pins[1] < pins[2], "what is tested is what users install"
     runtime = re.findall(r"^[a-z0-9][\w.-]*==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert len(runtime) <= 60

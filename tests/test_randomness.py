@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
-from discreet.randomness import BLOCK_WORDS, NoiseSource, public_generator
+from discreet.randomness import NoiseSource, public_generator
 
 
 def test_two_sources_never_agree() -> None:
@@ -28,7 +28,8 @@ def test_a_test_seed_repeats_and_says_so() -> None:
     assert np.array_equal(one.words(9), other.words(9))
     assert not one.secure
     assert NoiseSource().secure
-    assert not np.array_equal(NoiseSource(insecure_test_seed=4).words(9), NoiseSource(insecure_test_seed=3).words(9))
+    seeds = [-2, -1, 0, 1, 3, 4, 12, 2**70]
+    assert len({NoiseSource(insecure_test_seed=seed).words(1).item() for seed in seeds}) == len(seeds)
 
 
 def test_the_key_is_whole_and_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +47,8 @@ def test_the_key_is_shown_nowhere() -> None:
 
 
 def test_blocks_are_bounded_and_complete() -> None:
-    sizes = [block.size for block in NoiseSource().blocks(2 * BLOCK_WORDS + 5)]
-    assert sizes == [BLOCK_WORDS, BLOCK_WORDS, 5]
+    sizes = [block.size for block in NoiseSource().blocks(2 * 2**20 + 5)]
+    assert sizes == [2**20, 2**20, 5]
 
 
 def test_bits_are_fair() -> None:
@@ -71,6 +72,15 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "7"
+
+
+def test_a_source_made_in_another_process_does_not_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, here = NoiseSource(), os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with pytest.raises(RuntimeError, match="must not cross a fork"):
+        source.words(1)
+    monkeypatch.undo()
+    assert source.words(1).size == 1
 
 
 def test_public_randomness_repeats() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discreet.errors import BudgetExceeded, LedgerError
+from discreet.errors import BudgetExceeded, LedgerError, SettingError
 from discreet.governance.accounts import Account, AccountRow, nobody_admitted, off_record, refusal
 from discreet.governance.ledger import Ledger
 from discreet.privacy import accounting
@@ -96,6 +96,25 @@ def test_names_may_look_like_one_another() -> None:
     row = ROW._replace(name="movies/movies", dataset="movies")
     assert row.state("2026-01-01T00:00:00Z", 0).account == Account("movies", "movies")
     assert math.isclose(row.state("2026-01-01T00:00:00Z", 0).epsilon, 2.0)
+
+
+@pytest.mark.parametrize("finer", ["", "/2024", "/2024-05", "/2024-05-17"])
+@pytest.mark.parametrize("by_interaction", [True, False])
+def test_accounts_are_known_by_their_names(finer: str, by_interaction: bool) -> None:
+    unit = "interaction" if by_interaction else "person"
+    name = f"movies/interaction{finer}" + ("/interaction" if by_interaction else "")
+    account = Account.named(name)
+    assert (str(account), account.dataset, account.purpose) == (name, "movies", "interaction")
+    assert (account.by_interaction, str(account.window or "")) == (by_interaction, finer.removeprefix("/"))
+    assert account.unit == unit + ("", "-year", "-month", "-day")[len(finer.split("-")) if finer else 0]
+
+
+@pytest.mark.parametrize(
+    "name", ["movies", "movies/train/soon", "movies/train/interaction/2024", "movies/train/2024/x"]
+)
+def test_names_of_no_account(name: str) -> None:
+    with pytest.raises(SettingError):
+        Account.named(name)
 
 
 def test_a_refusal_at_a_tiny_delta_is_a_refusal(tmp_path: Path) -> None:

@@ -117,6 +117,14 @@ def test_names_that_mean_something_in_an_address(tmp_path: Path, name: str) -> N
         assert len(ledger.accounts()) == 1
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_number_beyond_what_is_stored_is_typed(path: Path, number: int) -> None:
+    with Ledger(path) as ledger:
+        assert ledger._db.one("SELECT ?", 2**63 - 1) == (2**63 - 1,)
+        with pytest.raises(LedgerCorrupted, match="is damaged or is not a ledger"):
+            ledger._db.one("SELECT ?", number)
+
+
 def test_closing_twice(path: Path) -> None:
     ledger = Ledger(path)
     ledger.close()
@@ -153,9 +161,10 @@ def test_another_thread_is_refused(ledger: Ledger) -> None:
     assert ledger.verify().ok
 
 
-def test_a_fork_is_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("process", [1, 1 << 40])
+def test_a_fork_is_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, process: int) -> None:
     with monkeypatch.context() as forked:
-        forked.setattr(os, "getpid", lambda: 1)
+        forked.setattr(os, "getpid", lambda: process)
         for act in (ledger.accounts, lambda: ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC)):
             with pytest.raises(LedgerError, match="opened by another process"):
                 act()

@@ -47,6 +47,29 @@ def forge(database: Database, *statements: str) -> None:
             shell.execute(statement)
 
 
+def test_a_row_without_a_hash_is_damage(journal: Journal, database: Database) -> None:
+    forge(
+        database,
+        "CREATE TABLE copy AS SELECT * FROM journal",
+        "DROP TABLE journal",
+        "ALTER TABLE copy RENAME TO journal",
+        "UPDATE journal SET hash = NULL WHERE seq = 4",
+    )
+    for look in (journal.head, lambda: journal.hash_of(4)):
+        with pytest.raises(LedgerCorrupted, match="journal row 4 is damaged") as damaged:
+            look()
+        assert damaged.value.row == 4
+    assert journal.first_misfit() == 4
+
+
+@pytest.mark.parametrize(("seq", "told"), [(-1, 0), (0, 0), (1, 1), (5, 5), (6, 6)])
+def test_a_row_that_is_gone_is_named(journal: Journal, database: Database, seq: int, told: int) -> None:
+    forge(database, "DELETE FROM journal WHERE seq IN (0, 1)")
+    with pytest.raises(LedgerCorrupted, match=f"journal row {told} or the one before it is gone") as gone:
+        journal.linked(seq)
+    assert gone.value.row == told
+
+
 def test_hash_of_first_row_is_pinned() -> None:
     body = b'{"at":"2027-01-01T00:00:00Z","kind":"note"}'
     assert chained(GENESIS, 0, body) == hashlib.sha256(b"\0" * 41 + body).digest()

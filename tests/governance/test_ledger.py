@@ -47,6 +47,29 @@ def test_open_budget(ledger: Ledger) -> None:
     assert state.to_dict()["account"] == "movies/train"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "beside"),
+    [
+        ("movies/rent", "movies/rent/2024", False),
+        ("movies/rent/2024", "movies/rent/2024-05", False),
+        ("movies/rent/2024-05", "movies/rent/2024-06", True),
+        ("movies/rent/2024-05", "movies/rent/interaction", False),
+        ("movies/rent/interaction", "movies/rent", False),
+        ("movies/rent/2024-05", "movies/sell/2024", True),
+        ("movies/rent/2024-05", "films/rent/2024", True),
+    ],
+)
+def test_one_act_is_within_one_budget_of_a_purpose(ledger: Ledger, first: str, second: str, beside: bool) -> None:
+    ledger.open_budget(Account.named(first), epsilon=1.0, delta=DELTA)
+    if beside:
+        ledger.open_budget(Account.named(second), epsilon=1.0, delta=DELTA)
+    else:
+        with pytest.raises(LedgerError, match="one act would fall within both"):
+            ledger.open_budget(Account.named(second), epsilon=1.0, delta=DELTA)
+    assert len(ledger.accounts()) == 2 + beside
+    assert ledger.verify().ok
+
+
 def test_open_budget_twice(ledger: Ledger) -> None:
     rows = ledger.journal.head().seq
     assert ledger.open_budget(TRAIN, epsilon=2, delta=DELTA) == ledger.account(TRAIN)
@@ -450,6 +473,12 @@ def test_a_made_release_gives_no_draws(ledger: Ledger) -> None:
     with pytest.raises(BudgetExceeded, match=r"1 units asked by a round, 0 of its reservation left \(reserved\)"):
         made.draw(1)
     assert made.drawn == 7
+    ledger.commit("r", SPEC)
+    again = ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
+    again.draw(0)
+    with pytest.raises(BudgetExceeded, match=r"1 units asked by a round, 0 of its .* left \(committed\)") as refused:
+        again.draw(1)
+    assert (refused.value.asked, refused.value.left, again.drawn) == (1, 0, 0)
 
 
 def test_the_journal_tells_every_change(capped: Ledger) -> None:

@@ -183,6 +183,14 @@ class TestOutlook:
     def test_too_little_is_known_to_tell(self, now: str, spent: int) -> None:
         assert at_this_rate(NEW_YEAR, now, spent, 75) is None
 
+    def test_a_rate_is_rounded_down_to_the_second(self) -> None:
+        """What is left would last ten millionths of a second less than a whole number of them."""
+        watched, spent = 7 * 86_400 + 1, 10_000_019
+        left = -pow(watched, -1, spent) % spent
+        now = later(NEW_YEAR, watched)
+        assert now is not None
+        assert at_this_rate(NEW_YEAR, now, spent, left) == later(now, (left * watched + 1) // spent - 1)
+
     def test_a_rate_beyond_the_calendar(self) -> None:
         assert at_this_rate(NEW_YEAR, "2031-01-31T00:00:00Z", 1, CAP) is None
 

@@ -222,13 +222,36 @@ def test_data_sets_that_are_none(ledger: Ledger, dataset: str) -> None:
 # --- Forged cohorts
 
 
-@pytest.mark.parametrize("members", [b"", b"x" * 15, b"b" * 16 + b"a" * 16, b"a" * 32])
+def pseudonyms(*texts: str) -> bytes:
+    """Return pseudonyms of two halves, such as ``a1``."""
+    return b"".join(text[0].encode() * 8 + text[1].encode() * 8 for text in texts)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b"",
+        b"x" * 15,
+        b"b" * 16 + b"a" * 16,
+        b"a" * 32,
+        pseudonyms("a1", "a3", "a2"),
+        pseudonyms("a1", "c1", "b1"),
+        pseudonyms("a2", "b1", "b1"),
+        pseudonyms("b1", "a2", "b3"),
+    ],
+)
 def test_a_cohort_that_cannot_be_searched_is_refused(ledger: Ledger, persons: Persons, members: bytes) -> None:
     key = hashlib.sha256(members).hexdigest()
     ledger._db.execute("PRAGMA ignore_check_constraints = ON")
     ledger._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members)
     with pytest.raises(LedgerCorrupted, match="cohort"):
         persons.cohort(key)
+
+
+def test_cohorts_that_can_be_searched(ledger: Ledger, persons: Persons) -> None:
+    for members in (pseudonyms("a1"), pseudonyms("a1", "a2", "a3", "b0"), pseudonyms("a9", "b1", "c0")):
+        persons.keep(as_crowd(members))
+        assert persons.cohort(hashlib.sha256(members).hexdigest()).tobytes() == members
 
 
 def test_a_cohort_comes_back(ledger: Ledger, persons: Persons) -> None:
@@ -328,6 +351,14 @@ def test_more_than_what_is_held_is_not_settled(levelled: Ledger, used: list[int]
     assert levelled.releases()[0].state == "reserved"
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 1), (1, 2)])
+def test_what_was_used_is_one_number_a_person(levelled: Ledger, shape: tuple[int, ...]) -> None:
+    made = levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    with pytest.raises(SettingError, match="one number of units is needed for each of the people"):
+        made.use(np.zeros(shape, np.int64))
+    assert made.used is None
+
+
 def test_nothing_is_settled_of_unnamed_people(ledger: Ledger) -> None:
     account = Account("unnamed", "train")
     ledger.open_budget(account, epsilon=8.0, delta=DELTA)
@@ -350,6 +381,59 @@ def test_a_forged_settlement_is_named(levelled: Ledger) -> None:
     problems = levelled.verify().problems
     assert [problem.row for problem in problems] == [row]
     assert "above what somebody is held for" in problems[0].what
+
+
+@pytest.mark.parametrize("prices", [[2, 9], [2], [2, 2, 2]])
+def test_forged_prices_are_named(levelled: Ledger, prices: list[int]) -> None:
+    levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    row = levelled.journal.head().seq + 1
+    with levelled._db.transaction():
+        members = Persons(levelled._db).crowd("levels", ["a", "c"])
+        cohort = digest(np.unique(members))
+        Persons(levelled._db).keep(np.unique(members))
+        told = {"account": "levels/train", "cost": "8", "spec": SPEC, "asked": cohort, "cohort": cohort}
+        held = Charges(levelled._db).keep(np.array(prices))
+        levelled._db.execute("UPDATE account SET spent = spent + 8 WHERE name = 'levels/train'")
+        levelled._db.execute(
+            "INSERT INTO release VALUES ('s', 'levels/train', 8, ?, ?, ?, ?, 'reserved', NULL, NULL)",
+            *(SPEC, cohort, cohort, held),
+        )
+        levelled.journal.append("reserve", release="s", **told, prices=held)
+    problems = levelled.verify().problems
+    assert [problem.row for problem in problems] == [row]
+    assert problems[0].what == "holds somebody of s for more than it costs, or names prices of other people"
+
+
+def test_prices_of_other_people_are_damage(levelled: Ledger) -> None:
+    """Whoever asks for what they are held for is not told what belongs to somebody else."""
+    account = Account("levels", "train")
+    levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 3]))
+    with levelled._db.transaction():
+        levelled._db.execute("DROP TRIGGER release_ends_once")
+        levelled._db.execute("UPDATE release SET prices = ?", Charges(levelled._db).keep(np.array([2])))
+    with pytest.raises(LedgerCorrupted, match="does not fit its cohort"):
+        levelled.person_spent("levels", "a")
+
+
+@pytest.mark.parametrize("units", [-1, 1 << 53])
+def test_units_that_are_none_are_damage(levelled: Ledger, units: int) -> None:
+    charges = Charges(levelled._db)
+    kept = charges.keep(np.array([1, (1 << 53) - 1, 0]))
+    assert charges.of(kept).tolist() == [1, (1 << 53) - 1, 0]
+    with pytest.raises(LedgerCorrupted, match="is damaged"):
+        charges.of(charges.keep(np.array([1, units])))
+
+
+def test_groups_that_share_nobody_draw_apart(levelled: Ledger) -> None:
+    made = levelled.reserve(Account("levels", "train"), cost=8, release="r", spec=SPEC, people=["a", "b"])
+    made.draw(5)
+    made.use(np.array([1, 2]))
+    apart = made.apart()
+    apart.draw(8)
+    assert (made.drawn, apart.drawn, apart.used) == (5, 8, None)
+    assert (apart.release, apart.cost, apart.order is made.order) == ("r", 8, True)
+    with pytest.raises(BudgetExceeded, match="3 of its reservation left"):
+        made.draw(4)
 
 
 def test_the_journal_does_not_let_anybody_try_out_what_was_used(levelled: Ledger) -> None:

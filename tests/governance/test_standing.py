@@ -103,6 +103,24 @@ def test_an_unread_query_of_a_closed_file_says_nothing(ledger: Ledger) -> None:
     assert not unheard.called
 
 
+@pytest.mark.parametrize("facts", [{}, {"cap": "many"}, {"cap": None}])
+def test_a_budget_that_no_sound_row_opens(ledger: Ledger, forge: Callable[..., None], facts: dict[str, str]) -> None:
+    new = Account("films", "train")
+    forge(
+        "INSERT INTO account SELECT 'films/train', 'films', epsilon, delta, cap, person_cap, until, 0 FROM account",
+    )
+    with pytest.raises(LedgerCorrupted, match="no row of the journal opens budget films/train"):
+        ledger.outlook(new)
+    with pytest.raises(LedgerCorrupted, match="is not what was agreed on") as unheard:
+        ledger.reserve(new, cost=1, release="r", spec=SPEC)
+    assert unheard.value.row is None
+    with ledger._db.transaction():
+        row = ledger.journal.append("open", name="films/train", person_cap=None, **facts)
+    with pytest.raises(LedgerCorrupted, match="is not what was agreed on") as unsound:
+        ledger.reserve(new, cost=1, release="r", spec=SPEC)
+    assert unsound.value.row == row
+
+
 def test_a_dropped_trigger_stops_charging(ledger: Ledger) -> None:
     ledger._db.execute("DROP TRIGGER spending_only_grows")
     with pytest.raises(LedgerCorrupted, match="rules of the file") as refused:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,15 @@ def test_schema_keeps_spending(history: Ledger) -> None:
     assert history.verify().ok
 
 
+OPENED: dict[str, Any] = {
+    "name": str(TRAIN), "dataset": "movies", "epsilon": 1.0, "delta": DELTA,
+    "cap": "5", "person_cap": None, "until": None, "spent": "0",
+}  # fmt: skip
+PACE = {
+    "name": str(TRAIN), "rule": "fixed", "slots": "4", "per_year": "12", "begins": "2024-01-01T00:00:00Z", "base": "9",
+}  # fmt: skip
+
+
 def test_edited_cohort_admits_nobody(history: Ledger, forge: Callable[..., None]) -> None:
     forge("UPDATE cohort SET members = zeroblob(32)")
     with pytest.raises(LedgerCorrupted, match="cohort"):
@@ -134,18 +144,35 @@ def test_edited_cohort_admits_nobody(history: Ledger, forge: Callable[..., None]
         ("reserve", {"release": "n", "account": "movies/train", "cost": "-5"}, "than is left"),
         ("commit", {"release": "b", "artefact": SPEC}, "not reserved"),
         ("abandon", {"release": "zz"}, "not reserved"),
+        ("pace", PACE | {"name": "movies/none"}, "sets a pace for budget movies/none, which is not open"),
+        ("pace", PACE | {"base": "8"}, "sets a pace from a sum that was not what was spent"),
         ("refund", {}, "not an event"),
         ("limit", {}, "not an event"),
         ("create", {"rules": "", "secrets": ""}, "second time"),
         ("refuse", {"account": "movies/train", "cost": "1", "left": "2"}, "refuses"),
     ],
 )
-def test_rows_against_the_protocol_are_named(history: Ledger, kind: str, facts: dict[str, str], wrong: str) -> None:
+def test_rows_against_the_protocol_are_named(history: Ledger, kind: str, facts: dict[str, Any], wrong: str) -> None:
     nothing = dict.fromkeys(("asked", "cohort", "prices", "used"))
     with history._db.transaction():
         history.journal.append(kind, **({"spec": SPEC} | nothing | facts))
     found = history.verify()
     assert HISTORY in {problem.row for problem in found.problems if wrong in problem.what}
+
+
+@pytest.mark.parametrize(
+    ("facts", "wrong"),
+    [
+        ({}, "opens budget movies/train a second time"),
+        ({"name": "movies/new", "spent": "1"}, "opens budget movies/new a second time"),
+        ({"name": "movies/train/2024"}, "opens budget movies/train/2024 beside others of another unit"),
+        ({"cap": "many"}, "is not an event of this version"),
+    ],
+)
+def test_budgets_that_cannot_be_opened_are_named(history: Ledger, facts: dict[str, str], wrong: str) -> None:
+    with history._db.transaction():
+        history.journal.append("open", **(OPENED | facts))
+    assert (HISTORY, wrong) in {(problem.row, problem.what) for problem in history.verify().problems}
 
 
 def test_restored_backup_is_noticed(history: Ledger, path: Path, tmp_path: Path) -> None:
@@ -240,6 +267,18 @@ def test_releases_without_names_count_in_the_replay(ledger: Ledger) -> None:
     assert ledger.verify().ok
     row = charge_past_the_checks(ledger, "forced", 1, ["anybody"])
     assert [problem.row for problem in ledger.verify().problems] == [row]
+
+
+@pytest.mark.parametrize(("over", "fits"), [(0, True), (1, False)])
+def test_releases_of_single_choices_are_no_sum_of_anybodys(ledger: Ledger, over: int, fits: bool) -> None:
+    choices = Account("movies", "trending", by_interaction=True)
+    ledger.open_budget(choices, epsilon=1.0, delta=DELTA)
+    for release in ("monday", "tuesday"):
+        ledger.reserve(choices, cost=5, release=release, spec=SPEC)
+    ledger.open_budget(TRENDS, epsilon=8.0, delta=DELTA, person_epsilon=1.0)
+    assert ledger.person_spent("movies", "anybody") == 0
+    charge_past_the_checks(ledger, "forced", PERSON_CAP + over, ["anybody"])
+    assert ledger.verify().ok is fits
 
 
 def test_caps_of_one_data_set_bind_no_other(history: Ledger) -> None:

@@ -111,9 +111,14 @@ class TestDisclose:
         assert disclosure.HEADROOM + 2**16 < 2**63  # the sum, and the noise on it, fit int64
         monkeypatch.setattr(disclosure, "HEADROOM", 1 << 34)
         plan = Plan(bounds=(MAX_BOUND,), delta=1e-6)
-        crowd = Summed(np.zeros(1, np.int64), np.zeros(64, np.int64))
-        with pytest.raises(PrivacyError, match="overflow"):
-            disclose([crowd], plan, 0, spend=Till(left=1 << 60))
+        for people in (64, 65, 1_000):
+            crowd = Summed(np.zeros(1, np.int64), np.zeros(people, np.int64))
+            with pytest.raises(PrivacyError, match=f"{people:,} people .* could overflow"):
+                disclose([crowd], plan, 0, spend=Till(left=1 << 60))
+        parts = [Summed(np.zeros(1, np.int64), np.zeros(people, np.int64)) for people in (60, 3, 1)]
+        with pytest.raises(PrivacyError, match=r"64 people .* could overflow"):
+            disclose(parts, plan, 0, spend=Till(left=1 << 60))
+        disclose(parts[:2], plan, 0, spend=Till(left=1 << 60))
 
     def test_blocks_of_different_widths_are_no_sum(self) -> None:
         """One number would be added to every coordinate: a contribution sqrt(dims) times too long."""
@@ -169,10 +174,22 @@ class TestBound:
         with pytest.raises(TypeError, match="canonical"):
             add_rows(rows, 100)
 
-    def test_columns_are_not_rows(self) -> None:
-        columns: Any = csr_array(np.diag([1_000] * 3)).tocsc()
+    @pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "dia", "dok", "lil"])
+    def test_columns_are_not_rows(self, kind: str) -> None:
+        rows: Any = csr_array(np.diag([1_000] * 3))
         with pytest.raises(TypeError, match="csr"):
-            add_rows(columns, 1_000)
+            add_rows(rows.asformat(kind), 1_000)
+
+    def test_a_block_of_nobody_adds_nothing(self) -> None:
+        summed = add_rows(csr_array((0, 3), dtype=np.int64), 5)
+        assert (summed.total.tolist(), summed.squared_norms.tolist()) == ([0, 0, 0], [])
+
+    @given(st.integers(1, MAX_BOUND // 5), st.integers(0, 3))
+    def test_floats_refuse_no_row_that_is_exactly_as_long_as_the_bound(self, part: int, nothing: int) -> None:
+        row = [3 * part, *[0] * nothing, -4 * part]
+        assert add_rows(block([row]), 5 * part).squared_norms.tolist() == [(5 * part) ** 2]
+        with pytest.raises(BoundExceeded):
+            add_rows(block([[*row, 1]]), 5 * part)
 
     @pytest.mark.parametrize("place", [-1, 5])
     def test_a_coordinate_out_of_range_is_refused(self, place: int) -> None:
@@ -187,15 +204,24 @@ class TestBound:
             Summed(np.array([[5], [7]]), np.array([1])),
             Summed(np.array([5, 7]), np.array([[1]])),
             Summed(np.array([5, 7]), np.array([1], np.int32)),
+            Summed(np.array([5, 7], np.int32), np.array([1])),
+            Summed(np.array([5, 7], np.uint64), np.array([1])),
+            Summed(np.array([5, 7], np.float64), np.array([1])),
+            Summed(np.array([5, 7]), np.array([1], np.uint64)),
+            Summed(np.array([5, 7]), np.array([1], np.float64)),
+            Summed(np.array([5, 7]), np.array(1)),
+            Summed(np.array(5), np.array([1])),
         ],
     )
     def test_only_vectors_of_int64_pass(self, summed: Summed) -> None:
         with pytest.raises(TypeError, match="int64 vectors"):
             check_bound(summed, 100)
 
-    def test_floats_never_enter(self) -> None:
+    @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int32, np.int8, np.uint64, np.bool_])
+    def test_nothing_but_int64_enters(self, kind: type) -> None:
+        """Squares of narrower integers would wrap, and floats are not exact."""
         with pytest.raises(TypeError, match="int64"):
-            add_rows(csr_array(np.ones((1, 2))), 5)
+            add_rows(csr_array(np.ones((1, 2), kind)), 5)
 
     @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=2, max_size=8))
     def test_leaving_a_person_out_moves_the_sum_by_their_row(self, rows: list[list[int]]) -> None:
@@ -213,6 +239,18 @@ class TestPlan:
         plan = Plan.sharing(units, shares, delta=1e-6, adjacency=adjacency)
         assert plan.cost <= units
         assert plan.cost > units - 4 * sum(adjacency.moves**2 * (bound + 1) for bound in plan.bounds)
+
+    @pytest.mark.parametrize("adjacency", Adjacency)
+    def test_a_budget_that_floats_round_up_is_not_overspent(self, adjacency: Adjacency) -> None:
+        """2^54 - 1 is 2^54 as a float, whose root is whole."""
+        units = 2**54 - 1
+        plan = Plan.sharing(units, [1.0], delta=1e-6, adjacency=adjacency)
+        assert units - 2**30 < plan.cost <= units
+
+    @pytest.mark.parametrize("weight", [-1, 9])
+    def test_weights_out_of_range(self, weight: int) -> None:
+        with pytest.raises(SettingError, match="0 to 8 sixteenths"):
+            Plan(bounds=(5,), delta=1e-6, weights=(("health", weight),))
 
     def test_replacing_a_person_costs_four_times_as_much(self) -> None:
         add, replace, choice = (Plan(bounds=(10,), delta=1e-6, adjacency=each) for each in Adjacency)
@@ -259,6 +297,55 @@ class TestGuarantee:
         assert not promise.private
         assert promise.epsilon == float("inf")
         assert "unsafe_noise" in str(promise)
+
+    @pytest.mark.parametrize(
+        ("adjacency", "window", "unit", "sentence", "neighbours"),
+        [
+            (
+                Adjacency.ADD_OR_REMOVE_PERSON,
+                None,
+                "person",
+                "this model could tell whether you were in it at most 51",
+                "one person's whole history and an empty one in its place",
+            ),
+            (
+                Adjacency.REPLACE_PERSON,
+                "2024",
+                "person-year",
+                "this model could tell whether anything you did in 2024 was in it at most 51",
+                "one person's history of 2024 and any other in its place",
+            ),
+            (
+                Adjacency.ADD_OR_REMOVE_INTERACTION,
+                None,
+                "interaction",
+                "this list could tell whether a single choice of yours is in it at most 51",
+                "one person's choice of one item, made or not made",
+            ),
+            (
+                Adjacency.ADD_OR_REMOVE_INTERACTION,
+                "2024-05",
+                "interaction-month",
+                "this list could tell whether a single choice of yours is in it at most 51",
+                "one person's choice of one item, made or not made in 2024-05",
+            ),
+        ],
+    )
+    def test_it_says_who_is_protected_and_in_what(
+        self, adjacency: Adjacency, window: str | None, unit: str, sentence: str, neighbours: str
+    ) -> None:
+        promise = Guarantee.of(Plan(bounds=(16,), delta=1e-6, adjacency=adjacency), window=window)
+        assert (promise.unit, promise.neighbours) == (unit, neighbours)
+        assert sentence in promise.sentence
+        assert f"between {neighbours}" in str(promise)
+        told = " / ".join(promise.not_protected)
+        assert (f"outside {window}" in told) == (window is not None)
+        assert ("k times less" in told) == (adjacency is Adjacency.ADD_OR_REMOVE_INTERACTION)
+        assert Guarantee.from_dict(promise.to_dict()) == promise
+
+    def test_a_window_that_is_none(self) -> None:
+        with pytest.raises(SettingError, match="year, month or day"):
+            Guarantee.of(PLAN, window="last week")
 
     def test_it_survives_storage_and_believes_no_stored_epsilon(self) -> None:
         promise = Guarantee.of(PLAN)

@@ -67,6 +67,14 @@ class TestTable:
         assert all(low <= high for low, high in pairwise(table))
         assert table[-1] == 2**128 - 1
 
+    def test_the_guide_leads_to_where_each_draw_is(self) -> None:
+        """Of each 2^-18 of the range the first row that may be looked for: the kernel reads no further and no less."""
+        high, guide = load_table().high, load_table().guide
+        assert guide.shape == (2**18,)
+        starts = [bucket << 46 for bucket in range(2**18)]
+        rows = high.tolist()
+        assert guide.tolist() == [bisect.bisect_left(rows, start) for start in starts]
+
     def test_another_table_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gaussian, "TABLE_SHA256", "0" * 64)
         load_table.cache_clear()
@@ -97,14 +105,21 @@ class TestFewBits:
     def test_planted_ambiguous_words_are_decided_by_all_bits(self) -> None:
         table = load_table()
         rng = np.random.default_rng(0)
-        planted = table.high[rng.integers(0, table.high.size - 2, 3_000)]
+        planted = table.high[rng.integers(0, table.high.size - 2, 500)]
         words = np.concatenate([planted, planted ^ np.uint64(1), planted - np.uint64(2), planted + np.uint64(1)])
         spare = NoiseSource(insecure_test_seed=1).words(8 * words.size)
         noise = np.empty(words.size, np.int64)
         assert gaussian._look_up(words, 0, spare, *table, noise) == words.size
         expected, used = self.replay(words, spare)
         assert noise.tolist() == expected
-        assert used > 3_000
+        assert used > 500
+
+    def test_no_draw_is_beyond_the_last_row(self) -> None:
+        """Whatever the bits say: here all of them are ones."""
+        table = load_table()
+        words, noise = np.array([2**64 - 1, 2**64 - 2], np.uint64), np.zeros(2, np.int64)
+        assert gaussian._look_up(words, 0, np.full(4, 2**64 - 1, np.uint64), *table, noise) == 2
+        assert noise.tolist() == [1 - table.high.size, table.high.size - 1]
 
     def test_it_stops_where_the_spare_words_end_and_goes_on_from_there(self) -> None:
         table = load_table()
@@ -117,6 +132,30 @@ class TestFewBits:
         fresh = NoiseSource(insecure_test_seed=3).words(400)
         assert gaussian._look_up(words, stopped, fresh, *table, noise) == words.size
         assert (noise != 99_999).all()
+
+
+def as_python() -> Callable[..., int]:
+    """The kernel without its compiler, whose lines can be followed."""
+    kernel: Any = gaussian._look_up
+    followed: Callable[..., int] = kernel.py_func
+    return followed
+
+
+class TestCompiler:
+    """The machine code does what the source says: few words, since Python takes its time."""
+
+    @pytest.mark.parametrize("spare_words", [0, 20, 1_000])
+    def test_the_kernel_and_its_source_agree(self, spare_words: int) -> None:
+        table = load_table()
+        source = NoiseSource(insecure_test_seed=4)
+        undecided = np.concatenate([table.high[:40], table.high[-40:], [np.uint64(0), np.uint64(2**64 - 1)]])
+        words, spare = np.concatenate([source.words(200), undecided]), source.words(spare_words)
+        made, followed = (np.full(words.size, 99_999, np.int64) for _ in range(2))
+        stopped = gaussian._look_up(words, 3, spare, *table, made)
+        assert stopped == as_python()(words, 3, spare, *table, followed)
+        assert (stopped == words.size) == (spare_words == 1_000)
+        assert np.array_equal(made, followed)
+        assert (made[:3] == 99_999).all()
 
 
 Noisy = Callable[[NDArray[np.int64]], NDArray[np.int64]]

@@ -1,6 +1,7 @@
 """Levels: parts of one bound, who chose what, and what each is held for."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,13 @@ class TestLevels:
         Levels({"7": Level.OFF, 7: Level.OFF})
         with pytest.raises(SettingError, match="the same person has two"):
             Levels({"7": Level.OFF, 7: Level.STRONG})
+
+    def test_of_another_type_are_refused(self) -> None:
+        names: Any = {"ann": "strong"}
+        with pytest.raises(SettingError, match="give a Level for each person"):
+            Levels(names)
+        with pytest.raises(SettingError, match="give a Level for each person"):
+            Levels({}, names["ann"])
 
     def test_the_text_shows_nobody(self) -> None:
         assert repr(Levels({"ann": Level.STRONG})) == "Levels(1 people chose, others balanced)"

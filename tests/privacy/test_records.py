@@ -1,8 +1,11 @@
 """Sensitive categories: layers that add up, and rows that move by no more than what is promised."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
@@ -34,6 +37,11 @@ def layers(weights: Weights) -> Layers:
     return tuple((layer, np.isin(CATEGORIES, sorted(layer.unseen))) for layer in layers_of(weights))
 
 
+def near_a_square(root: int, beside: int) -> int:
+    """Where a float root is hardest to round: above 2^53 floats are further apart than this."""
+    return min(root**2 + beside, 2**56)
+
+
 class TestLayers:
     @given(weights=WEIGHTS, bound=st.integers(1, MAX_BOUND))
     def test_add_up_to_the_bound_exactly(self, weights: Weights, bound: int) -> None:
@@ -63,17 +71,21 @@ class TestLayers:
         assert whole.total.tolist() == np.sum(rows, axis=0).tolist()
         assert int((whole.total**2).sum()) <= whole.squared_norms[0] <= sum(bounds) ** 2
 
-    @given(square=st.integers(0, 2**56))
+    @given(square=st.integers(0, 2**56) | st.builds(near_a_square, st.integers(1, 2**28), st.sampled_from([-1, 0, 1])))
+    @example(2**56)
+    @example(2**56 - 1)
     def test_lengths_are_rounded_up(self, square: int) -> None:
         found = layered([(Summed(np.zeros(1, np.int64), np.array([square])), MAX_BOUND)]).squared_norms[0]
-        root = round(found**0.5)
+        root = math.isqrt(int(found))
         assert root * root == found
         assert (root - 1) ** 2 < square <= found or square == found == 0
 
     def test_layers_of_different_people(self) -> None:
         one, two = (Summed(np.zeros(2, np.int64), np.zeros(people, np.int64)) for people in (1, 2))
-        with pytest.raises(TypeError, match="the same people"):
-            layered([(one, 5), (two, 5)])
+        wide = Summed(np.zeros(3, np.int64), np.zeros(1, np.int64))
+        for parts in ((one, two), (two, one), (one, wide), (wide, one), (one, one, two)):
+            with pytest.raises(TypeError, match="the same people"):
+                layered([(part, 5) for part in parts])
 
 
 def test_without_takes_items_out() -> None:
@@ -147,6 +159,16 @@ class TestWeights:
     def test_out_of_range(self, weight: float) -> None:
         with pytest.raises(SettingError, match="0 to 1/2 in steps of 1/16"):
             weights_of(self.declared, {"health": weight})
+
+    @pytest.mark.parametrize("weight", ["0.125", None, True, False, [0.125]])
+    def test_of_another_type(self, weight: Any) -> None:
+        with pytest.raises(SettingError, match="the weight of health is a number"):
+            weights_of(self.declared, {"health": weight})
+
+    @pytest.mark.parametrize("asked", [[("health", 0.125)], "health", 0.125])
+    def test_not_by_category(self, asked: object) -> None:
+        with pytest.raises(SettingError, match="a mapping of weights by category"):
+            weights_of(self.declared, asked)
 
     def test_a_category_that_does_not_exist(self) -> None:
         with pytest.raises(SettingError, match="no item is of category 'heath'; the catalogue declares health, minors"):

@@ -188,22 +188,12 @@ class Guarantee:
     def not_protected(self) -> tuple[str, ...]:
         """What the promise does not cover."""
         source = "declared public" if self.catalogue_declared else "gathered from the histories, treated as public"
-        other = (
-            ()
-            if self.window is None
-            else (
-                f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times",
-            )
-        )
-        if self._by_interaction:
-            other = ("whoever made many choices: k of them are protected k times less, in mu^2",)
-        chosen = ("how many people chose each level (treated as public)",) if self.levels else ()
-        seen = {
-            "shares": "who takes part, and when, from the server",
-            "two-servers": "who takes part, and when, from both",
-        }
-        whom = seen.get(self.noise, HISTORIES)
-        return (f"the list of item ids ({source})", *other, *chosen, *NOT_PROTECTED, whom)
+        outside = f"what you did outside {self.window}: each window is paid for by itself, twelve of them twelve times"
+        many = "whoever made many choices: k of them are protected k times less, in mu^2"
+        chosen = "how many people chose each level (treated as public)"
+        told = ((outside, self.window is not None), (many, self._by_interaction), (chosen, bool(self.levels)))
+        seen = HISTORIES if self.noise == "rounded-gaussian" else "who takes part, and when, from those who add up"
+        return (f"the list of item ids ({source})", *(what for what, so in told if so), *NOT_PROTECTED, seen)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and what is read from them, as JSON values."""
