@@ -35,8 +35,9 @@ from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.levels import Level
-from discreet.privacy.mechanisms import gaussian
+from discreet.privacy.mechanisms import discrete_gaussian, gaussian
 from discreet.privacy.plan import Plan
+from discreet.randomness import NoiseSource
 from discreet.training import populations
 from discreet.training.populations import Work
 
@@ -67,7 +68,7 @@ def caught_by(gate: str, subject: str, says: str) -> Callable[[Callable[[Patch, 
 
 def run(gate: str, subject: str) -> Outcome:
     checks = planned_checks([CLAIM], gates=[gate])
-    (check,) = [check for check in checks if check.subject.partition(",")[0] == subject]
+    (check,) = [check for check in checks if check.subject in {subject, f"{subject}, add_up"}]
     return check.run()
 
 
@@ -99,6 +100,24 @@ def noise_reused_between_releases(patch: Patch, folder: Path) -> None:
     """The key is drawn once, not for each release."""
     key = os.urandom(randomness.KEY_BYTES)
     patch.setattr(randomness, "os", SimpleNamespace(urandom=lambda count: key[:count], getpid=os.getpid))
+
+
+@caught_by("A", "shares", "variance")
+def share_sized_for_twice_the_parties(patch: Patch, folder: Path) -> None:
+    real = discrete_gaussian.share_of
+    patch.setattr(disclosure, "share_of", lambda honest: real(2 * honest))
+
+
+@caught_by("A", "shares", "variance")
+def one_share_for_all_parties(patch: Patch, folder: Path) -> None:
+    """Everybody's is the same draw: together they are too much, and whoever knows one knows all."""
+    source = NoiseSource(insecure_test_seed=int.from_bytes(os.urandom(4), "big"))
+    known = discrete_gaussian.draw(200_000, 16, source)
+
+    def drawn(count: int, variance: int, _: NoiseSource) -> NDArray[np.int64]:
+        return known[:count] * isqrt(variance) // 4
+
+    patch.setattr(discrete_gaussian, "draw", drawn)
 
 
 AT_START = """

@@ -93,7 +93,7 @@ def test_what_must_not_be_published_is_not_disclosed(data: Interactions, trained
         ('region = "EU"', "region = 5", "region is text"),
         ('region = "EU"', 'region = " "', "say something of region"),
         ('region = "EU"', "", "lacks region"),
-        ('region = "EU"', 'region = "EU"\nhobby = "x"', "nobody asked for: hobby"),
+        ('region = "EU"', 'region = "EU"\nhobby = "x"', "nobody asked for: 'hobby'"),
         ('"Technology" ', '"Sports" ', "sector is one of"),
         ('type = "Industry"', 'type = "Club"', "type is one of"),
         ('type = "Industry"', "", "curators are tables"),

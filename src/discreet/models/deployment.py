@@ -100,7 +100,7 @@ class Deployment:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", self.slug):
             raise SettingError("slug is up to 100 letters, digits, _ and -")
         if not _is_date(self.published):
-            raise SettingError(f"published is a date such as 2026-01-31, got {self.published!r}")
+            raise SettingError("published is a date such as 2026-01-31")
 
     @classmethod
     def read(cls, path: str | Path) -> Deployment:
@@ -132,8 +132,11 @@ class Deployment:
         except (ValueError, RecursionError) as error:
             raise SettingError(f"is not TOML in UTF-8 ({type(error).__name__})") from None
         known = {each.name for each in fields(cls)}
-        if stated.keys() - known:
-            raise SettingError(f"has fields that nobody asked for: {', '.join(sorted(stated.keys() - known)[:5])}")
+        strange = sorted(stated.keys() - known)
+        if strange:
+            raise SettingError(
+                f"has fields that nobody asked for: {', '.join(repr(name[:40]) for name in strange[:5])}"
+            )
         if known - stated.keys() - {"utility"}:
             raise SettingError(f"lacks {', '.join(sorted(known - stated.keys() - {'utility'}))}")
         return cls(**{name: _field(name, value) for name, value in stated.items()})
@@ -290,4 +293,4 @@ def _is_date(text: str) -> bool:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+        raise SettingError(f"{name} is one of {', '.join(choices)}")

@@ -19,6 +19,7 @@ the guarantee's proof has it. Scores of canaries that share items are correlated
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,14 +35,44 @@ from discreet.evaluation.audit.statistics import PUBLISHED_ALPHA, Guesses, Overl
 from discreet.evaluation.transcripts import Watched
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
-from discreet.privacy.disclosure import Add, add_up
+from discreet.privacy.disclosure import Add, AddApart, add_up
 from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.privacy.plan import Plan
+from discreet.training.aggregation import SecureSum, bits_for
 from discreet.training.populations import Here, Layers, Population, Work
 from discreet.training.rounds import train
 
-ADDERS: dict[str, Add] = {"add_up": add_up}
-"""Everything that adds people's vectors up."""
+PARTIES = 6
+"""Among whom people are divided where each party adds its share of the noise."""
+
+
+@dataclass(frozen=True)
+class Adder:
+    """A way of adding people's vectors up, with the noise where it has it.
+
+    Attributes:
+        arrange: returns the plan, who adds, and how many people one party has, of a plan and the number of people.
+        largest: absolute value that sums keep exactly.
+    """
+
+    arrange: Callable[[Plan, int], tuple[Plan, Add | AddApart, int]]
+    largest: int
+
+
+def _in_the_clear(plan: Plan, people: int) -> tuple[Plan, Add | AddApart, int]:
+    del people
+    return plan, add_up, Here.block
+
+
+def _securely(plan: Plan, people: int) -> tuple[Plan, Add | AddApart, int]:
+    block = -(-people // PARTIES)
+    parties = -(-people // block)
+    shared = replace(plan, noise="shares", parties=parties, honest=parties)
+    return shared, SecureSum(parties, bits_for(shared, people)), block
+
+
+ADDERS = {"add_up": Adder(_in_the_clear, 1 << 60), "secagg": Adder(_securely, (1 << 31) - 16)}
+"""Everything that adds people's vectors up. (Two servers add twice the noise that is claimed: nothing to be found.)"""
 
 SIZE = 4
 """Items of a canary."""
@@ -116,15 +147,16 @@ def _measure(kind: Kind, claim: Claim, adder: str, alpha: float, scale: int) -> 
     return judged(sum(runs[1:], runs[0]), claim, alpha)
 
 
-def watch(kind: Kind, claim: Claim, canaries: int, add: Add) -> Seen:
+def watch(kind: Kind, claim: Claim, canaries: int, adder: Adder) -> Seen:
     """Train once with canaries in the crowd, and look for them in what was released."""
     random = np.random.default_rng()
     planted, _ = transversal(canaries, SIZE)
     inside = random.random(canaries) < 0.5
     public = crowd(CROWD, planted.shape[1], LONGEST, random)
     model, plan = planned(kind, CROWD + canaries, planted.shape[1], claim.epsilon, claim.delta)
+    plan, add, block = adder.arrange(plan, CROWD + canaries)
     watched = Watched(model)
-    train(watched, Here(opened(stacked(public, only(planted, inside)))), plan, spend=_unbilled, add=add)
+    train(watched, Here(opened(stacked(public, only(planted, inside))), block), plan, spend=_unbilled, add=add)
     return seen(watched, plan, Here(opened(public)), planted, inside)[Level.LIGHT]
 
 

@@ -43,7 +43,9 @@ def planned_checks(
     _check_choice("model", kinds, KINDS)
     if not claims:
         raise SettingError("an audit needs a claim to hold the product to, such as eps=1,delta=1e-6")
-    alpha = (FALSE_ALARMS - 2 * noise.ALPHA) / (len(claims) * (1 + len(KINDS) * (len(canaries.ADDERS) + 1)))
+    alpha = (FALSE_ALARMS - len(noise.checks()) * noise.ALPHA) / (
+        len(claims) * (1 + len(KINDS) * (len(canaries.ADDERS) + 1))
+    )
     made = [*noise.checks(), *sensitivity.checks(), *accountant.checks()]
     for claim in claims:
         made += [canaries.check(kind, claim, alpha, adder) for kind in KINDS for adder in canaries.ADDERS]

@@ -16,22 +16,23 @@ from numpy.typing import NDArray
 from scipy.stats import binom, chi2, kstest, norm
 
 from discreet.evaluation.audit.findings import Check, Finding
-from discreet.evaluation.audit.processes import SIZE, in_processes, through_the_door
+from discreet.evaluation.audit.processes import SHARED, SIZE, in_processes, through_shares, through_the_door
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 
 DRAWS = 100_000
 RELEASES = 8
 SHORT = 64
 ALPHA = 1e-6
-"""In all, for each of the two checks."""
+"""In all, for each of the three checks."""
 
 AddNoise = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 def checks() -> list[Check]:
-    """Return the two checks of the door's noise: in this process, and in others."""
+    """Return the checks of the door's noise: of one draw, of shares together, and in other processes."""
     return [
         Check("A", "residual", None, ALPHA, measure_residual),
+        Check("A", "shares", None, ALPHA, measure_shares),
         Check("A", "processes", None, ALPHA, measure_processes),
     ]
 
@@ -39,6 +40,12 @@ def checks() -> list[Check]:
 def measure_residual(alpha: float, scale: int) -> Finding:
     """Hold the noise of the door against its law."""
     found = noise_tests(through_the_door, STANDARD_DEVIATION, releases=scale * RELEASES)
+    return _finding(found, alpha, scale * RELEASES * DRAWS)
+
+
+def measure_shares(alpha: float, scale: int) -> Finding:
+    """Hold the noise of parties together against the law of one draw of their variance."""
+    found = noise_tests(through_shares, SHARED.deviation, releases=scale * RELEASES)
     return _finding(found, alpha, scale * RELEASES * DRAWS)
 
 

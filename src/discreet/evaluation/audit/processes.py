@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ SECONDS = 120
 PLAN = Plan(bounds=(1 << GRID_BITS,), delta=1e-6)
 """Of the releases that the auditor makes of sums of its own."""
 
+SHARED = replace(PLAN, noise="shares", parties=4, honest=3)
+"""The same, with noise in shares, of which three are enough."""
+
 
 def through_the_door(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ``values`` with the noise of one release, as the sum of two blocks of one person each."""
@@ -35,6 +39,13 @@ def through_the_door(values: NDArray[np.int64]) -> NDArray[np.int64]:
     nobody = np.zeros(1, np.int64)
     blocks = [Summed(part, nobody), Summed(values - part, nobody)]
     return disclose(iter(blocks), PLAN, 0, spend=_unbilled).total
+
+
+def through_shares(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``values`` with the noise of four parties, each of which has a part of them."""
+    part = values // 5
+    vectors = [part, part, values - 3 * part, part]
+    return disclose((Summed(each, np.zeros(1, np.int64)) for each in vectors), SHARED, 0, spend=_unbilled).total
 
 
 def in_processes() -> dict[str, NDArray[np.int64]]:

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import SENSITIVE, Rows
-from discreet.evaluation.audit.canaries import ADDERS
+from discreet.evaluation.audit.canaries import ADDERS, PARTIES, Adder
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import KINDS, crowd, opened, planned, rows, stacked
 from discreet.evaluation.transcripts import Watched
@@ -32,7 +33,8 @@ from discreet.models.base import Model, State
 from discreet.models.base import rows as device_rows
 from discreet.models.recipe import Kind
 from discreet.privacy.adjacency import Adjacency
-from discreet.privacy.disclosure import Add, Disclosed, disclose
+from discreet.privacy.clipping import MAX_BOUND
+from discreet.privacy.disclosure import Add, Disclosed, add_up, disclose
 from discreet.privacy.levels import OFFERED, Level
 from discreet.privacy.plan import Plan
 from discreet.privacy.records import MOST_WEIGHT
@@ -65,14 +67,11 @@ CLAIM = Claim(8.0, 1e-6)
 FACTORS = (1, 16)
 """By how much the plan's bounds are multiplied: rounding shows most where they are small."""
 
-VECTORS = 20
-LARGEST = 1 << 60
-
 
 def checks() -> list[Check]:
     """Return one check for each kind of model and each adder."""
     kinds = [Check("B", kind, None, 0.0, partial(_measure_kind, kind)) for kind in KINDS]
-    return kinds + [Check("B", name, None, 0.0, partial(_measure_adder, add)) for name, add in ADDERS.items()]
+    return kinds + [Check("B", name, None, 0.0, partial(_measure_adder, adder)) for name, adder in ADDERS.items()]
 
 
 @dataclass
@@ -89,7 +88,7 @@ class Noted:
 
     def add(self, vectors: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
         """Add up, and note the sum."""
-        self.total = ADDERS["add_up"](vectors)
+        self.total = add_up(vectors)
         return self.total.copy()
 
     def use(self, units: NDArray[np.int64]) -> None:
@@ -266,10 +265,11 @@ def _ratio(moved: NDArray[np.int64], price: int) -> str:
     return f"{(_square(moved) / max(price, 1)) ** 0.5:.3f}"
 
 
-def _measure_adder(add: Add, alpha: float, scale: int) -> Finding:
+def _measure_adder(adder: Adder, alpha: float, scale: int) -> Finding:
     del alpha, scale
-    random = np.random.default_rng()
-    vectors = random.integers(-LARGEST, LARGEST, (VECTORS, ITEMS))
+    random, widest = np.random.default_rng(), Plan(bounds=(MAX_BOUND,), delta=1e-6)
+    add = cast("Add", adder.arrange(widest, PARTIES)[1])
+    vectors = random.integers(-adder.largest, adder.largest, (PARTIES, ITEMS))
     vectors[1::2] = random.integers(-9, 9, vectors[::2].shape) - vectors[::2]  # sums stay small, their parts do not
     exact = [sum(map(int, column)) for column in vectors.T]
     kept = add(iter(vectors)).tolist() == exact
