@@ -139,7 +139,7 @@ class TestVerdict:
         )
         assert [outcome.check.subject for outcome in found.outcomes] == ["popularity", *canaries.ADDERS]
         assert found.exit_code == 0
-        assert [step[:2] for step in told] == [(1, 2), (2, 2)]
+        assert [step[:2] for step in told] == [(1, 3), (2, 3), (3, 3)]
 
 
 class TestReports:
