@@ -289,3 +289,16 @@ def test_an_added_column_is_named(ledger: Ledger, path: Path) -> None:
         shell.execute("ALTER TABLE release ADD COLUMN note TEXT")
     assert [problem.row for problem in ledger.verify().problems] == [0]
     assert ledger.account(TRAIN).cap == CAP
+
+
+def test_what_cannot_be_settled_is_said(tmp_path: Path) -> None:
+    """Somebody is reading: SQLite then says that it is busy, rather than fail."""
+    with Ledger(tmp_path / "ledger.db") as ledger, Ledger(tmp_path / "ledger.db") as reader:
+        reader._db.execute("BEGIN")
+        reader._db.one("SELECT COUNT(*) FROM journal")
+        ledger.open_budget(Account("movies", "train"), epsilon=1.0, delta=1e-6)
+        ledger._db.execute("PRAGMA busy_timeout = 1")
+        with pytest.raises(LedgerError, match="in use by another process"):
+            ledger._db.settle()
+        reader._db.execute("COMMIT")
+        ledger._db.settle()

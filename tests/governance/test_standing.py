@@ -85,8 +85,9 @@ def test_nothing_where_something_has_to_be(ledger: Ledger, path: Path, table: st
         assert not found.ok
 
 
-def test_an_account_of_time_that_is_none(ledger: Ledger, forge: Callable[..., None]) -> None:
-    body = b'{"at":"yesterday","kind":"abandon","release":"r"}'
+@pytest.mark.parametrize("at", [b"yesterday", b"2027-01-01T00:00:00+02:00"])
+def test_an_account_of_time_that_is_none(ledger: Ledger, forge: Callable[..., None], at: bytes) -> None:
+    body = b'{"at":"%s","kind":"abandon","release":"r"}' % at
     head = ledger.journal.head()
     digest = chained(bytes.fromhex(head.hash), head.seq + 1, body)
     ledger._db.execute("INSERT INTO journal VALUES (?, CAST(? AS TEXT), ?)", head.seq + 1, body, digest)

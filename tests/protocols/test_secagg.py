@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -449,6 +450,40 @@ class TestLyingClients:
         for lost in ({}, {4: Stage.MASK}):
             with pytest.raises(ProtocolError, match="forged"):
                 Session(five, vectors, terms=five_terms(five), up=lie).run(lost)
+
+    def test_forged_shares_of_a_lost_clients_key(self, five: Five, vectors: NDArray[np.int64]) -> None:
+        def lie(stage: Stage, seat: int, content: bytes) -> bytes:
+            if stage is Stage.REVEAL and seat in {1, 2, 3}:
+                told = Revealed.from_bytes(content)
+                told_of = zip(told.seats, told.shares, strict=True)
+                forged = [bytes([0, seat]) * 16 + b"x" if of == 4 else share for of, share in told_of]
+                return replace(told, shares=tuple(forged)).to_bytes()
+            return content
+
+        session = Session(five, vectors, terms=five_terms(five), up=lie)
+        with pytest.raises(ProtocolError, match="shares of a lost client's key were forged") as refused:
+            session.run({4: Stage.MASK})
+        assert refused.value.blame == 4
+
+    def test_a_key_that_is_none_where_all_neighbours_lie(self, five: Five, vectors: NDArray[np.int64]) -> None:
+        """Honest neighbours would have stopped; the server does not break on it."""
+        session = Session(five, vectors, terms=five_terms(five))
+        session.run()
+        told = session.server._advertised
+        told[1] = replace(told[1], masking=bytes(32))
+        with pytest.raises(ProtocolError, match="keys are none") as refused:
+            session.server._mask(X25519PrivateKey.generate(), 0, 1)
+        assert refused.value.blame == 1
+
+    def test_shares_out_of_the_field_are_passed_over(self, five: Five, vectors: NDArray[np.int64]) -> None:
+        def lie(stage: Stage, seat: int, content: bytes) -> bytes:
+            if stage is Stage.REVEAL and seat == 0:
+                told = Revealed.from_bytes(content)
+                return replace(told, shares=tuple(b"\xff" * 33 for _ in told.shares)).to_bytes()
+            return content
+
+        session = Session(five, vectors, terms=five_terms(five), up=lie)
+        assert (session.run() == session.sum_of(range(5))).all()
 
     def test_sealed_nonsense_costs_its_sender_alone(self, five: Five, vectors: NDArray[np.int64]) -> None:
         def lie(stage: Stage, seat: int, content: bytes) -> bytes:

@@ -81,7 +81,7 @@ class Server:
                 return frozenset(self._alive) - self._confirmed.keys()
             case Stage.REVEAL:
                 return frozenset(self._confirmed) - self._told
-            case Stage.DONE:
+            case _:
                 return frozenset()
 
     def most(self) -> int:
