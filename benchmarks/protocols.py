@@ -22,15 +22,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 from quality import machine
 
-from discreet.protocols.keys import public_bytes
+from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
-from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised, roster_digest
+from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
 from discreet.protocols.sharing import Half, SharedTerms, joined, shared
 
 BITS = 20
 CONTEXT = bytes(32)
-POLICY = Policy(cohort=3, survivors=3, neighbours=2)
+POLICY = Policy(cohort=3, survivors=3)
 CASES = ((20, 1_000_000, 0), (20, 1_000_000, 5), (50, 1_000_000, 0), (50, 1_000_000, 15), (1_000, 100_000, 100))
 RUNS = 3
 
@@ -83,7 +83,7 @@ def measured() -> Iterator[str]:
     yield f"{'secure aggregation':<44}{'client, mean ms':>24}{'slowest ms':>12}{'server ms':>24}{'upload':>8}"
     for clients, dims, lost in CASES:
         runs = [secure(clients, dims, lost) for _ in range(RUNS)]
-        degree = min(advised(clients, lost=0.35)[0], clients - 1)
+        degree = min(advised(clients, lost=lost / clients)[0], clients - 1)
         name = f"{clients:,} clients, {degree} neighbours, {dims:,}, {lost} lost"
         means, slowest, server, upload = zip(*runs, strict=True)
         yield f"{name:<44}{spread(means):>24}{max(slowest):>12.1f}{spread(server):>24}{max(upload):>8.3f}"
@@ -99,14 +99,14 @@ def secure(clients: int, dims: int, lost: int) -> tuple[float, float, float, flo
     """Return mean and slowest client, and server, in ms, and the upload; some are lost before their vectors come."""
     people = sorted((Ed25519PrivateKey.generate() for _ in range(clients)), key=public_bytes)
     roster = tuple(map(public_bytes, people))
-    terms = Terms(os.urandom(32), CONTEXT, roster_digest(roster), BITS, dims, *advised(clients, lost=0.35))
+    terms = Terms(os.urandom(32), CONTEXT, roster_digest(roster), BITS, dims, *advised(clients, lost=lost / clients))
     vector, clock = np.random.default_rng(0).integers(-200, 201, dims), Clock()
     server = Server(roster, terms)
     uploads = dict.fromkeys(range(clients), 0)
     there: dict[int, Client] = {}
     for seat, person in enumerate(people):
         with clock.of_client(seat):
-            there[seat] = Client(person, roster, POLICY, terms, CONTEXT)
+            there[seat] = Client(person, roster, POLICY, terms, CONTEXT, terms.ring)
     sent = dict.fromkeys(there, b"")
     for stage in list(Stage)[:-1]:
         if stage is Stage.MASK:
@@ -148,16 +148,19 @@ def says(client: Client, stage: Stage, content: bytes, vector: NDArray[np.int64]
 def two_servers(clients: int, dims: int) -> tuple[float, float, float, float]:
     """Return mean and slowest client, both servers for each client, in ms, and the upload."""
     first, second = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    terms = SharedTerms(os.urandom(32), CONTEXT, public_bytes(first), public_bytes(second), BITS, dims, 3)
+    people = [Ed25519PrivateKey.generate() for _ in range(clients)]
+    roster = tuple(map(public_bytes, people))
+    servers = public_bytes(first), public_bytes(second)
+    terms = SharedTerms(os.urandom(32), CONTEXT, roster_digest(roster), *servers, BITS, dims, 3)
     vector, clock, upload = np.random.default_rng(0).integers(-200, 201, dims), Clock(), 0
-    halves = (Half(terms, first), Half(terms, second))
+    halves = (Half(terms, first, roster), Half(terms, second, roster))
     for seat in range(clients):
         with clock.of_client(seat):
-            said = shared(terms, CONTEXT, 3, vector)
+            said = shared(people[seat], terms, CONTEXT, terms.ring, 3, vector)
         upload = sum(map(len, said))
         with clock.of_server():
             for half, content in zip(halves, said, strict=True):
-                half.take(b"%d" % seat, content)
+                half.take(seat, content)
                 half.add(half.held)
     with clock.of_server():
         total = joined(terms, *[half.total(without_noise) for half in halves])

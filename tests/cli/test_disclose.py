@@ -13,7 +13,7 @@ from tests.conftest import MEASURE, TRAIN
 from discreet.cli.commands import run
 from discreet.data.interactions import Interactions
 from discreet.evaluation.audit.shadow import audit_model
-from discreet.models.deployment import TEMPLATE, Deployment
+from discreet.models.deployment import TEMPLATE, UNFILLED, Deployment
 from discreet.training.fitting import fit
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,7 +26,7 @@ def disclose(
     assert data.purposes == {TRAIN, MEASURE}
     monkeypatch.chdir(tmp_path)
     fit(data, epsilon=8.0, ledger="ledger.db", out="model.npz", kind="popularity")
-    Path("about.toml").write_text(TEMPLATE)
+    Path("about.toml").write_text(TEMPLATE.replace(UNFILLED, "A. Rivera"))
 
     def command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["discreet", "disclose", *arguments])
@@ -41,7 +41,10 @@ def disclose(
 def test_the_template_is_a_statement(disclose: Run) -> None:
     code, out, _ = disclose("--template")
     assert code == 0
-    assert Deployment.from_bytes(out.encode()) == Deployment.from_bytes(TEMPLATE.encode())
+    filled = out.replace(UNFILLED, "A. Rivera").encode()
+    assert Deployment.from_bytes(filled) == Deployment.from_bytes(TEMPLATE.replace(UNFILLED, "A. Rivera").encode())
+    assert disclose("--template", "--out", "example.toml")[:2] == (0, "")
+    assert Path("example.toml").read_text() == TEMPLATE
 
 
 def test_a_record_with_the_audit_beside_the_model(disclose: Run, data: Interactions) -> None:
@@ -75,6 +78,7 @@ def test_a_checklist_as_a_page_and_as_json(disclose: Run) -> None:
     [
         ((), "give a model file"),
         (("model.npz",), "--about"),
+        (("model.npz", "--format", "nist", "--about", "about.toml"), "leave it out"),
         (("model.npz", "--format", "iso"), "--format is one of"),
         (("model.npz", "--about", "nowhere.toml"), "nowhere.toml"),
         (("model.npz", "--about", "about.toml", "--audit", "nowhere.json"), "nowhere.json"),

@@ -16,14 +16,15 @@ from discreet.data.interactions import Interactions
 from discreet.errors import SettingError
 from discreet.evaluation.audit.shadow import audit_model
 from discreet.models.checklist import LAYERS, checklist, checklist_document, checklist_markdown
-from discreet.models.deployment import TEMPLATE, Deployment, registry_record
+from discreet.models.deployment import TEMPLATE, UNFILLED, Deployment, registry_record
 from discreet.models.trained import Trained
 from discreet.privacy.levels import Levels
 from discreet.training.fitting import fit
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads(Path(__file__).with_name("registry_schema.json").read_text())
-STATED = Deployment.from_bytes(TEMPLATE.encode())
+FILLED = TEMPLATE.replace(UNFILLED, "A. Rivera")
+STATED = Deployment.from_bytes(FILLED.encode())
 DIGEST = "0" * 64
 
 
@@ -100,17 +101,18 @@ def test_what_must_not_be_published_is_not_disclosed(data: Interactions, trained
         ('"2026-01-31"', '"2026-31-01"', "published is a date"),
         ('"2026-01-31"', '"20260131"', "published is a date"),
         ('"shop-recommender"', '"a/b"', "slug is"),
-        ('authors = ["Name of whoever fills this in"]', "authors = []", "authors"),
-        ('authors = ["Name of whoever fills this in"]', "authors = [1]", "list of names"),
+        ('authors = ["A. Rivera"]', f'authors = ["{UNFILLED}"]', "still are those of the example"),
+        ('authors = ["A. Rivera"]', "authors = []", "authors"),
+        ('authors = ["A. Rivera"]', "authors = [1]", "list of names"),
         ('slug = "', "slug = ", "not TOML"),
         ('slug = "', "a = " + "[" * 10_000, "not TOML"),
         ('slug = "', "#" * (1 << 20) + '\nslug = "', "too large"),
     ],
 )
 def test_statements_that_are_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in TEMPLATE
+    assert old in FILLED
     path = tmp_path / "about.toml"
-    path.write_text(TEMPLATE.replace(old, new))
+    path.write_text(FILLED.replace(old, new))
     with pytest.raises(SettingError, match=says) as refused:
         Deployment.read(path)
     assert "about.toml" in str(refused.value)

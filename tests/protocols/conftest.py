@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError
-from discreet.protocols.keys import public_bytes
+from discreet.protocols.keys import Roster, public_bytes, roster_digest
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
-from discreet.protocols.secagg.terms import Policy, Roster, Stage, Terms, advised, roster_digest
+from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
 
 CONTEXT = bytes(range(32))
-LENIENT = Policy(cohort=3, survivors=3, neighbours=2)
+LENIENT = Policy(cohort=3, survivors=3, neighbours=2, colluding=0.0, sparse_colluding=0.0)
 
 Tamper = Callable[[Stage, int, bytes], bytes | None]
 """Changes a message on its way, or swallows it (None)."""
@@ -45,10 +45,10 @@ class Session:
     def __post_init__(self) -> None:
         self.roster: Roster = tuple(map(public_bytes, self.identities))
         count, dims = self.vectors.shape
-        self.terms = self.terms or terms_of(self.roster, self.bits, dims, *advised(count, lost=0.2))
+        self.terms = self.terms or terms_of(self.roster, self.bits, dims, *advised(count, lost=0.2, colluding=0.0))
         self.server = Server(self.roster, self.terms)
         self.clients = {
-            seat: Client(identity, self.roster, self.policy, self.terms, CONTEXT)
+            seat: Client(identity, self.roster, self.policy, self.terms, CONTEXT, self.terms.ring)
             for seat, identity in enumerate(self.identities)
         }
 

@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 from tests.protocols.conftest import CONTEXT
 
 from discreet.errors import ProtocolError, SettingError, TermsRefused, TooFewLeft
-from discreet.protocols.keys import public_bytes
+from discreet.protocols.keys import public_bytes, roster_digest
+from discreet.protocols.ring import Ring
 from discreet.protocols.sharing import Half, Sealed, SharedTerms, Shifted, joined, shared
 
 Parties = tuple[SharedTerms, Half, Half]
+
+PEOPLE = [Ed25519PrivateKey.generate() for _ in range(8)]
+ROSTER = tuple(map(public_bytes, PEOPLE))
 
 
 def none(dims: int) -> NDArray[np.int64]:
@@ -25,15 +30,20 @@ def none(dims: int) -> NDArray[np.int64]:
 
 def made(dims: int = 4, bits: int = 20, survivors: int = 3) -> Parties:
     first, second = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    terms = SharedTerms(os.urandom(32), CONTEXT, public_bytes(first), public_bytes(second), bits, dims, survivors)
-    return terms, Half(terms, first), Half(terms, second)
+    servers = public_bytes(first), public_bytes(second)
+    terms = SharedTerms(os.urandom(32), CONTEXT, roster_digest(ROSTER), *servers, bits, dims, survivors)
+    return terms, Half(terms, first, ROSTER), Half(terms, second, ROSTER)
+
+
+def said(terms: SharedTerms, vector: NDArray[np.int64], seat: int = 0, survivors: int = 3) -> tuple[bytes, bytes]:
+    return shared(PEOPLE[seat], terms, CONTEXT, terms.ring, survivors, vector)
 
 
 def sent(parties: Parties, vectors: NDArray[np.int64]) -> None:
     terms, first, second = parties
-    for number, vector in enumerate(vectors):
-        for half, content in zip((first, second), shared(terms, CONTEXT, 3, vector), strict=True):
-            half.take(b"%d" % number, content)
+    for seat, vector in enumerate(vectors):
+        for half, content in zip((first, second), said(terms, vector, seat), strict=True):
+            half.take(seat, content)
 
 
 VECTORS = np.random.default_rng(2).integers(-9_000, 9_000, (6, 4))
@@ -43,7 +53,7 @@ def test_the_sum_is_exact_and_has_both_noises() -> None:
     terms, first, second = parties = made()
     sent(parties, VECTORS)
     for half in (first, second):
-        half.add([b"0", b"1"])
+        half.add([0, 1])
         half.add(half.held)
     total = joined(terms, first.total(lambda dims: np.full(dims, -5)), second.total(lambda dims: np.full(dims, 7)))
     assert (total == VECTORS.sum(axis=0) + 2).all()
@@ -52,15 +62,15 @@ def test_the_sum_is_exact_and_has_both_noises() -> None:
 def test_whose_message_one_server_lacks_is_left_out() -> None:
     terms, first, second = parties = made()
     sent(parties, VECTORS)
-    extra, _ = shared(terms, CONTEXT, 3, VECTORS[0])
-    first.take(b"only here", extra)
+    extra, _ = said(terms, VECTORS[0], 7)
+    first.take(7, extra)
     common = first.held & second.held
     assert len(common) == 6
     for half in (first, second):
         half.add(common)
     assert (joined(terms, first.total(none), second.total(none)) == VECTORS.sum(axis=0)).all()
     with pytest.raises(ProtocolError, match="no message"):
-        made()[1].add([b"0"])
+        made()[1].add([0])
 
 
 def test_each_half_is_even_over_the_ring_whatever_the_vectors() -> None:
@@ -94,10 +104,10 @@ def test_a_half_is_told_once_and_not_of_too_few() -> None:
     sent(parties, VECTORS)
     first.add(first.held)
     first.total(none)
-    for call in (lambda: first.total(none), lambda: first.add([]), lambda: first.take(b"9", b"")):
+    for call in (lambda: first.total(none), lambda: first.add([]), lambda: first.take(7, b"")):
         with pytest.raises(ProtocolError):
             call()
-    second.add([b"0", b"1"])
+    second.add([0, 1])
     with pytest.raises(TooFewLeft, match="2 clients are left, 3 are needed"):
         second.total(none)
     with pytest.raises(ProtocolError, match="told once"):
@@ -107,13 +117,15 @@ def test_a_half_is_told_once_and_not_of_too_few() -> None:
 def test_what_clients_refuse() -> None:
     terms, _, _ = made()
     with pytest.raises(TermsRefused, match="another model, plan or round"):
-        shared(terms, bytes(32), 3, VECTORS[0])
+        shared(PEOPLE[0], terms, bytes(32), terms.ring, 3, VECTORS[0])
+    with pytest.raises(TermsRefused, match="another model, plan or round"):
+        shared(PEOPLE[0], terms, CONTEXT, Ring(21, 4), 3, VECTORS[0])
     with pytest.raises(TermsRefused, match="sums of at least 9"):
-        shared(terms, CONTEXT, 9, VECTORS[0])
+        said(terms, VECTORS[0], survivors=9)
     with pytest.raises(SettingError, match="wider ring"):
-        shared(terms, CONTEXT, 3, np.full(4, 1 << 20))
+        said(terms, np.full(4, 1 << 20))
     with pytest.raises(ProtocolError, match="key is none"):
-        shared(replace(terms, first=bytes(32)), CONTEXT, 3, VECTORS[0])
+        said(replace(terms, first=bytes(32)), VECTORS[0])
 
 
 @pytest.mark.parametrize("changes", [{"session": b""}, {"bits": 9}, {"dims": 0}, {"survivors": 2}, {"first": b"x"}])
@@ -128,32 +140,61 @@ def test_terms_that_there_are_not(changes: dict[str, Any]) -> None:
 
 def test_servers_that_are_not_named() -> None:
     with pytest.raises(TermsRefused, match="other servers"):
-        Half(made()[0], X25519PrivateKey.generate())
+        Half(made()[0], X25519PrivateKey.generate(), ROSTER)
+    key = X25519PrivateKey.generate()
+    with pytest.raises(TermsRefused, match="another roster"):
+        Half(replace(made()[0], first=public_bytes(key)), key, ROSTER[1:])
+
+
+def test_a_message_counts_once_and_under_its_own_name() -> None:
+    """Replayed under other names somebody's vector would count several times under the same noise."""
+    terms, first, second = made()
+    for half, content in zip((first, second), said(terms, VECTORS[0]), strict=True):
+        for seat in (1, 2, 7):
+            with pytest.raises(ProtocolError, match="not signed by its seat") as refused:
+                half.take(seat, content)
+            assert refused.value.blame == seat
+        for seat in (-1, 8):
+            with pytest.raises(ProtocolError):
+                half.take(seat, content)
+        half.take(0, content)
+        with pytest.raises(ProtocolError, match="came before"):
+            half.take(0, content)
+
+
+def signed(terms: SharedTerms, message: Sealed | Shifted) -> bytes:
+    return replace(message, signature=PEOPLE[0].sign(message.signed(terms))).to_bytes()
 
 
 def test_damaged_replayed_and_foreign_messages() -> None:
     terms, first, second = made()
-    sealed, shifted = shared(terms, CONTEXT, 3, VECTORS[0])
+    sealed, shifted = said(terms, VECTORS[0])
     other = made()[0]
-    foreign, _ = shared(other, CONTEXT, 3, VECTORS[0])
+    foreign, _ = said(other, VECTORS[0])
     told = Sealed.from_bytes(sealed)
     for content in (
         *(b"", sealed[:-1], sealed + b"x", foreign, shifted),
-        replace(told, ephemeral=bytes(32)).to_bytes(),
-        replace(told, ephemeral=b"").to_bytes(),
-        replace(told, content=told.content[:-1] + b"\0").to_bytes(),
+        *(
+            signed(terms, replace(told, **changes))
+            for changes in (
+                {"ephemeral": bytes(32)},
+                {"ephemeral": b""},
+                {"content": told.content[:-1] + bytes([told.content[-1] ^ 1])},
+            )
+        ),
+        replace(told, signature=bytes(64)).to_bytes(),
     ):
         with pytest.raises(ProtocolError):
-            first.take(b"0", content)
-    for content in (b"", shifted[:-1], sealed, Shifted(b"short").to_bytes(), bytes(1000)):
+            first.take(0, content)
+    for content in (b"", shifted[:-1], sealed, signed(terms, Shifted(b"short", b"")), bytes(1000)):
         with pytest.raises(ProtocolError):
-            second.take(b"0", content)
+            second.take(0, content)
     assert not first.held | second.held
-    first.take(b"0", sealed)
+    first.take(0, sealed)
     with pytest.raises(ProtocolError, match="came before"):
-        first.take(b"0", sealed)
-    first.add([b"0"])
+        first.take(0, sealed)
+    first.add([0])
     with pytest.raises(ProtocolError, match="came before"):
-        first.take(b"0", sealed)
+        first.take(0, sealed)
     assert (repr(first), repr(second)) == ("Half(first, 0 held, 1 added)", "Half(second, 0 held, 0 added)")
     assert first.most > second.most

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ class TestSums:
         vectors = np.array([[1 << number] for number in range(20)])
         secure = SecureSum(20, bits=24, lost=0.2, random=np.random.default_rng(1))
         there = {int(secure(iter(vectors))[0]).bit_count() for _ in range(8)}
-        assert min(there) >= secure.survivors == 16
+        assert min(there) >= secure.honest == 16
         assert max(there) <= 20
         assert len(there) > 1
 
@@ -72,7 +73,7 @@ class TestSums:
 
     @pytest.mark.parametrize(("parties", "lost"), [(2, 0.0), (20, 0.6)])
     def test_parties_too_few_or_lost(self, parties: int, lost: float) -> None:
-        with pytest.raises(SettingError, match="too few are left"):
+        with pytest.raises(SettingError, match=r"too few are left|at least 3 clients"):
             SecureSum(parties, bits=20, lost=lost)
 
 
@@ -128,7 +129,7 @@ class TestPlans:
 
 
 class TestTheDoor:
-    """Statistics fail by chance in less than one run of a million."""
+    """Each statistic fails by chance in less than one run of a million."""
 
     @pytest.mark.parametrize(("noise", "deviation"), [("shares", (7 * share_of(7)) ** 0.5), ("two-servers", 2**12.5)])
     def test_the_sum_has_the_noise_that_the_plan_says(self, noise: str, deviation: float) -> None:
@@ -167,7 +168,7 @@ class TestTheDoor:
 
     def test_more_draws_than_the_sampler_is_proven_for(self) -> None:
         plan = Plan(bounds=(100,), delta=1e-6, noise="shares", parties=1 << 20, honest=1 << 20)
-        with pytest.raises(PrivacyError, match="proven for"):
+        with pytest.raises(PrivacyError, match="more than is proven"):
             disclose(blocks(np.zeros((1, 1_100), np.int64)), plan, 0, spend=nobody)
 
     def test_a_seed_shows(self) -> None:
@@ -177,6 +178,27 @@ class TestTheDoor:
         runs = [disclose(blocks(nothing), plan, 0, spend=nobody, source=source) for source in known]
         assert (runs[0].total == runs[1].total).all()
         assert not runs[0].secure
+
+    def test_an_adder_that_may_be_left_with_too_few_shares(self) -> None:
+        plan = Plan(bounds=(100,), delta=1e-6, noise="shares", parties=7, honest=7)
+        with pytest.raises(PrivacyError, match="may be left with fewer"):
+            disclose(blocks(np.zeros((7, 9), np.int64)), plan, 0, spend=nobody, add=SecureSum(7, bits=20, lost=0.2))
+
+    def test_an_adder_that_leaves_parties_or_noise_out(self) -> None:
+        rows = np.zeros((3, 9), np.int64)
+        shares = Plan(bounds=(100,), delta=1e-6, noise="shares", parties=2, honest=2)
+        with pytest.raises(PrivacyError, match="among 2 parties, 2 came"):
+            disclose(
+                blocks(rows), shares, 0, spend=nobody, add=lambda vectors: next(iter(vectors)) + next(iter(vectors))
+            )
+        apart = Plan(bounds=(100,), delta=1e-6, noise="two-servers")
+        for times in (0, 1, 3):
+
+            def add(vectors: Iterable[Any], noise: Callable[[int], Any], times: int = times) -> NDArray[np.int64]:
+                return add_up([*vectors, *(noise(9) for _ in range(times))])
+
+            with pytest.raises(PrivacyError, match="did not each add noise"):
+                disclose(blocks(rows), apart, 0, spend=nobody, add=add)
 
     def test_an_adder_that_adds_no_noise_cannot_be_one_of_two_servers(self) -> None:
         plan = Plan(bounds=(100,), delta=1e-6, noise="two-servers")
@@ -207,7 +229,7 @@ class TestTraining:
         histories = data.opened_for(TRAIN)
         model, plan = recipe(len(histories), 60, cap(8.0, 1e-5), delta=1e-5, kind="popularity")
         secure = SecureSum(10, bits=26, lost=0.2)
-        where = shared(plan, 10, secure.survivors)
+        where = shared(plan, 10, secure.honest)
         trained = train(model, Here(histories, block=30), where, spend=nobody, add=secure)
         assert trained.guarantee.epsilon == Guarantee.of(plan).epsilon
         assert Trained.from_bytes(trained.to_bytes()).guarantee == trained.guarantee

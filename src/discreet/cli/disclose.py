@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discreet.cli.models import audit_of
+from discreet.cli.models import audit_of, place_of_audit
 from discreet.cli.output import Json, say, say_json
 
 if TYPE_CHECKING:
@@ -41,13 +41,18 @@ def disclose(
     from discreet.models.trained import Trained
     from discreet.training.billing import check_free, checked_target
 
-    if template:
-        say(TEMPLATE.rstrip())
-        return
-    if file is None or form not in FORMATS:
-        raise SettingError("give a model file" if file is None else f"--format is one of {', '.join(FORMATS)}")
     target = checked_target(out)
     check_free(target)
+    if template:
+        if target:
+            write_bytes(target, TEMPLATE.encode())
+        else:
+            say(TEMPLATE.rstrip())
+        return
+    if form == "nist" and about:
+        raise SettingError("--about is for a registry's record: leave it out")
+    if file is None or form not in FORMATS:
+        raise SettingError("give a model file" if file is None else f"--format is one of {', '.join(FORMATS)}")
     found, trained = _audit(file, audit), Trained.load(file)
     document = _record(file, trained, about, found) if form == "opendp" else _checklist(trained, found)
     page = form == "nist" and not as_json
@@ -60,7 +65,7 @@ def disclose(
 
 
 def _audit(file: Path, audit: Path | None) -> dict[str, Any] | None:
-    beside = audit or file.with_suffix(".audit.json")
+    beside = audit or place_of_audit(file)
     return audit_of(file, beside).to_dict() if audit or beside.exists() else None
 
 

@@ -347,6 +347,12 @@ def card(
         say(card_markdown(document))
 
 
+def place_of_audit(file: Path) -> Path:
+    """Return where the audit of a model file is, if it is beside it."""
+    stem = file.name.removesuffix(".npz")
+    return file.with_name(f"{stem}.audit.json")
+
+
 def audit_of(file: Path, audit: Path) -> ShadowAudit:
     """Return what an audit found of this very model file."""
     from discreet.errors import ArtefactError

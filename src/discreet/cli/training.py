@@ -12,7 +12,7 @@ import typer
 from discreet.cli.audit import audited, show_audit
 from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
 from discreet.cli.levels import LevelsOption, OthersOption, SensitiveOption, asked_weights, chosen_levels
-from discreet.cli.models import Data, KindOption, audit_of
+from discreet.cli.models import Data, KindOption, audit_of, place_of_audit
 from discreet.cli.output import Json, note, progress, say, say_charged, say_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def train(
     from discreet.models.card import card
 
     interactions, chosen = read_interactions(data, window=window), chosen_levels(levels, others)
-    beside = _place_of_audit(out) if audit and epsilon != math.inf else None
+    beside = _free_place_of_audit(out) if audit and epsilon != math.inf else None
     with ExitStack() as stack:
         book = None if epsilon == math.inf else stack.enter_context(Ledger(ledger, create=False))
         asked: dict[str, Any] = {"epsilon": epsilon, "ledger": book, "kind": model, "purpose": purpose, "out": out}
@@ -83,11 +83,11 @@ def train(
         raise typer.Exit(3)
 
 
-def _place_of_audit(out: Path) -> Path:
+def _free_place_of_audit(out: Path) -> Path:
     """Return where the audit of a new model goes; that of a model which is there already may be there, too."""
     from discreet.training.billing import check_free, checked_target
 
-    beside = out.with_suffix(".audit.json")
+    beside = place_of_audit(out)
     if not out.exists():
         check_free(checked_target(beside))
     return beside
@@ -104,6 +104,9 @@ def _accompanied(
     except DiscreetError as error:
         note(f"{out} is published, but was not audited: {error}")
         return None
+    except KeyboardInterrupt:
+        note(f"{out} is published, but was not audited: discreet audit-model {out} DATA --out {beside}")
+        raise
 
 
 def _on_ray(stack: ExitStack, workers: int | None, address: str | None) -> Callable[[Opened], Population]:

@@ -97,8 +97,8 @@ def federate(
         raise PurposeNotAllowed(f"these histories were opened for {histories.purpose!r}, not for {PURPOSE!r}")
     if not ways or set(ways) - set(WAYS):
         raise SettingError(f"ways of training are {', '.join(WAYS)}")
-    if epsilon == math.inf or seeds < 1:
-        raise SettingError("a federation is simulated at a finite epsilon, on at least one split")
+    if not 0 <= lost < 1 or epsilon == math.inf or seeds < 1:
+        raise SettingError("a federation is simulated at a finite epsilon, on one split or more, some parties staying")
     splits = [hold_out_people(histories, held_out, seed) for seed in range(seeds)]
     if not 1 <= parties <= min(len(split.train) for split in splits):
         raise SettingError(f"{parties:,} parties need as many people, beside those held out")
@@ -120,7 +120,7 @@ def arranged(
         two = TwoServers(parties, bits_for(apart, people))
         return apart, two, two.traffic, two.bits
     secure = SecureSum(parties, bits=0, lost=lost)
-    shared = replace(plan, noise="shares", parties=parties, honest=secure.survivors)
+    shared = replace(plan, noise="shares", parties=parties, honest=secure.honest)
     secure.bits = bits_for(shared, people)
     return shared, secure, secure.traffic, secure.bits
 

@@ -49,6 +49,9 @@ class Answer:
     evidence: tuple[str, ...]
 
 
+_MECHANISM = {"shares": "privacy/mechanisms/discrete_gaussian.md"}
+
+
 def checklist(trained: Trained, audit: dict[str, Any] | None = None) -> tuple[Answer, ...]:
     """Return all answers, from the top of the pyramid.
 
@@ -117,7 +120,7 @@ def _algorithm(trained: Trained, audit: dict[str, Any] | None) -> Iterator[Answe
         "Mechanism and proof",
         kept,
         "Gaussian noise, rounded to integers, on integer sums; a test fails when code moves on without its proof.",
-        ("privacy/mechanisms/gaussian.md", f"models/{trained.model.name.removesuffix('-adaptive')}.md"),
+        (_MECHANISM.get(promise.noise, "privacy/mechanisms/gaussian.md"), f"models/{trained.model.name}.md"),
     )
     yield Answer(
         "algorithm",
@@ -150,7 +153,8 @@ def _algorithm(trained: Trained, audit: dict[str, Any] | None) -> Iterator[Answe
         "Published without noise",
         "shown" if declared else "part",
         "How many people there are, and the catalogue, "
-        + ("which was declared." if declared else "which was gathered: that an item exists depends on the histories."),
+        + ("which was declared." if declared else "which was gathered: that an item exists depends on the histories.")
+        + (" Figures of the audit are exact, too." if audit else ""),
         ("card: guarantee", "docs/known-limits.md"),
     )
     yield _tested(audit)

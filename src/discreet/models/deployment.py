@@ -25,6 +25,13 @@ SOURCES = ("Static", "Dynamic")
 CHOICES = {"sector": SECTORS, "release": RELEASES, "source": SOURCES}
 MOST_BYTES = 1 << 20
 
+_NOISE = {
+    "rounded-gaussian": "round(2^12 N(0, 1))",
+    "shares": "a discrete Gaussian from each party, of which the honest ones together have a variance of 2^24 + 8",
+    "two-servers": "round(2^12 N(0, 1)) from each of two servers",
+}
+UNFILLED = "Name of whoever fills this in"
+
 TEMPLATE = """\
 # What a registry asks of whoever publishes a model, and no program can know.
 slug = "shop-recommender"            # letters, digits and _ or -; part of an address
@@ -97,6 +104,8 @@ class Deployment:
             _check_choice(name, getattr(self, name), choices)
         for _, kind in self.curators:
             _check_choice("a curator's type", kind, CURATORS)
+        if UNFILLED in self.authors:
+            raise SettingError("authors still are those of the example: fill in what is asked")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", self.slug):
             raise SettingError("slug is up to 100 letters, digits, _ and -")
         if not _is_date(self.published):
@@ -216,12 +225,12 @@ def _loss(trained: Trained) -> dict[str, Any]:
 
 def _model(trained: Trained, deployment: Deployment) -> dict[str, str]:
     return {
-        "model_name": "Central",
+        "model_name": "Central" if trained.guarantee.noise == "rounded-gaussian" else "Federated",
         "model_name_details": trained.guarantee.to_dict()["trust_model"],
         "trust_assumptions": deployment.trust,
         "actors": (
-            "People whose histories are read; whoever runs the training, who sees them; whoever sees the model or "
-            "lists made from it, against whom the promise holds, whatever else they know."
+            f"People whose histories are read ({trained.guarantee.trust}); whoever sees the model or lists made "
+            "from it, against whom the promise holds, whatever else they know."
         ),
         "release_type": deployment.release,
         "release_type_details": (
@@ -245,9 +254,9 @@ def _implementation(
             f"{deployment.tuning} Settings of the model follow from public numbers alone: people, items, budget."
         ),
         "mechanisms": (
-            f"discreet {discreet.__version__}: the Gaussian mechanism in integers, round(2^12 N(0, 1)) on each "
-            "coordinate of integer sums, from a table of 128 bits under a ChaCha20 key drawn for each attempt; no "
-            "floating point between a person's vector and the released sum. Proofs stand beside the code. Timing of "
+            f"discreet {discreet.__version__}: the Gaussian mechanism in integers, {_NOISE[trained.guarantee.noise]}, "
+            "on each coordinate of integer sums, from a table of 128 bits under a ChaCha20 key drawn for each attempt; "
+            "no floating point between a person's vector and the released sum. Proofs stand beside the code. Timing of "
             "the training is not protected."
         ),
         "composition": (

@@ -48,6 +48,8 @@ def layered(parts: Sequence[tuple[Summed, int]]) -> Summed:
         BoundExceeded: a layer of somebody is longer than its bound.
     """
     first = parts[0][0]
+    if sum(bound for _, bound in parts) > MAX_BOUND:
+        raise BoundExceeded(_refusal(MAX_BOUND))
     total, length = np.zeros_like(first.total), np.zeros_like(first.squared_norms)
     for summed, bound in parts:
         check_bound(summed, bound)

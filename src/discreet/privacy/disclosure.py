@@ -123,30 +123,48 @@ def disclose(
         case "none":
             total, secure = cast("Add", add)(vectors), True
         case "shares":
-            total = cast("Add", add)(_with_shares(vectors, plan, source))
+            total = _added_with_shares(cast("Add", add), vectors, plan, source)
         case "two-servers":
-            total = cast("AddApart", add)(vectors, lambda dims: draw(dims, source or NoiseSource()))
+            total = _added_apart(cast("AddApart", add), vectors, source)
         case _:
             total = add_noise(cast("Add", add)(vectors), source or NoiseSource())
     return Disclosed(total, plan.bounds[number], plan.deviation, secure)
 
 
-def _with_shares(
-    vectors: Iterator[NDArray[np.int64]], plan: Plan, source: NoiseSource | None
-) -> Iterator[NDArray[np.int64]]:
-    """Yield each party's vector with its own share of the noise on it."""
+def _added_with_shares(
+    add: Add, vectors: Iterator[NDArray[np.int64]], plan: Plan, source: NoiseSource | None
+) -> NDArray[np.int64]:
+    """Add up vectors, each with its party's share of the noise on it; all parties of the plan must have come."""
     parties, variance = 0, share_of(plan.honest)
-    for vector in vectors:
-        parties += 1
-        if vector.size * plan.honest > MOST_DRAWS:
-            raise PrivacyError(
-                f"{plan.honest:,} shares of {vector.size:,} values are more than the sampler is proven for"
-            )
-        yield vector + discrete_gaussian.draw(vector.size, variance, source or NoiseSource())
-    if parties != plan.parties:
-        raise PrivacyError(
-            f"the plan shares its noise among {plan.parties} parties, {parties} came; nothing was released"
-        )
+    if getattr(add, "honest", plan.honest) < plan.honest:  # an adder that may lose parties says how many stay
+        raise PrivacyError(f"{plan.honest} honest shares are needed; this way of adding up may be left with fewer")
+
+    def shared() -> Iterator[NDArray[np.int64]]:
+        nonlocal parties
+        for vector in vectors:
+            parties += 1
+            if vector.size * plan.honest > MOST_DRAWS:
+                raise PrivacyError(f"{plan.honest:,} shares of {vector.size:,} values: more than is proven")
+            yield vector + discrete_gaussian.draw(vector.size, variance, source or NoiseSource())
+
+    total = add(shared())
+    if parties != plan.parties or next(vectors, None) is not None:
+        raise PrivacyError(f"noise is shared among {plan.parties} parties, {parties} came; nothing was released")
+    return total
+
+
+def _added_apart(add: AddApart, vectors: Iterator[NDArray[np.int64]], source: NoiseSource | None) -> NDArray[np.int64]:
+    """Add up by two, each of which must have asked for noise on every coordinate."""
+    drawn: list[int] = []
+
+    def noise(dims: int) -> NDArray[np.int64]:
+        drawn.append(dims)
+        return draw(dims, source or NoiseSource())
+
+    total = add(vectors, noise)
+    if drawn != [total.size] * 2 or next(vectors, None) is not None:
+        raise PrivacyError("the two that add up did not each add noise to all of it; nothing was released")
+    return total
 
 
 def _within_bounds(

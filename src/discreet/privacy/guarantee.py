@@ -10,7 +10,7 @@ from typing import Any
 from discreet.errors import SettingError
 from discreet.privacy.accounting import check_delta, epsilon_of, mu_of, odds_of
 from discreet.privacy.adjacency import Adjacency, Window
-from discreet.privacy.plan import Noise, Plan
+from discreet.privacy.plan import Noise, Plan, check_parties
 
 Costs = tuple[tuple[str, int], ...]
 """Names, each with units of mu^2."""
@@ -58,6 +58,7 @@ class Guarantee:
     def __post_init__(self) -> None:
         if self.window is not None:
             Window(self.window)
+        check_parties(self.noise, self.parties, self.honest)
 
     @classmethod
     def of(

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt, sqrt
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import rfc8785
 
@@ -18,7 +18,7 @@ from discreet.privacy.accounting import GRID_BITS, UNITS_PER_MU2, check_delta
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import MAX_BOUND
 from discreet.privacy.levels import Level
-from discreet.privacy.mechanisms.discrete_gaussian import share_of
+from discreet.privacy.mechanisms.discrete_gaussian import MOST_PARTIES, share_of
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.records import MOST_WEIGHT, Weights, reach
 
@@ -70,10 +70,7 @@ class Plan:
             raise SettingError("the budget is too small to be divided among levels; ask for more, or leave them out")
         if any(not 0 <= weight <= MOST_WEIGHT for _, weight in self.weights):
             raise SettingError(f"weights of categories are 0 to {MOST_WEIGHT} sixteenths")
-        if (self.noise == "shares") != (0 < self.honest <= self.parties) or min(self.honest, self.parties) < 0:
-            raise SettingError("noise in shares, and no other, has parties, of whom at least as many as are honest")
-        if self.honest:
-            share_of(self.honest)
+        check_parties(self.noise, self.parties, self.honest)
         check_delta(self.delta)
 
     @classmethod
@@ -179,6 +176,19 @@ class Plan:
             )
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingError(f"not a plan: {error}") from None
+
+
+def check_parties(noise: str, parties: int, honest: int) -> None:
+    """Refuse what is no way of adding noise.
+
+    Raises:
+        SettingError: noise in shares has no parties, too many, or fewer than have to be honest; other noise has any.
+    """
+    if noise not in get_args(Noise):
+        raise SettingError(f"noise is one of {', '.join(get_args(Noise))}")
+    right = 0 < honest <= parties <= MOST_PARTIES if noise == "shares" else parties == honest == 0
+    if not right:
+        raise SettingError(f"noise in shares, and no other, has up to {MOST_PARTIES:,} parties, honest ones among them")
 
 
 def fingerprint(document: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ used twice: not between sessions, not between pairs, not for two purposes.
 
 from __future__ import annotations
 
+import hashlib
+
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,7 +20,15 @@ SIGNATURE_BYTES = 64
 SEAL_BYTES = 16
 """That a sealed text is longer than the text."""
 
+Roster = tuple[bytes, ...]
+"""Public signing keys (Ed25519, 32 bytes each); a party's seat is its place in it. Pinned: known before any session."""
+
 _NONCE = bytes(12)
+
+
+def roster_digest(roster: Roster) -> bytes:
+    """Return the SHA-256 of a roster."""
+    return hashlib.sha256(b"".join(roster)).digest()
 
 
 def public_bytes(key: X25519PrivateKey | Ed25519PrivateKey) -> bytes:

@@ -23,14 +23,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, TermsRefused, TooFewLeft
 from discreet.protocols import keys
+from discreet.protocols.keys import Roster, roster_digest
 from discreet.protocols.messages import SHORT, Message
 from discreet.protocols.ring import Residues, Ring, announced
 
@@ -47,6 +49,7 @@ class SharedTerms(Message):
     Attributes:
         session: 32 bytes, new for each sum.
         context: SHA-256 of all that decides what each client computes.
+        roster: SHA-256 of the signing keys of all who may take part, end to end.
         first: X25519 public key of server A, which is sent keys.
         second: X25519 public key of server B, which is sent masked vectors.
         bits: of the ring.
@@ -58,6 +61,7 @@ class SharedTerms(Message):
 
     session: bytes
     context: bytes
+    roster: bytes
     first: bytes
     second: bytes
     bits: int
@@ -65,7 +69,9 @@ class SharedTerms(Message):
     survivors: int
 
     def __post_init__(self) -> None:
-        if any(len(each) != keys.KEY_BYTES for each in (self.session, self.context, self.first, self.second)):
+        if any(
+            len(each) != keys.KEY_BYTES for each in (self.session, self.context, self.roster, self.first, self.second)
+        ):
             raise ProtocolError("terms hold digests and keys of 32 bytes")
         if self.first == self.second:
             raise ProtocolError("the two servers have one key: they are one server")
@@ -86,29 +92,49 @@ class Sealed(Message):
     Attributes:
         ephemeral: X25519 public key of this message alone.
         content: 32 bytes, sealed.
+        signature: the client's, of the terms' digest and both: it counts once, under its own name.
     """
 
     KIND = 12
 
     ephemeral: bytes
     content: bytes
+    signature: bytes
+
+    def signed(self, terms: SharedTerms) -> bytes:
+        """Return what the signature is of."""
+        return b"discreet sealed" + terms.digest + self.ephemeral + self.content
 
 
 @dataclass(frozen=True, repr=False)
 class Shifted(Message):
-    """A packed vector under one mask, for server B."""
+    """A packed vector under one mask, for server B, and the client's signature of the terms' digest and of it."""
 
     KIND = 13
 
     content: bytes
+    signature: bytes
+
+    def signed(self, terms: SharedTerms) -> bytes:
+        """Return what the signature is of."""
+        return b"discreet shifted" + terms.digest + hashlib.sha256(self.content).digest()
 
 
-def shared(terms: SharedTerms, context: bytes, survivors: int, vector: NDArray[np.int64]) -> tuple[bytes, bytes]:
+def shared(
+    identity: Ed25519PrivateKey,
+    terms: SharedTerms,
+    context: bytes,
+    ring: Ring,
+    survivors: int,
+    vector: NDArray[np.int64],
+) -> tuple[bytes, bytes]:
     """Return what a client sends to server A, and what it sends to server B.
 
     Args:
+        identity: signing key, whose public half is in the roster.
         terms: as announced.
         context: SHA-256 of what this client computed, by its own reckoning.
+        ring: that its vector fits into, by its own reckoning.
         survivors: fewest vectors in a sum that this client insists on.
         vector: int64 [dims], in grid units.
 
@@ -117,7 +143,7 @@ def shared(terms: SharedTerms, context: bytes, survivors: int, vector: NDArray[n
         SettingError: the vector does not fit the ring.
         ProtocolError: a server's key is none.
     """
-    if terms.context != context:
+    if terms.context != context or terms.ring != ring:
         raise TermsRefused("the terms are of another model, plan or round than the one that is known here")
     if terms.survivors < survivors:
         raise TermsRefused(f"sums of at least {survivors} are asked for here, the terms allow {terms.survivors}")
@@ -126,8 +152,10 @@ def shared(terms: SharedTerms, context: bytes, survivors: int, vector: NDArray[n
     if seal is None:
         raise ProtocolError("the first server's key is none")
     terms.ring.mask(residues, [keys.derived(key, terms.digest, b"shift")], [])
-    sealed = Sealed(keys.public_bytes(mine), keys.sealed(seal, key, terms.digest))
-    return sealed.to_bytes(), Shifted(terms.ring.pack(residues)).to_bytes()
+    sealed = Sealed(keys.public_bytes(mine), keys.sealed(seal, key, terms.digest), b"")
+    shifted = Shifted(terms.ring.pack(residues), b"")
+    signed = [replace(each, signature=identity.sign(each.signed(terms))) for each in (sealed, shifted)]
+    return signed[0].to_bytes(), signed[1].to_bytes()
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,7 +164,7 @@ class HalfSum(Message):
 
     Attributes:
         session: of the terms.
-        clients: SHA-256 of the names of all whose vectors are in it, in order.
+        clients: SHA-256 of the seats of all whose vectors are in it, in order.
         content: packed.
     """
 
@@ -153,19 +181,21 @@ class Half:
     Args:
         terms: as announced.
         key: this server's, whose public half is in the terms.
+        roster: signing keys of all who may take part; a client's seat is its place in it.
 
     Raises:
-        TermsRefused: it is neither's.
+        TermsRefused: it is neither's, or the roster is another.
     """
 
-    def __init__(self, terms: SharedTerms, key: X25519PrivateKey) -> None:
+    def __init__(self, terms: SharedTerms, key: X25519PrivateKey, roster: Roster) -> None:
         public = keys.public_bytes(key)
-        if public not in {terms.first, terms.second}:
-            raise TermsRefused("the terms name other servers")
+        if public not in {terms.first, terms.second} or terms.roster != roster_digest(roster):
+            raise TermsRefused("the terms name other servers, or another roster")
+        self._roster = roster
         self.first = public == terms.first
         self._terms, self._key, self._over = terms, key, False
-        self._held: dict[bytes, bytes] = {}
-        self._added: set[bytes] = set()
+        self._held: dict[int, bytes] = {}
+        self._added: set[int] = set()
         self._sum: Residues = np.zeros(terms.dims, np.uint32)
 
     def __repr__(self) -> str:
@@ -174,40 +204,41 @@ class Half:
     @property
     def most(self) -> int:
         """How many bytes a message may have."""
-        return SHORT if self.first else self._terms.ring.size + 16
+        return SHORT if self.first else self._terms.ring.size + 128
 
     @property
-    def held(self) -> frozenset[bytes]:
-        """Of whom there is a message that is not added yet, by the name that both servers know each by."""
+    def held(self) -> frozenset[int]:
+        """Seats of those of whom there is a message that is not added yet."""
         return frozenset(self._held)
 
-    def take(self, name: bytes, content: bytes) -> None:
+    def take(self, seat: int, content: bytes) -> None:
         """Take a client's message, once.
 
         Raises:
-            ProtocolError: it cannot be right, or the client sent one before. The session goes on without it.
+            ProtocolError: it cannot be right, is not signed by its seat for this session, or is the client's second.
+                The session goes on without it.
         """
-        if self._over or name in self._held or name in self._added:
-            raise ProtocolError("the session is over, or this client's message came before")
-        self._held[name] = self._key_of(content) if self.first else self._vector_of(content)
+        if self._over or seat in self._held or seat in self._added or not 0 <= seat < len(self._roster):
+            raise ProtocolError("the session is over, or this client's message came before", blame=seat)
+        self._held[seat] = self._key_of(seat, content) if self.first else self._vector_of(seat, content)
 
-    def add(self, names: Iterable[bytes]) -> None:
+    def add(self, seats: Iterable[int]) -> None:
         """Add up, and forget, the messages of clients of whom both servers hold one.
 
         Raises:
             ProtocolError: there is none of somebody; nothing was added.
         """
-        chosen = sorted(set(names))
+        chosen = sorted(set(seats))
         if self._over or not set(chosen) <= self.held:
             raise ProtocolError("the session is over, or there is no message of some of these clients")
         ring = self._terms.ring
         if self.first:
-            ring.mask(self._sum, [], [keys.derived(self._held[name], self._terms.digest, b"shift") for name in chosen])
+            ring.mask(self._sum, [], [keys.derived(self._held[seat], self._terms.digest, b"shift") for seat in chosen])
         else:
-            for name in chosen:
-                self._sum += ring.unpack(self._held[name])
-        for name in chosen:
-            del self._held[name]
+            for seat in chosen:
+                self._sum += ring.unpack(self._held[seat])
+        for seat in chosen:
+            del self._held[seat]
         self._added.update(chosen)
 
     def total(self, noise: Noise) -> HalfSum:
@@ -225,22 +256,28 @@ class Half:
             found, needed = len(self._added), self._terms.survivors
             raise TooFewLeft(f"{found} clients are left, {needed} are needed; nothing was released")
         self._sum += noise(self._terms.dims).astype(np.uint32)  # modulo 2^32, of which 2^bits is a divisor
-        digest = hashlib.sha256(b"".join(hashlib.sha256(name).digest() for name in sorted(self._added))).digest()
+        digest = hashlib.sha256(b"".join(seat.to_bytes(8, "big") for seat in sorted(self._added))).digest()
         return HalfSum(self._terms.session, digest, self._terms.ring.pack(self._sum))
 
-    def _key_of(self, content: bytes) -> bytes:
+    def _key_of(self, seat: int, content: bytes) -> bytes:
         told = Sealed.from_bytes(content, self.most)
+        self._check(seat, told.signature, told.signed(self._terms))
         seal = keys.agreed(self._key, told.ephemeral, self._terms.digest, b"to the first server")
         key = None if seal is None else keys.opened(seal, told.content, self._terms.digest)
         if key is None or len(key) != keys.KEY_BYTES:
             raise ProtocolError("a key is not sealed for this server and session")
         return key
 
-    def _vector_of(self, content: bytes) -> bytes:
-        packed = Shifted.from_bytes(content, self.most).content
-        if len(packed) != self._terms.ring.size:
-            raise ProtocolError(f"a vector of {self._terms.ring.size} bytes was expected, {len(packed)} came")
-        return packed
+    def _vector_of(self, seat: int, content: bytes) -> bytes:
+        told = Shifted.from_bytes(content, self.most)
+        self._check(seat, told.signature, told.signed(self._terms))
+        if len(told.content) != self._terms.ring.size:
+            raise ProtocolError(f"a vector of {self._terms.ring.size} bytes was expected, {len(told.content)} came")
+        return told.content
+
+    def _check(self, seat: int, signature: bytes, text: bytes) -> None:
+        if not keys.is_signed(self._roster[seat], signature, text):
+            raise ProtocolError("a message is not signed by its seat for this session", blame=seat)
 
 
 def joined(terms: SharedTerms, one: HalfSum, other: HalfSum) -> NDArray[np.int64]:

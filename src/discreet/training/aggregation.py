@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from discreet.errors import SettingError
 from discreet.privacy.plan import Plan
-from discreet.protocols.keys import public_bytes
+from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.ring import LEAST_BITS, MOST_BITS
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
-from discreet.protocols.secagg.terms import LEAST, Policy, Stage, Terms, advised, roster_digest
+from discreet.protocols.secagg.terms import LEAST, Policy, Stage, Terms, advised
 from discreet.protocols.sharing import Half, SharedTerms, joined, shared
 
 Vector = NDArray[np.int64]
@@ -73,6 +73,7 @@ class SecureSum:
         parties: how many vectors each sum has.
         bits: of the ring.
         lost: share of parties that are lost in each sum, each at a stage drawn at random.
+        colluding: share of parties whose noise is not to be counted on.
         shard: most parties of one session.
         random: for who is lost.
         traffic: what was sent so far.
@@ -84,6 +85,7 @@ class SecureSum:
     parties: int
     bits: int
     lost: float = 0.0
+    colluding: float = 0.0
     shard: int = SHARD
     random: np.random.Generator = field(default_factory=np.random.default_rng)
     traffic: Traffic = field(default_factory=Traffic)
@@ -96,9 +98,9 @@ class SecureSum:
         self._people.sort(key=public_bytes)
 
     @property
-    def survivors(self) -> int:
-        """Fewest parties in the sum of any session: what a plan's ``honest`` must not exceed."""
-        return min(survivors for *_, survivors in self._shards)
+    def honest(self) -> int:
+        """Fewest honest parties in the sum of any session: what a plan's must not exceed."""
+        return min(survivors - int(self.colluding * size) for size, *_, survivors in self._shards)
 
     def __call__(self, vectors: Iterable[Vector]) -> Vector:
         """Return the sum of the vectors of those who were not lost.
@@ -120,12 +122,14 @@ class SecureSum:
         people = self._people[:size]
         roster = tuple(map(public_bytes, people))
         terms = Terms(os.urandom(32), SIMULATED, roster_digest(roster), self.bits, dims, degree, threshold, survivors)
-        policy, server = Policy(survivors, survivors, 2, dims), Server(roster, terms)
-        clients = {seat: Client(person, roster, policy, terms, SIMULATED) for seat, person in enumerate(people)}
+        policy, server = Policy(survivors, survivors, 2), Server(roster, terms)
+        clients = {
+            seat: Client(person, roster, policy, terms, SIMULATED, terms.ring) for seat, person in enumerate(people)
+        }
         sent, leaves = dict.fromkeys(clients, b""), self._leaves(size)
         for stage in list(Stage)[:-1]:
             for seat in range(size):
-                vector = next(vectors) if stage is Stage.MASK else None  # of the lost, too: it is not sent
+                vector = next(vectors, None) if stage is Stage.MASK else None  # of the lost, too: it is not sent
                 if seat in sent and leaves.get(seat, Stage.DONE) > stage:
                     said = _says(clients[seat], stage, sent[seat], vector)
                     self.traffic.up += len(said)
@@ -155,6 +159,10 @@ class TwoServers:
     bits: int
     traffic: Traffic = field(default_factory=Traffic)
 
+    def __post_init__(self) -> None:
+        self._people = [Ed25519PrivateKey.generate() for _ in range(self.parties)]
+        self._roster = tuple(map(public_bytes, self._people))
+
     def __call__(self, vectors: Iterable[Vector], noise: Callable[[int], Vector]) -> Vector:
         """Return the sum of the vectors, and of two draws of ``noise``.
 
@@ -163,22 +171,25 @@ class TwoServers:
         """
         servers = (X25519PrivateKey.generate(), X25519PrivateKey.generate())
         halves: list[Half] = []
-        for name, vector in enumerate(vectors):
+        for seat, vector in enumerate(vectors):
             if not halves:
                 first, second = map(public_bytes, servers)
                 fewest = max(LEAST, self.parties)
-                terms = SharedTerms(os.urandom(32), SIMULATED, first, second, self.bits, vector.size, fewest)
-                halves = [Half(terms, server) for server in servers]
-            self._send(halves, terms, b"%d" % name, vector)
+                roster = roster_digest(self._roster)
+                terms = SharedTerms(os.urandom(32), SIMULATED, roster, first, second, self.bits, vector.size, fewest)
+                halves = [Half(terms, server, self._roster) for server in servers]
+            if seat == self.parties:
+                raise SettingError(f"there are more vectors than the {self.parties} parties")
+            self._send(halves, terms, seat, vector)
         return joined(terms, *[half.total(noise) for half in halves])
 
-    def _send(self, halves: Collection[Half], terms: SharedTerms, name: bytes, vector: Vector) -> None:
-        said = shared(terms, SIMULATED, terms.survivors, vector)
+    def _send(self, halves: Collection[Half], terms: SharedTerms, seat: int, vector: Vector) -> None:
+        said = shared(self._people[seat], terms, SIMULATED, terms.ring, terms.survivors, vector)
         self.traffic.vectors += 1
         self.traffic.up += sum(map(len, said))
         for half, content in zip(halves, said, strict=True):
-            half.take(name, content)
-            half.add([name])
+            half.take(seat, content)
+            half.add([seat])
 
 
 def _says(client: Client, stage: Stage, content: bytes, vector: Vector | None) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, chi2, kstest, norm
 
 from discreet.evaluation.audit.findings import Check, Finding
-from discreet.evaluation.audit.processes import SHARED, SIZE, in_processes, through_shares, through_the_door
+from discreet.evaluation.audit.processes import SIZE, in_processes, through_shares, through_the_door
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 
 DRAWS = 100_000
@@ -45,7 +45,7 @@ def measure_residual(alpha: float, scale: int) -> Finding:
 
 def measure_shares(alpha: float, scale: int) -> Finding:
     """Hold the noise of parties together against the law of one draw of their variance."""
-    found = noise_tests(through_shares, SHARED.deviation, releases=scale * RELEASES)
+    found = noise_tests(through_shares, STANDARD_DEVIATION * math.sqrt(4 / 3), releases=scale * RELEASES)
     return _finding(found, alpha, scale * RELEASES * DRAWS)
 
 

@@ -157,7 +157,7 @@ def audit_model(
     Args:
         trained: a private model.
         data: that it was learnt from, of its window; or histories of it, opened for ``measure-quality``.
-        levels: that people chose; whoever is at ``off`` stays out of the shadow, too.
+        levels: that people chose; whoever is at ``off`` stays out of the shadow, as out of the model.
         population: who computes what people add.
         progress: told the shadow's rounds done and planned.
 
@@ -168,6 +168,11 @@ def audit_model(
     """
     histories = _opened(trained, data)
     people = Participants.of(histories, levels)
+    if len(people.histories) != trained.people:
+        raise SettingError(
+            f"the model was learnt from {trained.people:,} people, these are {len(people.histories):,}: give the "
+            "levels that were chosen; where people's own budgets left some out, it cannot be audited"
+        )
     planted = canaries_of(trained, min(MOST, max(LEAST, len(people.histories))))
     random, plan = np.random.default_rng(), trained.plan
     inside = random.random(planted.shape[0]) < 0.5
@@ -264,7 +269,7 @@ def _opened(trained: Trained, data: Interactions | Opened) -> Opened:
         raise SettingError("a window is held against the interactions: give what discreet.read_interactions returns")
     if data.purpose != PURPOSE:
         raise PurposeNotAllowed(f"these histories were opened for {data.purpose!r}, not for {PURPOSE!r}")
-    if trained.dataset != data.dataset or trained.catalogue != data.catalogue or len(data) < trained.people:
+    if trained.dataset != data.dataset or trained.catalogue != data.catalogue:
         raise SettingError(f"the model was learnt from {trained.dataset!r} and its catalogue: audit it on that data")
     return data
 

@@ -21,9 +21,9 @@ whose vector did not come, the masks with its neighbours: never both.
 
 What a client enforces by itself, whatever the server says: the digest of what is computed is its own; the roster of
 signing keys is the one that it knows; the cohort, the survivors, the neighbours and the threshold are no fewer than its
-`Policy` asks; its neighbours' keys are signed by them, for this session; nobody is both alive and dropped; a threshold
-of its neighbours signed the same list of survivors before it reveals a share; and each stage happens once. A broken
-rule ends its part.
+`Policy` asks; its neighbours' keys are signed by them, for this session; nobody is both alive and dropped, and nobody
+could be cut off by who is; a threshold of its neighbours signed the same list of survivors before it reveals a share;
+and each stage happens once. A broken rule ends its part.
 
 Formal guarantee, and against whom: ``client.md``.
 

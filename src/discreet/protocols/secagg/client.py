@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, TermsRefused, TooFewLeft
 from discreet.protocols import keys
+from discreet.protocols.keys import Roster, roster_digest
 from discreet.protocols.messages import SHORT
+from discreet.protocols.ring import Ring
 from discreet.protocols.secagg.terms import (
     Advertisement,
     Cohort,
@@ -29,12 +31,10 @@ from discreet.protocols.secagg.terms import (
     Masked,
     Policy,
     Revealed,
-    Roster,
     Shares,
     Stage,
     Survivors,
     Terms,
-    roster_digest,
 )
 from discreet.protocols.shamir import SHARE_BYTES, split
 
@@ -51,18 +51,19 @@ class Client:
         policy: what this client insists on.
         terms: as the server announced them.
         context: SHA-256 of what this client is about to compute, by its own reckoning.
+        ring: that its vector fits into, by its own reckoning: whoever left since theirs did not fit would tell by that.
 
     Raises:
-        TermsRefused: the terms are of another roster or computation, or ask for less protection than the policy.
+        TermsRefused: the terms are of another roster, computation or ring, or ask for less protection than the policy.
     """
 
     def __init__(
-        self, identity: Ed25519PrivateKey, roster: Roster, policy: Policy, terms: Terms, context: bytes
+        self, identity: Ed25519PrivateKey, roster: Roster, policy: Policy, terms: Terms, context: bytes, ring: Ring
     ) -> None:
         mine = keys.public_bytes(identity)
         if mine not in roster or terms.roster != roster_digest(roster):
             raise TermsRefused("the terms are of another roster than the one that is known here")
-        if terms.context != context:
+        if terms.context != context or terms.ring != ring:
             raise TermsRefused("the terms are of another model, plan or round than the one that is known here")
         policy.check(terms)
         self.seat, self.stage = roster.index(mine), Stage.ADVERTISE
@@ -96,7 +97,7 @@ class Client:
         with self._in(Stage.SHARE):
             cohort = Cohort.from_bytes(content, SHORT * 32)
             self._graph = self._checked(cohort)
-            self._policy.check_cohort(self._graph)
+            self._policy.check_cohort(self._terms, self._graph)
             neighbours = self._graph.neighbours(self.seat)
             self._need(len(neighbours))
             for seat, advertised in zip(neighbours, cohort.advertisements, strict=True):
@@ -147,6 +148,8 @@ class Client:
                 raise ProtocolError("survivors and dropped are not those who shared their secrets")
             if self.seat not in survivors.alive:
                 raise ProtocolError("this client's vector is said not to have come")
+            if not self._graph.holds_together(set(survivors.alive)):
+                raise TooFewLeft("so many are lost in a row that some could be cut off from the others")
             if len(survivors.alive) < self._terms.survivors:
                 raise TooFewLeft(f"{len(survivors.alive)} vectors came, the terms ask for {self._terms.survivors}")
             self._survivors = survivors

@@ -7,8 +7,8 @@ See ``secagg/__init__.py``.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator
-from itertools import combinations, islice
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, SettingError, TooFewLeft
 from discreet.protocols import keys
+from discreet.protocols.keys import Roster, roster_digest
 from discreet.protocols.messages import SHORT, Message
 from discreet.protocols.ring import Residues
 from discreet.protocols.secagg.terms import (
@@ -27,12 +28,10 @@ from discreet.protocols.secagg.terms import (
     Graph,
     Masked,
     Revealed,
-    Roster,
     Shares,
     Stage,
     Survivors,
     Terms,
-    roster_digest,
 )
 from discreet.protocols.shamir import SHARE_BYTES, combine
 
@@ -235,14 +234,14 @@ class Server:
         for secret in self._candidates(seat):
             if hashlib.sha256(secret).digest() == commitment:
                 return secret
-        raise ProtocolError("shares of a client's own mask were forged; nothing was released", blame=seat)
+        raise ProtocolError("shares of a client's own mask were forged; nothing was released")
 
     def _masking_of(self, seat: int) -> X25519PrivateKey:
         for secret in self._candidates(seat):
             key = X25519PrivateKey.from_private_bytes(secret)
             if keys.public_bytes(key) == self._advertised[seat].masking:
                 return key
-        raise ProtocolError("shares of a lost client's key were forged; nothing was released", blame=seat)
+        raise ProtocolError("shares of a lost client's key were forged; nothing was released")
 
     def _candidates(self, seat: int) -> Iterator[bytes]:
         """Yield what sets of shares give: of honest ones the secret, at once."""
@@ -250,8 +249,9 @@ class Server:
         holders = [other for other in near if seat in self._halves.get(other, {})]
         if len(holders) < self._terms.threshold:
             raise TooFewLeft(f"{len(holders)} shares of a secret came, {self._terms.threshold} are needed")
-        for chosen in islice(combinations(holders, self._terms.threshold), TRIES):
-            shares = {other + 1: self._halves[other][seat] for other in chosen}
+        random = secrets.SystemRandom()  # whoever forges cannot know in which sets they are
+        for _ in range(TRIES):
+            shares = {other + 1: self._halves[other][seat] for other in random.sample(holders, self._terms.threshold)}
             try:
                 yield combine(shares)
             except ProtocolError:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from math import sqrt
 
 from discreet.errors import ProtocolError, SettingError, TermsRefused
 from discreet.protocols.keys import KEY_BYTES
 from discreet.protocols.messages import Message
 from discreet.protocols.ring import Ring, announced
 
-Roster = tuple[bytes, ...]
-"""Public signing keys (Ed25519, 32 bytes each); a party's seat is its place in it. Pinned: known before any session."""
-
 FULL, SPARSE = 100, 60
 """Clients up to which everybody is everybody's neighbour, and how many neighbours each has above."""
+
+COLLUDING, SPARSE_COLLUDING = 1 / 3, 0.1
+"""Share of a client and its neighbours that may be the server's: on a full graph, and on a sparse one."""
+
+MARGIN = 3.0
+"""Standard deviations of how many of a neighbourhood are lost that a threshold leaves room for."""
 
 LEAST = 3
 """Clients below which a sum is nobody's secret: two know each other's part."""
@@ -193,7 +197,9 @@ class Policy:
         cohort: fewest clients that take part.
         survivors: fewest vectors in a sum.
         neighbours: fewest neighbours, unless everybody is one.
-        dims: longest vector.
+        colluding: largest share of a client and its neighbours that may be the server's, on a full graph; it sets the
+            least threshold (`least_threshold`).
+        sparse_colluding: the same on a sparse graph.
 
     Raises:
         SettingError: it would ask for nothing.
@@ -202,10 +208,16 @@ class Policy:
     cohort: int = 10
     survivors: int = 7
     neighbours: int = 20
-    dims: int = 1 << 24
+    colluding: float = COLLUDING
+    sparse_colluding: float = SPARSE_COLLUDING
 
     def __post_init__(self) -> None:
-        if not LEAST <= self.survivors <= self.cohort or self.neighbours < 2 or self.dims < 1:
+        shares = (self.colluding, self.sparse_colluding)
+        if (
+            not LEAST <= self.survivors <= self.cohort
+            or self.neighbours < 2
+            or not all(0 <= each < 1 for each in shares)
+        ):
             raise SettingError(f"a policy asks for at least {LEAST} survivors of a cohort that is no smaller")
 
     def check(self, terms: Terms) -> None:
@@ -218,10 +230,8 @@ class Policy:
             raise TermsRefused(
                 f"sums of at least {self.survivors} are asked for here, the terms allow {terms.survivors}"
             )
-        if terms.dims > self.dims:
-            raise TermsRefused(f"at most {self.dims} values are sent from here, the terms ask for {terms.dims}")
 
-    def check_cohort(self, graph: Graph) -> None:
+    def check_cohort(self, terms: Terms, graph: Graph) -> None:
         """Hold a cohort against the policy.
 
         Raises:
@@ -233,6 +243,10 @@ class Policy:
             raise TermsRefused(
                 f"at least {self.neighbours} neighbours are asked for here, the terms give {graph.degree}"
             )
+        colluding = self.colluding if graph.full else self.sparse_colluding
+        least = least_threshold(graph.degree, full=graph.full, colluding=colluding)
+        if terms.threshold < least:
+            raise TermsRefused(f"a threshold of at least {least} is asked for here, the terms have {terms.threshold}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -271,35 +285,70 @@ class Graph:
         places = {seat: place for place, seat in enumerate(ring)}
         return cls(seats, digest, ring, places, min(terms.degree, len(seats) - 1))
 
+    @property
+    def full(self) -> bool:
+        """Whether everybody is everybody's neighbour."""
+        return self.degree == len(self.seats) - 1
+
+    def holds_together(self, alive: Collection[int]) -> bool:
+        """Tell whether nobody is cut off, whoever chose who is lost: of any half degree in a row half are alive.
+
+        Whoever is alive then has neighbours that are alive on both sides, and those have, round the ring; also without
+        any ``degree // 4 - 1`` of each half degree in a row, should they collude.
+        """
+        if self.full:
+            return True
+        reach = self.degree // 2
+        there = [seat in alive for seat in self.ring]
+        inside = sum(there[:reach])
+        for place, left in enumerate(there):
+            if inside < max(1, self.degree // 4):
+                return False
+            inside += there[(place + reach) % len(there)] - left
+        return True
+
     def neighbours(self, seat: int) -> tuple[int, ...]:
         """Return a seat's neighbours, ascending."""
-        if self.degree == len(self.seats) - 1:
+        if self.full:
             return tuple(other for other in self.seats if other != seat)
         place, reach = self.places[seat], self.degree // 2
         steps = (step for step in range(-reach, reach + 1) if step)
         return tuple(sorted(self.ring[(place + step) % len(self.ring)] for step in steps))
 
 
-def roster_digest(roster: Roster) -> bytes:
-    """Return the SHA-256 of a roster."""
-    return hashlib.sha256(b"".join(roster)).digest()
+def least_threshold(degree: int, *, full: bool, colluding: float) -> int:
+    """Return the fewest shares that may rebuild a secret, so that claims 2 and 2b of ``client.md`` hold.
+
+    Args:
+        degree: neighbours of each.
+        full: whether everybody is one.
+        colluding: share of a client and its neighbours that may be the server's.
+    """
+    holders = degree + 1
+    one_secret = int(holders * (1 + colluding) / 2) + 1
+    return one_secret if full else max(one_secret, degree // 2 + 3 + int(colluding * holders))
 
 
-def advised(clients: int, *, lost: float = 0.2, colluding: float = 0.0) -> tuple[int, int, int]:
+def advised(clients: int, *, lost: float = 0.1, colluding: float | None = None) -> tuple[int, int, int]:
     """Return degree, threshold and fewest survivors for a cohort: a full graph up to 100 clients, a sparse one above.
 
     Args:
         clients: of the cohort.
-        lost: share of them that may be lost, 0 to 0.45.
-        colluding: share of them that may be the server's: the threshold is above half of the neighbours by half of it.
+        lost: share of them that may be lost.
+        colluding: share of a client and its neighbours that may be the server's; by default what `Policy` asks for.
 
     Raises:
-        SettingError: so many may be lost or collude that a secret could not be kept, or not be rebuilt.
+        SettingError: so many may be lost or collude that a secret could not be kept, or often not be rebuilt.
     """
-    degree = clients - 1 + (clients - 1) % 2 if clients <= FULL else SPARSE
-    holders = min(degree, clients - 1) + 1
-    threshold = max(holders // 2 + 1 + int(colluding * holders / 2), degree // 2 + 1)
+    full = clients <= FULL
+    share = (COLLUDING if full else SPARSE_COLLUDING) if colluding is None else colluding
+    if clients < LEAST or not 0 <= lost < 1 or not 0 <= share < 1:
+        raise SettingError(f"a cohort has at least {LEAST} clients, and shares of them lie between 0 and 1")
+    reached = clients - 1 if full else SPARSE
+    degree, holders = reached + reached % 2, reached + 1
+    threshold = max(least_threshold(reached, full=full, colluding=share), degree // 2 + 1)
     survivors = clients - int(lost * clients)
-    if clients < LEAST or lost < 0 or colluding < 0 or threshold > (1 - lost) * holders or survivors < LEAST:
-        raise SettingError(f"of {clients} clients, {lost:.0%} lost and {colluding:.0%} colluding, too few are left")
+    spread = 0.0 if full else MARGIN * sqrt(holders * lost * (1 - lost))
+    if threshold > holders - int(lost * holders) - spread or survivors < LEAST:
+        raise SettingError(f"of {clients} clients, {lost:.0%} lost and {share:.0%} colluding, too few are left")
     return degree, threshold, survivors
