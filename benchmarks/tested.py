@@ -123,9 +123,9 @@ EVIDENCE = {
     "tests": Evidence("Tests", "Every test of the repository.", "pytest -n 2 --junitxml=measured/tests.xml", counted),
     "coverage": Evidence(
         "Lines and branches that tests pass through",
-        "Statements and branches of `privacy`, `protocols`, `governance` and `randomness`, and all tests. One "
-        "that all tests miss fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
-        "pytest -n 2 --cov --cov-report=json:measured/lines.json",
+        "Statements and branches of `privacy`, `protocols`, `governance` and `randomness`, and the tests of these rooms. "
+        "One that they miss fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
+        "make coverage",
         covered,
     ),
     "clipping": Evidence(

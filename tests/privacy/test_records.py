@@ -192,3 +192,10 @@ class TestGuarantee:
     def test_survives_storage(self) -> None:
         assert Guarantee.from_dict(self.guarantee.to_dict()) == self.guarantee
         assert Plan.from_dict(self.plan.to_dict()) == self.plan
+
+
+def test_layers_whose_bounds_together_are_more_than_any_bound() -> None:
+    """Sixteen of the largest would make a square of 2^64, which int64 takes for nothing."""
+    layer = Summed(np.zeros(1, np.int64), np.array([MAX_BOUND**2])), MAX_BOUND
+    with pytest.raises(BoundExceeded):
+        layered([layer] * 16)

@@ -114,6 +114,10 @@ class TestPlans:
         with pytest.raises(SettingError, match="noise in shares"):
             Plan(bounds=(5,), delta=1e-6, noise=noise, parties=parties, honest=honest)  # type: ignore[arg-type]
 
+    def test_noise_that_there_is_not(self) -> None:
+        with pytest.raises(SettingError, match="noise is one of rounded-gaussian, shares, two-servers, none"):
+            Plan(bounds=(5,), delta=1e-6, noise="pink")  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("noise", ["shares", "two-servers"])
     def test_what_a_model_promises_says_whom_to_trust_and_comes_back(self, noise: str) -> None:
         parties = {"shares": (20, 16), "two-servers": (0, 0)}[noise]
