@@ -123,7 +123,7 @@ EVIDENCE = {
     "tests": Evidence("Tests", "Every test of the repository.", "pytest -n 2 --junitxml=measured/tests.xml", counted),
     "coverage": Evidence(
         "Lines and branches that tests pass through",
-        "Statements and branches of `privacy`, `protocols`, `governance` and `randomness`, by the tests of these rooms. "
+        "Statements and branches of `privacy`, `protocols`, `governance` and `randomness`, by these rooms' tests. "
         "One that they miss fails `make check`. Compiled kernels are followed as Python, beside their machine code.",
         "pytest -n 2 tests/privacy tests/governance tests/protocols tests/training/test_aggregation.py "
         "tests/test_randomness.py --cov --cov-report=json:measured/lines.json",
