@@ -22,17 +22,21 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 from quality import machine
 
+from discreet.privacy.mechanisms.discrete_gaussian import draw, share_of
 from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
 from discreet.protocols.sharing import Half, SharedTerms, joined, shared
+from discreet.randomness import NoiseSource
 
 BITS = 20
 CONTEXT = bytes(32)
 POLICY = Policy(cohort=3, survivors=3)
 CASES = ((20, 1_000_000, 0), (20, 1_000_000, 5), (50, 1_000_000, 0), (50, 1_000_000, 15), (1_000, 100_000, 100))
 RUNS = 3
+PARTIES = (1, 20, 1_000, 100_000)
+DRAWS = 1 << 21
 
 HEAD = """# Protocols, measured
 
@@ -93,6 +97,19 @@ def measured() -> Iterator[str]:
     means, slowest, server, upload = zip(*runs, strict=True)
     name = "20 clients, 1,000,000"
     yield f"{name:<44}{spread(means):>24}{max(slowest):>12.1f}{spread(server):>24}{max(upload):>8.3f}"
+    yield ""
+    yield f"{'a share of the noise':<44}{'million draws a second':>24}"
+    for honest in PARTIES:
+        yield f"{f'one of {honest:,}':<44}{spread(tuple(draws(honest) for _ in range(RUNS))):>24}"
+
+
+def draws(honest: int) -> float:
+    """Return millions of draws of one share a second of CPU time, its table made before."""
+    variance = share_of(honest)
+    draw(1, variance, NoiseSource())
+    start = time.process_time()
+    draw(DRAWS, variance, NoiseSource())
+    return DRAWS / (time.process_time() - start) / 1e6
 
 
 def secure(clients: int, dims: int, lost: int) -> tuple[float, float, float, float]:

@@ -85,7 +85,7 @@ def audit_lines(audit: dict[str, Any]) -> list[str]:
     knowing, lists = (f"{100 * audit[name]:.0f}" for name in ("auc_knowing", "auc_lists"))
     return [
         f"Claim: {claim}, {verdict} by {audit['canaries']:,} canaries.",
-        f"Epsilon is at least (95 %): {bounds}.",
+        f"Epsilon is at least (95 %): {bounds}. One such bound in twenty is too high by chance.",
         *[
             f"At {level['level']}, mu is at least {level['mu_bound']:.2f} by {level['canaries']:,} canaries; "
             f"{level['mu_claim']:.2f} is claimed."
