@@ -43,7 +43,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import Level
 from discreet.protocols import sharing
-from discreet.protocols.messages import Message
+from discreet.protocols.messages import Message, SumTerms
 from discreet.protocols.ring import Ring
 from discreet.protocols.secagg import terms as secagg
 
@@ -61,7 +61,7 @@ KINDS: list[type[Message]] = [
     each
     for room in (secagg, sharing)
     for each in vars(room).values()
-    if isinstance(each, type) and issubclass(each, Message) and each is not Message
+    if isinstance(each, type) and issubclass(each, Message) and each not in {Message, SumTerms}
 ]
 """Everything that parties of a protocol send one another."""
 

@@ -102,7 +102,7 @@ def federate(
     splits = [hold_out_people(histories, held_out, seed) for seed in range(seeds)]
     if not 1 <= parties <= min(len(split.train) for split in splits):
         raise SettingError(f"{parties:,} parties need as many people, beside those held out")
-    return [_measured(way, splits, epsilon, parties, lost, kind, progress) for way in ways]
+    return [_together(list(_runs(way, splits, epsilon, parties, lost, kind, progress))) for way in ways]
 
 
 def arranged(
@@ -125,23 +125,15 @@ def arranged(
     return shared, secure, secure.traffic, secure.bits
 
 
-def _measured(
-    way: str,
-    splits: Sequence[Split],
-    epsilon: float,
-    parties: int,
-    lost: float,
-    kind: Kind,
-    progress: Progress | None,
-) -> Federated:
-    runs = list(_runs(way, splits, epsilon, parties, lost, kind, progress))
+def _together(runs: Sequence[Federated]) -> Federated:
+    """Return what the splits of one way came to."""
     return replace(
-        runs[-1][1],
-        quality=Estimate.over([quality for quality, _ in runs]),
-        values=_mean([run.values for _, run in runs]),
-        up=_mean([run.up for _, run in runs]),
-        packed=_mean([run.packed for _, run in runs]),
-        seconds=_mean([run.seconds for _, run in runs]),
+        runs[-1],
+        quality=Estimate.over([value for run in runs for value in run.quality.values]),
+        values=_mean([run.values for run in runs]),
+        up=_mean([run.up for run in runs]),
+        packed=_mean([run.packed for run in runs]),
+        seconds=_mean([run.seconds for run in runs]),
     )
 
 
@@ -157,7 +149,7 @@ def _runs(
     lost: float,
     kind: Kind,
     progress: Progress | None,
-) -> Iterator[tuple[float, Federated]]:
+) -> Iterator[Federated]:
     for number, split in enumerate(splits):
         if progress:
             progress(f"{way}, split {number + 1} of {len(splits)}")
@@ -169,15 +161,9 @@ def _runs(
         start = time.process_time()
         trained = train(model, Here(split.train, block), where, spend=_nobody, add=_noting(add, values))
         seconds = time.process_time() - start
-        packed = sum(values) * bits / 8
-        found = measure(trained.scores, split)[METRIC]
-        noise = where.deviation / plan.deviation
-        yield (
-            found,
-            Federated(
-                way, there, Estimate.over([found]), noise, bits, sum(values), traffic.up / there, packed, seconds
-            ),
-        )
+        packed, noise = sum(values) * bits / 8, where.deviation / plan.deviation
+        quality = Estimate.over([measure(trained.scores, split)[METRIC]])
+        yield Federated(way, there, quality, noise, bits, sum(values), traffic.up / there, packed, seconds)
 
 
 def _noting(add: Add | AddApart, values: list[int]) -> Callable[..., Any]:

@@ -14,10 +14,15 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from discreet.errors import ProtocolError
+from discreet.protocols.keys import KEY_BYTES
+from discreet.protocols.ring import Ring, announced
 
 VERSION = 1
 SHORT = 1 << 20
 """Bytes of a message that has no limit of its own."""
+
+LEAST = 3
+"""Clients below which a sum is nobody's secret: two know each other's part."""
 
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
@@ -68,6 +73,26 @@ class Message:
     def digest(self) -> bytes:
         """SHA-256 of the bytes."""
         return hashlib.sha256(self.to_bytes()).digest()
+
+
+class SumTerms(Message):
+    """What terms of every sum have; whoever announces them lists these fields among its own."""
+
+    bits: int
+    dims: int
+    survivors: int
+
+    @property
+    def ring(self) -> Ring:
+        """What vectors are summed in."""
+        return announced(self.bits, self.dims)
+
+    def _check(self, *digests: bytes) -> None:
+        if any(len(digest) != KEY_BYTES for digest in digests):
+            raise ProtocolError("terms hold digests and keys of 32 bytes")
+        if self.survivors < LEAST:
+            raise ProtocolError(f"a sum of fewer than {LEAST} vectors hides none of them")
+        announced(self.bits, self.dims)
 
 
 class _Reader:

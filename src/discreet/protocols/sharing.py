@@ -33,17 +33,15 @@ from numpy.typing import NDArray
 from discreet.errors import ProtocolError, TermsRefused, TooFewLeft
 from discreet.protocols import keys
 from discreet.protocols.keys import Roster, roster_digest
-from discreet.protocols.messages import SHORT, Message
-from discreet.protocols.ring import Residues, Ring, announced
-
-LEAST = 3
+from discreet.protocols.messages import SHORT, Message, SumTerms
+from discreet.protocols.ring import Residues, Ring
 
 Noise = Callable[[int], NDArray[np.int64]]
 """Draws so many values of one server's own noise, int64, in grid units."""
 
 
 @dataclass(frozen=True, repr=False)
-class SharedTerms(Message):
+class SharedTerms(SumTerms):
     """What is summed.
 
     Attributes:
@@ -69,20 +67,9 @@ class SharedTerms(Message):
     survivors: int
 
     def __post_init__(self) -> None:
-        if any(
-            len(each) != keys.KEY_BYTES for each in (self.session, self.context, self.roster, self.first, self.second)
-        ):
-            raise ProtocolError("terms hold digests and keys of 32 bytes")
+        self._check(self.session, self.context, self.roster, self.first, self.second)
         if self.first == self.second:
             raise ProtocolError("the two servers have one key: they are one server")
-        if self.survivors < LEAST:
-            raise ProtocolError(f"a sum of fewer than {LEAST} vectors hides none of them")
-        self.ring  # noqa: B018 - refuses what is out of its range
-
-    @property
-    def ring(self) -> Ring:
-        """What vectors are summed in."""
-        return announced(self.bits, self.dims)
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from discreet.errors import SettingError
 from discreet.privacy.plan import Plan
 from discreet.protocols.keys import public_bytes, roster_digest
+from discreet.protocols.messages import LEAST
 from discreet.protocols.ring import LEAST_BITS, MOST_BITS
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
-from discreet.protocols.secagg.terms import LEAST, Policy, Stage, Terms, advised
+from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
 from discreet.protocols.sharing import Half, SharedTerms, joined, shared
 
 Vector = NDArray[np.int64]

@@ -9,9 +9,7 @@ from enum import IntEnum
 from math import sqrt
 
 from discreet.errors import ProtocolError, SettingError, TermsRefused
-from discreet.protocols.keys import KEY_BYTES
-from discreet.protocols.messages import Message
-from discreet.protocols.ring import Ring, announced
+from discreet.protocols.messages import LEAST, Message, SumTerms
 
 FULL, SPARSE = 100, 60
 """Clients up to which everybody is everybody's neighbour, and how many neighbours each has above."""
@@ -21,9 +19,6 @@ COLLUDING, SPARSE_COLLUDING = 1 / 3, 0.1
 
 MARGIN = 3.0
 """Standard deviations of how many of a neighbourhood are lost that a threshold leaves room for."""
-
-LEAST = 3
-"""Clients below which a sum is nobody's secret: two know each other's part."""
 
 
 class Stage(IntEnum):
@@ -38,7 +33,7 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, repr=False)
-class Terms(Message):
+class Terms(SumTerms):
     """What is summed, of whom, and how many must stay.
 
     Attributes:
@@ -64,18 +59,9 @@ class Terms(Message):
     survivors: int
 
     def __post_init__(self) -> None:
-        if any(len(digest) != KEY_BYTES for digest in (self.session, self.context, self.roster)):
-            raise ProtocolError("terms hold digests of 32 bytes")
+        self._check(self.session, self.context, self.roster)
         if not self.threshold <= self.degree + 1 < 2 * self.threshold or self.degree % 2:
             raise ProtocolError("a threshold is more than half of a client and an even number of neighbours")
-        if self.survivors < LEAST:
-            raise ProtocolError(f"a sum of fewer than {LEAST} vectors hides none of them")
-        self.ring  # noqa: B018 - refuses what is out of its range
-
-    @property
-    def ring(self) -> Ring:
-        """What vectors are summed in."""
-        return announced(self.bits, self.dims)
 
 
 @dataclass(frozen=True, repr=False)
