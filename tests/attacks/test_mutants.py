@@ -37,6 +37,7 @@ from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.levels import Level
 from discreet.privacy.mechanisms import discrete_gaussian, gaussian
 from discreet.privacy.plan import Plan
+from discreet.protocols import sharing
 from discreet.randomness import NoiseSource
 from discreet.training import populations
 from discreet.training.populations import Work
@@ -210,6 +211,18 @@ def sensitive_category_in_every_layer(patch: Patch, folder: Path) -> None:
 def rounded_to_nearest_rather_than_toward_zero(patch: Patch, folder: Path) -> None:
     trust_rows(patch)
     weigh_counts(patch, lambda bound, size: round(bound / max(size, 1) ** 0.5))
+
+
+@caught_by("C", "gram, two-servers", "mu >=")
+def noise_of_one_server_forgotten(patch: Patch, folder: Path) -> None:
+    """What is released has noise, all of which the other server knows."""
+    real, told = sharing.Half.total, []
+
+    def total(half: sharing.Half, noise: Callable[[int], NDArray[np.int64]]) -> sharing.HalfSum:
+        told.append(half)
+        return real(half, noise if len(told) % 2 else lambda dims: 0 * noise(dims))
+
+    patch.setattr(sharing.Half, "total", total)
 
 
 @caught_by("C", "gram", "mu >=")
@@ -389,5 +402,5 @@ def test_every_gate_catches_a_bug_and_there_are_enough_of_them() -> None:
 
 
 def test_the_page_names_each_bug_and_its_gate() -> None:
-    rows = re.findall(r"^\| ([a-z ]+) \| ([A-F]) \w+, (\w+) \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z ]+) \| ([A-F]) \w+, (.+) \|$", PAGE.read_text(), re.MULTILINE)
     assert rows == [(name.replace("_", " "), each.gate, each.subject) for name, each in MUTANTS.items()]

@@ -110,4 +110,9 @@ def test_gates_that_are_quick_run_as_they_are(run: Run) -> None:
     """Gate B has no false alarms."""
     code, out, _ = run("--gate", "B", "--model", "popularity", "--processes", "1", "--json")
     assert code == 0
-    assert [outcome["subject"] for outcome in json.loads(out)["outcomes"]] == ["popularity", "add_up", "secagg"]
+    assert [outcome["subject"] for outcome in json.loads(out)["outcomes"]] == [
+        "popularity",
+        "add_up",
+        "secagg",
+        "two-servers",
+    ]

@@ -139,7 +139,7 @@ class TestVerdict:
         )
         assert [outcome.check.subject for outcome in found.outcomes] == ["popularity", *canaries.ADDERS]
         assert found.exit_code == 0
-        assert [step[:2] for step in told] == [(1, 3), (2, 3), (3, 3)]
+        assert [step[:2] for step in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 class TestReports:

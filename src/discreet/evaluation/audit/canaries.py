@@ -19,7 +19,7 @@ the guarantee's proof has it. Scores of canaries that share items are correlated
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,9 +38,11 @@ from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
 from discreet.privacy.disclosure import Add, AddApart, add_up
 from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.privacy.plan import Plan
-from discreet.training.aggregation import SecureSum, bits_for
+from discreet.training.aggregation import SecureSum, TwoServers, bits_for
 from discreet.training.populations import Here, Layers, Population, Work
 from discreet.training.rounds import train
+
+Noise = Callable[[int], NDArray[np.int64]]
 
 PARTIES = 6
 """Among whom people are divided where each party adds its share of the noise."""
@@ -53,10 +55,12 @@ class Adder:
     Attributes:
         arrange: returns the plan, who adds, and how many people one party has, of a plan and the number of people.
         largest: absolute value that sums keep exactly.
+        unknown: share of the noise's deviation that is unknown to whoever is audited against.
     """
 
     arrange: Callable[[Plan, int], tuple[Plan, Add | AddApart, int]]
     largest: int
+    unknown: float = 1.0
 
 
 def _in_the_clear(plan: Plan, people: int) -> tuple[Plan, Add | AddApart, int]:
@@ -71,8 +75,30 @@ def _securely(plan: Plan, people: int) -> tuple[Plan, Add | AddApart, int]:
     return shared, SecureSum(parties, bits_for(shared, people)), block
 
 
-ADDERS = {"add_up": Adder(_in_the_clear, 1 << 60), "secagg": Adder(_securely, (1 << 31) - 16)}
-"""Everything that adds people's vectors up. (Two servers add twice the noise that is claimed: nothing to be found.)"""
+def _by_two(plan: Plan, people: int) -> tuple[Plan, Add | AddApart, int]:
+    """Arrange for two servers, and release what the first of them sees: all but the noise that it added itself."""
+    apart, block = replace(plan, noise="two-servers"), -(-people // PARTIES)
+    servers = TwoServers(-(-people // block), bits_for(apart, people))
+
+    def seen_by_one(vectors: Iterable[NDArray[np.int64]], noise: Noise) -> NDArray[np.int64]:
+        drawn: list[NDArray[np.int64]] = []
+
+        def noted(dims: int) -> NDArray[np.int64]:
+            drawn.append(noise(dims))
+            return drawn[-1]
+
+        total = servers(vectors, noted)
+        return total - drawn[0]
+
+    return apart, seen_by_one, block
+
+
+ADDERS = {
+    "add_up": Adder(_in_the_clear, 1 << 60),
+    "secagg": Adder(_securely, (1 << 31) - 16),
+    "two-servers": Adder(_by_two, (1 << 31) - 16, 0.5**0.5),
+}
+"""Everything that adds people's vectors up."""
 
 SIZE = 4
 """Items of a canary."""
@@ -157,7 +183,7 @@ def watch(kind: Kind, claim: Claim, canaries: int, adder: Adder) -> Seen:
     plan, add, block = adder.arrange(plan, CROWD + canaries)
     watched = Watched(model)
     train(watched, Here(opened(stacked(public, only(planted, inside))), block), plan, spend=_unbilled, add=add)
-    return seen(watched, plan, Here(opened(public)), planted, inside)[Level.LIGHT]
+    return seen(watched, plan, Here(opened(public)), planted, inside, unknown=adder.unknown)[Level.LIGHT]
 
 
 def judged(seen: Seen, claim: Claim, alpha: float) -> Finding:
@@ -192,6 +218,7 @@ def seen(
     inside: NDArray[np.bool_],
     layers: Layers = (),
     quarters: NDArray[np.int64] | None = None,
+    unknown: float = 1.0,
 ) -> dict[Level, Seen]:
     """Score canaries on the whole transcript of a run; return them by the level that they gave.
 
@@ -203,13 +230,14 @@ def seen(
         inside: which canaries are in.
         layers: of rows; none where no category is declared.
         quarters: of the bound that each canary gives, int64 [canaries]; None: the whole, level ``light``.
+        unknown: share of the noise's deviation that is unknown.
     """
     given = np.full(len(inside), QUARTERS) if quarters is None else quarters
     asked = [Work(watched.model, *told, layers) for told in zip(watched.states, plan.bounds, strict=True)]
     made = csr_array(hstack([_rows(work, planted, given) for work in asked], format="csr"), dtype=np.float64)
     told = zip(asked, watched.released, strict=True)
     left = [each.total - add_up(block.total for block in crowd.map(work)) for work, each in told]
-    released, deviation = np.concatenate(left).astype(np.float64), watched.released[0].deviation
+    released, deviation = np.concatenate(left).astype(np.float64), unknown * watched.released[0].deviation
     groups = {level: given == level.value for level in OFFERED}
     return {level: scored(made, released, inside, deviation, of) for level, of in groups.items() if of.any()}
 
