@@ -6,6 +6,7 @@ What is let through here can be computed with, and written again as canonical JS
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import fields
@@ -93,3 +94,10 @@ def _text(value: object) -> str:
     text: str = _a(str, value)
     text.encode()  # half a character is a UnicodeEncodeError, which is a ValueError
     return text
+
+
+def fingerprint(values: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of a JSON document in canonical form (RFC 8785): what a ledger entry refers to."""
+    import rfc8785  # here alone, so that a device can read documents without it
+
+    return hashlib.sha256(rfc8785.dumps(values)).hexdigest()

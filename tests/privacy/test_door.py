@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from discreet.documents import fingerprint
 from discreet.errors import BoundExceeded, PrivacyError, SettingError
 from discreet.privacy import disclosure
 from discreet.privacy.accounting import UNITS_PER_MU2, cap
@@ -20,7 +21,7 @@ from discreet.privacy.clipping import MAX_BOUND, Summed, add_rows, check_bound
 from discreet.privacy.disclosure import add_up, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
-from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.plan import Plan
 from discreet.randomness import NoiseSource
 
 PLAN = Plan(bounds=(5, 1_000), delta=1e-6)

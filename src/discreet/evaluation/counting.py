@@ -10,13 +10,14 @@ from typing import Any
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
+from discreet.documents import fingerprint
 from discreet.governance.ledger import Account, Ledger, Reservation
 from discreet.privacy.accounting import cap, check_epsilon
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed, disclose
 from discreet.privacy.guarantee import Guarantee
-from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.plan import Plan
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
     agreed_delta,

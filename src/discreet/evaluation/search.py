@@ -27,6 +27,7 @@ from scipy.sparse import csr_array
 
 from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_apart
+from discreet.documents import fingerprint
 from discreet.errors import PrivacyError, PurposeNotAllowed, SettingError
 from discreet.evaluation.gains import Gains, gain_rows, means_of
 from discreet.evaluation.ranking import BLOCK, hits_of, recall
@@ -40,7 +41,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap
 from discreet.privacy.disclosure import disclose
 from discreet.privacy.guarantee import Guarantee
-from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.plan import Plan
 from discreet.privacy.records import Weights, weights_of
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (

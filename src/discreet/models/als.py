@@ -27,8 +27,8 @@ from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
 from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, most_popular, positions_of
-from discreet.privacy.clipping import Summed, add_rows
+from discreet.models.popularity import behind, counted, most_popular, positions_of
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
 
@@ -101,7 +101,7 @@ class Als:
         triangle for each kept item.
         """
         if round_number(state) == 0:
-            return add_rows(count_rows(histories, bound), bound)
+            return counted(histories, bound)
         kept, d = state["factors"].shape
         triangle = d * (d + 1) // 2
         per_item = np.zeros((kept, triangle if self.item_curvature else 0), np.int64)

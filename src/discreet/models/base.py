@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.errors import SettingError
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 State = dict[str, NDArray[Any]]
 """Named arrays, all of them released: what a model knows between rounds, and its parameters after the last."""
@@ -122,6 +124,8 @@ def rows(model: Model, histories: csr_array, state: State, bound: int) -> csr_ar
 
     A row *is* the sum over a block of one, so that the server's fast path and the device cannot drift apart.
     """
+    from scipy.sparse import csr_array
+
     blocks = (histories[[person]] for person in range(histories.shape[0]))
     return csr_array(np.stack([model.summed(block, state, bound).total for block in blocks]))
 

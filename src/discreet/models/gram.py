@@ -23,17 +23,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
 from discreet.models.base import EVIDENCE, Directions, State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, linear, most_popular, other_counts, positions_of
-from discreet.privacy.clipping import Summed, add_rows
+from discreet.models.popularity import behind, counted, linear, most_popular, other_counts, positions_of
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 PLAIN = 3.5
 """Kurtosis of what factors leave over, 3 if it is Gaussian, below which they are taken to explain all there is."""
@@ -89,7 +91,7 @@ class Gram:
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return the counts, or the packed upper triangle, int64 [kept (kept + 1) / 2]."""
         if round_number(state) == 0:
-            return add_rows(count_rows(histories, bound), bound)
+            return counted(histories, bound)
         kept = len(state["kept"])
         total, squared_norms = np.zeros(kept * (kept + 1) // 2, np.int64), np.zeros(histories.shape[0], np.int64)
         positions = positions_of(state["kept"], self.items)
@@ -143,6 +145,8 @@ class Gram:
         """Return the eigenvectors that stand out of the noise, the shared one among them."""
         if EVIDENCE not in state:
             return None
+        from scipy.linalg import eigh
+
         kept = len(state["kept"])
         edge = _edge(sigmas[1], kept)
         values, vectors = eigh(self._released(state), subset_by_value=(edge, np.inf))
@@ -210,6 +214,8 @@ def shrink_symmetric(matrix: NDArray[np.float64], edge: float) -> tuple[NDArray[
         matrix: signal plus a Gaussian orthogonal ensemble [kept, kept].
         edge: the largest eigenvalue that noise alone would have.
     """
+    from scipy.linalg import eigh
+
     values, vectors = eigh(matrix, subset_by_value=(edge, np.inf))
     spikes = (values + np.sqrt(values**2 - edge**2)) / 2
     return spikes * (1.0 - (edge / 2 / spikes) ** 2), vectors

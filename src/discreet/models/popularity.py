@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.models.base import State, after_round, beginning, check_setting
-from discreet.privacy.clipping import Summed, add_rows
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 FAR, BIN, LOOKS = 8.0, 0.25, 100
 """Where a count is too far above its noise for a prior to matter; steps of counts, both in deviations; steps of EM."""
@@ -47,9 +50,9 @@ class Popularity:
         return beginning()
 
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
-        """Return the sum of ``count_rows``, whatever the state."""
+        """Return the counts, whatever the state."""
         del state  # counts are asked for before anything is known
-        return add_rows(count_rows(histories, bound), bound)
+        return counted(histories, bound)
 
     def step(self, state: State, released: Disclosed) -> State:
         """Keep the counts."""
@@ -73,15 +76,23 @@ class Popularity:
         del state, sigmas
 
 
-def count_rows(histories: csr_array, bound: int) -> csr_array:
-    """Return each history as an integer row of length at most ``bound``, the same number on each of its k items.
+def counted(histories: csr_array, bound: int) -> Summed:
+    """Return the sum of integer rows of length at most ``bound``, with the same number on each of a person's items."""
+    sizes = np.diff(histories.indptr).astype(np.int64)
+    steps = steps_of(sizes, bound)
+    total = np.zeros(histories.shape[1], np.int64)
+    np.add.at(total, histories.indices, np.repeat(steps, sizes))
+    return Summed(total, sizes * steps * steps)
 
-    The number is floor(bound / sqrt(k)) = isqrt(bound^2 // k), so that k times its square is at most bound^2.
+
+def steps_of(sizes: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
+    """Return what each item of a history of k items counts, int64 [people]: floor(bound / sqrt(k)); 0 for k = 0.
+
+    That is isqrt(bound^2 // k), so that k times its square is at most bound^2.
     """
-    sizes = np.diff(histories.indptr)
-    per_size = {int(k): isqrt(bound * bound // int(k)) for k in np.unique(sizes) if k}
-    steps = np.array([per_size.get(k, 0) for k in range(int(sizes.max(initial=0)) + 1)], np.int64)
-    return csr_array((np.repeat(steps[sizes], sizes), histories.indices, histories.indptr), shape=histories.shape)
+    different, place = np.unique(sizes, return_inverse=True)
+    steps = [isqrt(bound * bound // k) if k else 0 for k in different.tolist()]
+    return np.array(steps, np.int64)[place]
 
 
 def other_counts(counts: NDArray[np.float32], sigma: float, random: np.random.Generator) -> NDArray[np.float32]:

@@ -35,8 +35,8 @@ from discreet.models.als import (
     unpacked,
 )
 from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import count_rows, most_popular, positions_of
-from discreet.privacy.clipping import Summed, add_rows
+from discreet.models.popularity import counted, most_popular, positions_of
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
 
@@ -105,7 +105,7 @@ class Sgd:
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return the counts, or the clipped gradients: ``[kept, d]``, then the packed triangle ``[d (d + 1) / 2]``."""
         if round_number(state) == 0:
-            return add_rows(count_rows(histories, bound), bound)
+            return counted(histories, bound)
         kept, d = state["factors"].shape
         right, shared = np.zeros((kept, d), np.int64), np.zeros(d * (d + 1) // 2, np.int64)
         squared_norms = np.zeros(histories.shape[0], np.int64)

@@ -38,17 +38,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
 from discreet.models.base import EVIDENCE, Directions, State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, count_rows, linear, most_popular, other_counts, positions_of
-from discreet.privacy.clipping import Summed, add_rows
+from discreet.models.popularity import behind, counted, linear, most_popular, other_counts, positions_of
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 CLEAR = 3.0
 """Standard deviations of its noise above which a count is counted as seen."""
@@ -165,7 +168,7 @@ class Subspace:
     def summed(self, histories: csr_array, state: State, bound: int) -> Summed:
         """Return the sum of the rows without making them, in O(interactions x rank)."""
         if "basis" not in state:
-            return add_rows(count_rows(histories, bound), bound)
+            return counted(histories, bound)
         basis, direction, weights = (np.array(state[name]) for name in ("basis", "direction", "weights"))
         total, shared = np.zeros(basis.shape, np.int64), np.zeros(basis.shape[1], np.int64)
         squared_norms = np.zeros(histories.shape[0], np.int64)
@@ -489,16 +492,19 @@ def _add_people(
         k, norm2, overlap = _look_up(
             indices[indptr[i] : indptr[i + 1]], positions, weights, basis, direction, known, projection
         )
-        size = np.sqrt((projection * projection).sum())
+        square = 0.0
+        for r in range(projection.size):  # one by one: compiled and interpreted, the same float
+            square += projection[r] * projection[r]
+        size = np.sqrt(square)
         if k == 0 or size == 0.0:
             continue
         own = max(1.0 - overlap * overlap / (norm2 * float(length2)), 0.0)
         wanted = bound * np.sqrt(own / max(own, floor))
         scale = bound / (np.sqrt(norm2 * max(own, floor)) * size)
-        square = _fit_in(known[:k], weights, projection, direction, length2, scale, wanted, bound, rows, multiples)
-        if square == 0:
+        length = _fit_in(known[:k], weights, projection, direction, length2, scale, wanted, bound, rows, multiples)
+        if length == 0:
             continue
-        squared_norms[i] = square
+        squared_norms[i] = length
         for r in range(basis.shape[1]):
             shared[r] += multiples[r]
             for entry in range(k):

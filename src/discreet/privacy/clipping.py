@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.errors import BoundExceeded
 from discreet.privacy.levels import Level
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 MAX_BOUND = 1 << 28
 """Largest bound S, in grid units (mu = 65,536): S^2 then stays far within int64."""
@@ -100,6 +103,8 @@ def _check_form(rows: csr_array) -> None:
     """Refuse a coordinate that is out of range, or comes twice in a row: its square would be counted in parts."""
     if rows.indices.size and not 0 <= rows.indices.min() <= rows.indices.max() < rows.shape[1]:
         raise TypeError("a contribution has a coordinate out of range")
+    from scipy.sparse import csr_array
+
     # Asked of a fresh matrix: the answer is cached, and the cache may have been set by hand.
     if not csr_array((rows.data, rows.indices, rows.indptr), shape=rows.shape).has_canonical_format:
         raise TypeError("contributions must be in canonical form: sorted coordinates, none of them twice")

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from discreet.errors import PrivacyError
 from discreet.privacy.clipping import Summed, add_rows, check_bound
@@ -27,6 +26,9 @@ from discreet.privacy.mechanisms.discrete_gaussian import share_of
 from discreet.privacy.mechanisms.gaussian import add_noise, draw
 from discreet.privacy.plan import Plan
 from discreet.randomness import NoiseSource
+
+if TYPE_CHECKING:  # a device computes its sums with NumPy alone
+    from scipy.sparse import csr_array
 
 Spend = Callable[[int], None]
 """Books units of mu^2, or raises and books nothing."""

@@ -5,13 +5,10 @@ What runs (``disclose``) and what is priced (``price``) are read from the same f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt, sqrt
 from typing import Any, Literal, get_args
-
-import rfc8785
 
 from discreet.errors import SettingError
 from discreet.privacy.accounting import GRID_BITS, UNITS_PER_MU2, check_delta
@@ -189,8 +186,3 @@ def check_parties(noise: str, parties: int, honest: int) -> None:
     right = 0 < honest <= parties <= MOST_PARTIES if noise == "shares" else parties == honest == 0
     if not right:
         raise SettingError(f"noise in shares, and no other, has up to {MOST_PARTIES:,} parties, honest ones among them")
-
-
-def fingerprint(document: dict[str, Any]) -> str:
-    """Return the sha256 (hex) of a JSON document in canonical form (RFC 8785): what a ledger entry refers to."""
-    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from discreet.data.interactions import Histories, Interactions, Opened
 from discreet.data.stored import StoredHistories
+from discreet.documents import fingerprint
 from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.files import write_bytes
 from discreet.governance.checks import check_name
@@ -20,7 +21,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap, check_delta, check_epsilon, default_delta
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import OFFERED, Levels
-from discreet.privacy.plan import Plan, fingerprint
+from discreet.privacy.plan import Plan
 from discreet.privacy.records import Weights, weights_of
 from discreet.randomness import NoiseSource
 from discreet.training.billing import (
