@@ -13,7 +13,7 @@ STAIRS = (
     {"service"},
     {"engines"},
     {"evaluation"},
-    {"training", "inference"},
+    {"training", "inference", "client"},
     {"models"},
     {"data"},
     {"governance"},

@@ -640,14 +640,14 @@ class TestServers:
 
     def test_how_long_a_message_may_be(self, five: Five, vectors: NDArray[np.int64]) -> None:
         session = Session(five, vectors, terms=five_terms(five))
-        assert session.server.most() == 1 << 20
+        assert session.server.most == 1 << 20
         for seat in range(5):
             session.server.take(seat, session.clients[seat].advertise())
         sent = session.server.close()
         for seat in range(5):
             session.server.take(seat, session.clients[seat].share(sent[seat].to_bytes()))
         session.server.close()
-        assert session.server.most() == Ring(20, 3).size + 16
+        assert session.server.most == Ring(20, 3).size + 16
 
 
 DERIVED = json.loads((Path(__file__).parent / "vectors/derivation.json").read_text())

@@ -14,6 +14,7 @@ from tests.conftest import TRAIN
 
 from discreet.data.interactions import Interactions
 from discreet.errors import PrivacyError, SettingError, TooFewLeft
+from discreet.models.broadcast import bits_for
 from discreet.models.recipe import recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import UNITS_PER_MU2, cap
@@ -22,7 +23,7 @@ from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.mechanisms.discrete_gaussian import ROUNDING, share_of
 from discreet.privacy.plan import Plan
 from discreet.randomness import NoiseSource
-from discreet.training.aggregation import SecureSum, TwoServers, bits_for
+from discreet.training.aggregation import SecureSum, TwoServers
 from discreet.training.populations import Here, Work
 from discreet.training.rounds import train
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from discreet.evaluation.federation import Federated
     from discreet.models.recipe import Kind
+    from discreet.service.halves import Second
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -65,6 +67,151 @@ def simulate(
         say_json([each.to_dict() for each in found])
     else:
         _show(found, f"{histories.dataset} at epsilon {epsilon:g}")
+
+
+@app.command()
+def key(
+    path: Annotated[Path, typer.Argument(help="File for the key; must not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Make a server's key, with which clients and the other server seal and agree; print its public half."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from discreet.client.enrolment import make_key
+
+    public = make_key(path, X25519PrivateKey).hex()
+    if as_json:
+        say_json({"public": public})
+    else:
+        say(public)
+
+
+@app.command()
+def allowance(
+    epsilon: Annotated[float, typer.Option("--epsilon", help="That a device may spend, in nats.")],
+    delta: Annotated[float, typer.Option("--delta", help="At which that is read.")] = 1e-5,
+    as_json: Json = False,
+) -> None:
+    """Print how many units of mu^2 an epsilon is: what a device is told that it may spend."""
+    from discreet.privacy.accounting import cap
+
+    units = cap(epsilon, delta)
+    if as_json:
+        say_json({"epsilon": epsilon, "delta": delta, "units": units})
+    else:
+        say(str(units))
+
+
+Roster = Annotated[Path, typer.Option("--roster", help="Public keys of all devices, hex, one a line.")]
+Host = Annotated[str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65_535)]
+Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
+TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
+Survivors = Annotated[int, typer.Option("--survivors", min=3, help="Fewest vectors in a sum.")]
+Exchange = Annotated[Path | None, typer.Option("--exchange-key", help="This server's, made by `federated key`.")]
+
+
+@app.command()
+def coordinate(
+    roster: Roster,
+    items: Annotated[Path, typer.Option("--items", help="Ids of all items, one a line.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of what devices hold, as the ledger has it.")],
+    ledger: Annotated[Path, typer.Option("--ledger", help="Where the run is billed.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Of the run, in nats.")],
+    out: Annotated[Path, typer.Option("--out", help="Model file; must not exist.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Of the run: what devices said, until it is used up.")],
+    release: Annotated[str, typer.Option("--release", help="Id of the run; the same again goes on with it.")],
+    model: KindOption = "auto",
+    lost: Annotated[float, typer.Option("--lost", help="Share of devices that may be lost in a round.")] = 0.1,
+    colluding: Annotated[float, typer.Option("--colluding", help="Share whose noise is not counted on.")] = 0.0,
+    host: Host = "127.0.0.1",
+    port: Port = 8443,
+    certificate: Certificate = None,
+    key: TlsKey = None,
+    patience: Annotated[float, typer.Option("--patience", help="Seconds that a stage stays open.")] = 30.0,
+    linger: Annotated[float, typer.Option("--linger", help="Seconds to hand the model out for, at the end.")] = 10.0,
+    first: Annotated[str | None, typer.Option("--first", help="Address of the first of two servers.")] = None,
+    first_key: Annotated[str | None, typer.Option("--first-key", help="Its public key, pinned.")] = None,
+    first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
+    identity: Annotated[Path | None, typer.Option("--identity", help="This server's signing key.")] = None,
+    exchange: Exchange = None,
+    as_json: Json = False,
+) -> None:
+    """Train with devices over HTTPS, and publish the model: by secure aggregation, or as the second of two servers."""
+    from discreet.client.enrolment import read_lines, read_roster
+    from discreet.data.interactions import Catalogue
+    from discreet.governance.ledger import Ledger
+    from discreet.service.coordination import Address, Federation
+    from discreet.service.coordination import coordinate as run
+
+    federation = Federation(
+        read_roster(roster),
+        Catalogue(tuple(sorted(read_lines(items)))),
+        dataset,
+        lost=lost,
+        colluding=colluding,
+        second=_second(first, first_key, first_ca, identity, exchange),
+        patience=patience,
+        linger=linger,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with Ledger(ledger) as book, progress() as bars:
+        bar = bars.add_task("rounds", total=None)
+        trained = run(
+            federation,
+            epsilon=epsilon,
+            ledger=book,
+            release=release,
+            folder=folder,
+            out=out,
+            address=Address(host, port, certificate, key),
+            kind=cast("Kind", model),
+            progress=lambda done, planned: bars.update(bar, completed=done, total=planned),
+        )
+    if as_json:
+        say_json({"out": str(out), "release": trained.release, "guarantee": trained.guarantee.to_dict()})
+    else:
+        say(f"{out}: {trained!r}")
+
+
+@app.command()
+def first_server(
+    roster: Roster,
+    exchange: Annotated[Path, typer.Option("--exchange-key", help="This server's, made by `federated key`.")],
+    second: Annotated[str, typer.Option("--second", help="Signing key of the second server (public, hex), pinned.")],
+    survivors: Survivors = 10,
+    host: Host = "127.0.0.1",
+    port: Port = 8444,
+    certificate: Certificate = None,
+    key: TlsKey = None,
+) -> None:
+    """Serve as the first of two servers, until stopped: adds masks up, and noise of its own."""
+    import asyncio
+
+    from discreet.client.enrolment import exchange_key, public_keys, read_roster
+    from discreet.service.coordination import Address
+    from discreet.service.federated import first_server as app_of
+    from discreet.service.halves import First
+
+    (pinned,) = public_keys([second], "--second")
+    first = First(read_roster(roster), exchange_key(exchange), pinned, survivors)
+    asyncio.run(Address(host, port, certificate, key).serving(app_of(first)).serve())
+
+
+def _second(
+    address: str | None, first_key: str | None, ca: Path | None, identity: Path | None, exchange: Path | None
+) -> Second | None:
+    from discreet.client.enrolment import exchange_key, public_keys, signing_key
+    from discreet.client.wire import Wire
+    from discreet.errors import SettingError
+    from discreet.service.halves import Second
+
+    if address is None:
+        return None
+    if first_key is None or identity is None or exchange is None:
+        raise SettingError("as the second of two servers give --first-key, --identity and --exchange-key, too")
+    (pinned,) = public_keys([first_key], "--first-key")
+    return Second(exchange_key(exchange), pinned, Wire(address, signing_key(identity), -1, ca))
 
 
 def _show(found: Sequence[Federated], title: str) -> None:

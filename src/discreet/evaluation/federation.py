@@ -18,10 +18,11 @@ from discreet.data.splitting import Split, hold_out_people
 from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.evaluation.ranking import Estimate, measure
 from discreet.evaluation.tradeoff import PURPOSE, planned_for
+from discreet.models.broadcast import bits_for
 from discreet.models.recipe import Kind
 from discreet.privacy.disclosure import Add, AddApart, add_up
 from discreet.privacy.plan import Plan
-from discreet.training.aggregation import SecureSum, Traffic, TwoServers, bits_for
+from discreet.training.aggregation import SecureSum, Traffic, TwoServers
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 

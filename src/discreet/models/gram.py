@@ -119,7 +119,7 @@ class Gram:
         """Add the weights of the known items; items that were not kept come last."""
         known = histories[:, state["kept"]].astype(np.float32)
         among_kept = known @ state["weights"].astype(np.float32)
-        among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
+        among_kept[known.sum(axis=1) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
 
     def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -18,6 +18,9 @@ from discreet.models.base import EVIDENCE, FINE, SCALE, State
 LARGEST = 1e15
 """Of any number: no count comes near it, and sums of products of two such are finite in single precision."""
 
+_MOST = {"precision": LARGEST**2, "direction": 2.0**22}
+"""The same of some arrays: the precision of counts without noise is far above any other; of v, see ``subspace.md``."""
+
 _Dimensions = tuple[str, ...]
 _ONE: _Dimensions = ()
 _COUNTS: dict[str, _Dimensions] = {"round": _ONE, "counts": ("items",)}
@@ -48,18 +51,37 @@ TOGETHER: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
 """Arrays that there may be beside: where the first of a group is, all of it has to be."""
 
 
-_KINDS = {"plain": "b", f"{EVIDENCE}.tags": "b"}
+ASKED: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
+    "popularity": (),
+    "subspace": ({"basis": ("kept", "rank"), "kept": ("kept",), "weights": ("kept",), "direction": ("kept",)},),
+    "gram": ({"kept": ("kept",)},),
+}
+"""The same of what is told before a round: arrays that there may be beside the round."""
+
+_KINDS = {"plain": "b", f"{EVIDENCE}.tags": "b", "direction": "i"}
 """Of NumPy's kinds of type, where that is not a number."""
 
 
 def check_state(kind: str, state: State, items: int) -> None:
-    """Return if a model of this kind can compute with the arrays.
+    """Return if a model of this kind can make lists with the arrays.
 
     Raises:
         ArtefactError: one is missing, unknown, of the wrong shape, or holds what no such array does.
     """
-    expected = _expected(kind, state)
-    allowed = expected | _parts(expected)
+    _check(_expected(NEEDED[kind], TOGETHER[kind], state), state, items)
+
+
+def check_asked(kind: str, state: State, items: int) -> None:
+    """Return if a model of this kind can compute somebody's row with the arrays.
+
+    Raises:
+        ArtefactError: as ``check_state``.
+    """
+    _check(_expected({"round": _ONE}, ASKED[kind], state), state, items)
+
+
+def _check(expected: Mapping[str, _Dimensions], state: State, items: int) -> None:
+    allowed = {**expected, **_parts(expected)}
     for name in state:
         if name not in allowed:
             raise _refusal(name, "has no place in it")
@@ -77,20 +99,22 @@ def check_state(kind: str, state: State, items: int) -> None:
             raise _refusal(name, "holds what is no number, or none that could be there")
 
 
-def _expected(kind: str, state: State) -> dict[str, _Dimensions]:
-    expected = dict(NEEDED[kind])
-    for group in TOGETHER[kind]:
+def _expected(
+    needed: Mapping[str, _Dimensions], together: tuple[Mapping[str, _Dimensions], ...], state: State
+) -> dict[str, _Dimensions]:
+    expected = dict(needed)
+    for group in together:
         if next(iter(group)) in state:
             expected |= group
     return expected
 
 
 def _are_small(name: str, array: NDArray[Any]) -> bool:
-    most = LARGEST**2 if name == "precision" else LARGEST  # that of counts without noise is far above any other
+    most = _MOST.get(name, LARGEST)
     return bool((np.abs(array.astype(np.float64)) <= most).all())  # which no NaN is
 
 
-def _parts(expected: dict[str, _Dimensions]) -> dict[str, _Dimensions]:
+def _parts(expected: Mapping[str, _Dimensions]) -> dict[str, _Dimensions]:
     """Return what there may be of matrices that travel in parts."""
     matrices = {name: dimensions for name, dimensions in expected.items() if len(dimensions) == 2}
     return {name + SCALE: matrices[name][:1] for name in matrices} | {name + FINE: matrices[name] for name in matrices}

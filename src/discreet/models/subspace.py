@@ -205,7 +205,7 @@ class Subspace:
             return np.tile(state["counts"], (histories.shape[0], 1))
         known = histories[:, state["kept"]].astype(np.float32)
         among_kept = (known @ state["encoder"]) @ state["decoder"].T
-        among_kept[np.diff(known.indptr) == 0] = state["counts"][state["kept"]]
+        among_kept[known.sum(axis=1) == 0] = state["counts"][state["kept"]]
         return behind(among_kept, state["kept"], state["counts"])
 
     def adds(self, state: State, known: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.float64]:

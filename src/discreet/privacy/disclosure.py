@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,17 @@ Add = Callable[[Iterable[NDArray[np.int64]]], NDArray[np.int64]]
 
 AddApart = Callable[[Iterable[NDArray[np.int64]], Callable[[int], NDArray[np.int64]]], NDArray[np.int64]]
 """Adds up by two who each see half; each asks once for noise of its own, int64 of so many coordinates, and adds it."""
+
+
+class Afar(Protocol):
+    """People who are elsewhere. Each bounds their own row, which nobody else sees, and most add noise of their own."""
+
+    def __len__(self) -> int:
+        """How many may take part; public."""
+
+
+AddAfar = Callable[[Any, Plan, int, Callable[[int], NDArray[np.int64]]], NDArray[np.int64]]
+"""Asks people who are elsewhere, of a plan, for a round; with two servers, asks once for noise of its own, too."""
 
 HEADROOM = 1 << 62
 
@@ -86,12 +97,12 @@ def add_up(vectors: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def disclose(
-    contributions: Iterable[csr_array | Summed],
+    contributions: Iterable[csr_array | Summed] | Afar,
     plan: Plan,
     number: int,
     *,
     spend: Spend,
-    add: Add | AddApart = add_up,
+    add: Add | AddApart | AddAfar = add_up,
     used: Used | None = None,
     source: NoiseSource | None = None,
 ) -> Disclosed:
@@ -101,7 +112,7 @@ def disclose(
         contributions: blocks of people, each person in exactly one of them, as int64 rows [people, dims] or as what a
             fused kernel made of them. Must be lazy: nothing about people may be computed before the price is booked.
             A block that says a level is held to the part of the bound that the level has. Where noise comes in shares,
-            a block is a party.
+            a block is a party. Or people who are elsewhere, of whom ``add`` asks.
         plan: what runs and what is priced.
         number: the round, from 0.
         spend: books the price or raises. Not called for a plan without noise.
@@ -120,7 +131,11 @@ def disclose(
     """
     if plan.private:
         spend(plan.price(number))
-    vectors, secure = _within_bounds(contributions, plan, number, used), source is None or source.secure
+    secure = source is None or source.secure
+    if not isinstance(contributions, Iterable):
+        total = _added_afar(cast("AddAfar", add), contributions, plan, number, source)
+        return Disclosed(total, plan.bounds[number], plan.deviation, secure)
+    vectors = _within_bounds(contributions, plan, number, used)
     match plan.noise:
         case "none":
             total, secure = cast("Add", add)(vectors), True
@@ -169,6 +184,30 @@ def _added_apart(add: AddApart, vectors: Iterator[NDArray[np.int64]], source: No
     return total
 
 
+def _added_afar(add: AddAfar, people: Afar, plan: Plan, number: int, source: NoiseSource | None) -> NDArray[np.int64]:
+    """Add up what people elsewhere send, with noise in it before anybody here sees a sum."""
+    if plan.noise not in {"shares", "two-servers"}:
+        raise PrivacyError("people who are elsewhere add noise in shares, or two servers do; plan for one of these")
+    if getattr(add, "honest", 0) < plan.honest:
+        raise PrivacyError(f"{plan.honest} honest shares are needed; this way of adding up may be left with fewer")
+    _check_headroom(len(people), plan.bounds[number])
+    drawn: list[int] = []
+
+    def noise(dims: int) -> NDArray[np.int64]:
+        drawn.append(dims)
+        return draw(dims, source or NoiseSource())
+
+    total = add(people, plan, number, noise)
+    if drawn != ([total.size] if plan.noise == "two-servers" else []):
+        raise PrivacyError("who adds up did not add noise where the plan has it; nothing was released")
+    return total
+
+
+def _check_headroom(people: int, bound: int) -> None:
+    if people * bound >= HEADROOM:
+        raise PrivacyError(f"{people:,} people at a bound of {bound} could overflow the sum; use a coarser grid")
+
+
 def _within_bounds(
     blocks: Iterable[csr_array | Summed], plan: Plan, number: int, used: Used | None
 ) -> Iterator[NDArray[np.int64]]:
@@ -180,8 +219,7 @@ def _within_bounds(
         if summed.total.size != width:  # numpy would broadcast one number over all coordinates
             raise TypeError(f"blocks of {width} and of {summed.total.size} coordinates cannot be one sum")
         people += summed.squared_norms.size
-        if people * bound >= HEADROOM:
-            raise PrivacyError(f"{people:,} people at a bound of {bound} could overflow the sum; use a coarser grid")
+        _check_headroom(people, bound)
         if used:
             used(_used(summed, plan, number))
         yield summed.total

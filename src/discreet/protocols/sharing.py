@@ -194,6 +194,11 @@ class Half:
         return SHORT if self.first else self._terms.ring.size + 128
 
     @property
+    def expected(self) -> frozenset[int]:
+        """Seats that may still send something."""
+        return frozenset() if self._over else frozenset(range(len(self._roster))) - self._added - self._held.keys()
+
+    @property
     def held(self) -> frozenset[int]:
         """Seats of those of whom there is a message that is not added yet."""
         return frozenset(self._held)

@@ -17,10 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from discreet.errors import SettingError
-from discreet.privacy.plan import Plan
 from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.messages import LEAST
-from discreet.protocols.ring import LEAST_BITS, MOST_BITS
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
@@ -31,24 +29,8 @@ Vector = NDArray[np.int64]
 SHARD = 600
 """Most parties of one session: beyond, several sessions are added up, each with noise enough for itself."""
 
-DEVIATIONS = 14
-"""Of the noise, that a ring has room for: beyond lies less than 2^-140."""
-
 SIMULATED = bytes(32)
 """The digest of what is computed, where everybody computes it here."""
-
-
-def bits_for(plan: Plan, people: int) -> int:
-    """Return the bits of a ring that has room for every sum of a plan, noise included.
-
-    Raises:
-        SettingError: none has; to be found out before the first round.
-    """
-    largest = people * max(plan.bounds) + int(DEVIATIONS * plan.deviation) + 1
-    bits = max(LEAST_BITS, largest.bit_length() + 1)
-    if bits > MOST_BITS:
-        raise SettingError(f"sums of {people:,} people need {bits} bits, a ring has {MOST_BITS}; ask for less epsilon")
-    return bits
 
 
 @dataclass

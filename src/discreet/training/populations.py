@@ -141,6 +141,42 @@ class Here(OfHistories):
 
 
 @dataclass(frozen=True, eq=False)
+class Asked:
+    """What is asked of people who are elsewhere: the same as of anybody."""
+
+    work: Work
+    people: int
+
+    def __len__(self) -> int:
+        return self.people
+
+
+@dataclass(frozen=True, eq=False)
+class Devices:
+    """People whose histories are with them. What they are asked for, ``add`` gathers.
+
+    Attributes:
+        catalogue: declared; nothing is gathered.
+        people: how many may take part.
+        dataset: name of it all.
+        purpose: what people take part for.
+    """
+
+    catalogue: Catalogue
+    people: int
+    dataset: str
+    purpose: str
+    catalogue_declared: bool = True
+
+    def __len__(self) -> int:
+        return self.people
+
+    def map(self, work: Work) -> Asked:
+        """Return what is asked."""
+        return Asked(work, self.people)
+
+
+@dataclass(frozen=True, eq=False)
 class Levelled:
     """People who chose levels: one after the other, groups of those who chose the same.
 

@@ -14,12 +14,12 @@ from discreet.data.interactions import Catalogue
 from discreet.errors import SettingError
 from discreet.models.base import Model, State
 from discreet.models.trained import Trained
-from discreet.privacy.disclosure import Add, AddApart, Spend, Used, add_up, disclose
+from discreet.privacy.disclosure import Add, AddAfar, AddApart, Spend, Used, add_up, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.privacy.records import Weights, layers_of
 from discreet.randomness import NoiseSource
-from discreet.training.populations import Layers, Population, Work
+from discreet.training.populations import Devices, Layers, Population, Work
 
 Progress = Callable[[int, int], None]
 """Told the rounds done and the rounds planned."""
@@ -27,11 +27,11 @@ Progress = Callable[[int, int], None]
 
 def train(
     model: Model,
-    population: Population,
+    population: Population | Devices,
     plan: Plan,
     *,
     spend: Spend,
-    add: Add | AddApart = add_up,
+    add: Add | AddApart | AddAfar = add_up,
     used: Used | None = None,
     progress: Progress | None = None,
     source: NoiseSource | None = None,

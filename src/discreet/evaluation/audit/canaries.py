@@ -33,12 +33,13 @@ from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import crowd, only, opened, planned, stacked, transversal
 from discreet.evaluation.audit.statistics import PUBLISHED_ALPHA, Guesses, Overlap, gap_bound, mahloujifar, steinke
 from discreet.evaluation.transcripts import Watched
+from discreet.models.broadcast import bits_for
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import UNITS_PER_MU2, epsilon_of
 from discreet.privacy.disclosure import Add, AddApart, add_up
 from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.privacy.plan import Plan
-from discreet.training.aggregation import SecureSum, TwoServers, bits_for
+from discreet.training.aggregation import SecureSum, TwoServers
 from discreet.training.populations import Here, Layers, Population, Work
 from discreet.training.rounds import train
 

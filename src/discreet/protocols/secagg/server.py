@@ -83,8 +83,9 @@ class Server:
             case _:
                 return frozenset()
 
+    @property
     def most(self) -> int:
-        """Return how many bytes a message of this stage may have: for whoever reads it off the wire."""
+        """How many bytes a message of this stage may have: for whoever reads it off the wire."""
         return self._terms.ring.size + 16 if self.stage is Stage.MASK else SHORT
 
     def take(self, seat: int, content: bytes) -> None:
@@ -175,7 +176,7 @@ class Server:
         self._sealed[seat] = dict(zip(neighbours, told.contents, strict=True))
 
     def _take_masked(self, seat: int, content: bytes) -> None:
-        self._sum += self._terms.ring.unpack(Masked.from_bytes(content, self.most()).content)
+        self._sum += self._terms.ring.unpack(Masked.from_bytes(content, self.most).content)
         self._alive.add(seat)
 
     def _take_confirmation(self, seat: int, content: bytes) -> None:

@@ -1,0 +1,108 @@
+"""``python -m discreet.client``: a device as a program. ``--help`` tells the rest."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # one row is soon made; a compiler would not fit on a small device
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from discreet.client.device import Allowance
+from discreet.client.enrolment import make_key, public_keys, read_lines, read_roster, signing_key
+from discreet.client.spending import Spending
+from discreet.client.taking_part import Person, take_part
+from discreet.client.wire import Wire
+from discreet.errors import DiscreetError, SettingError
+from discreet.files import write_bytes
+from discreet.privacy.levels import OFFERED, Level
+from discreet.protocols.keys import public_bytes
+from discreet.protocols.secagg.terms import Policy
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        asked.command(asked)
+    except DiscreetError as error:
+        print(f"discreet: {error}", file=sys.stderr)  # noqa: T201 - a program speaks
+        return error.exit_code
+    return 0
+
+
+def enrol(asked: argparse.Namespace) -> None:
+    """Make a signing key, and print its public half for the roster."""
+    _say({"public": make_key(asked.identity, Ed25519PrivateKey).hex()})
+
+
+def take(asked: argparse.Namespace) -> None:
+    """Take part in a run; print what is done, and a list at the end."""
+    identity, roster = signing_key(asked.identity), read_roster(asked.roster)
+    if public_bytes(identity) not in roster:
+        raise SettingError("this device's key is not in the roster; enrol it first")
+    seat, spending = roster.index(public_bytes(identity)), Spending(asked.book, asked.units)
+    person = Person(identity, roster, read_lines(asked.history), _allowance(asked), spending)
+    coordinator = Wire(asked.url, identity, seat, asked.ca, asked.patience)
+    first = None if asked.first is None else Wire(asked.first, identity, seat, asked.ca, asked.patience)
+    items, model = take_part(person, coordinator, _say, first=first)
+    done: dict[str, Any] = {"spent": spending.spent, "of": spending.cap, "model": model is not None}
+    if model is not None:
+        if asked.model:
+            write_bytes(asked.model, model)
+        done["list"] = person.device(items).rank(model, asked.n)
+    _say(done)
+
+
+def _allowance(asked: argparse.Namespace) -> Allowance:
+    servers = None
+    if asked.servers is not None:
+        keys = public_keys(asked.servers.split(","), "--servers")
+        if len(keys) != 2:
+            raise SettingError("--servers takes the keys of two servers, with a comma between")
+        servers = keys[0], keys[1]
+    policy = Policy(cohort=asked.cohort, survivors=asked.survivors)
+    return Allowance(Level.named(asked.level), policy, asked.colluding, servers, asked.survivors)
+
+
+def _say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)  # noqa: T201 - a program speaks
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m discreet.client", description="A device: its history stays here.")
+    commands = parser.add_subparsers(required=True)
+    enrolment = commands.add_parser("enrol", help="make a signing key; prints its public half, for the roster")
+    enrolment.add_argument("--identity", type=Path, required=True, help="file for the key; must not exist")
+    enrolment.set_defaults(command=enrol)
+    part = commands.add_parser("take-part", help="take part in a run, then print a list made here")
+    part.add_argument("--url", required=True, help="of the coordinator, https")
+    part.add_argument("--ca", type=Path, help="certificate that the servers' are signed by, pinned (PEM)")
+    part.add_argument("--identity", type=Path, required=True, help="this device's signing key")
+    part.add_argument("--roster", type=Path, required=True, help="keys of all devices, hex, one a line")
+    part.add_argument("--history", type=Path, required=True, help="item ids, one a line; they stay here")
+    part.add_argument("--book", type=Path, required=True, help="file in which this device books what it spends")
+    part.add_argument(
+        "--units", type=int, required=True, help="of mu^2, that it may spend: discreet federated allowance"
+    )
+    part.add_argument("--level", default="light", choices=[str(level) for level in OFFERED], help="how much it gives")
+    part.add_argument("--cohort", type=int, default=10, help="fewest devices that it takes part with")
+    part.add_argument("--survivors", type=int, default=7, help="fewest vectors in a sum")
+    part.add_argument("--colluding", type=float, default=0.0, help="share of devices whose noise it does not count on")
+    part.add_argument("--first", help="address of the first of two servers")
+    part.add_argument("--servers", help="public keys (X25519, hex) of the first and second of two servers, pinned")
+    part.add_argument("--patience", type=float, default=120.0, help="seconds for which a server is tried again")
+    part.add_argument("--model", type=Path, help="where to keep the released model")
+    part.add_argument("-n", type=int, default=10, help="how many items to list")
+    part.set_defaults(command=take)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

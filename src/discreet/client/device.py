@@ -1,0 +1,216 @@
+"""What a device does in a session: it checks, books, computes, adds its share of the noise, and says what is due.
+
+No input or output but its own ledger; who calls it moves the messages (``wire``, or another transport).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from discreet.client.spending import Spending
+from discreet.errors import DataError, ProtocolError, TermsRefused
+from discreet.models.broadcast import MOST, Broadcast, Known
+from discreet.privacy.disclosure import MOST_DRAWS
+from discreet.privacy.levels import Level
+from discreet.privacy.mechanisms import discrete_gaussian
+from discreet.privacy.mechanisms.discrete_gaussian import share_of
+from discreet.privacy.plan import Plan
+from discreet.protocols.keys import Roster
+from discreet.protocols.secagg.client import Client
+from discreet.protocols.secagg.terms import Policy, Stage, Terms
+from discreet.protocols.sharing import SharedTerms, shared
+from discreet.randomness import NoiseSource
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a person allows, whoever asks.
+
+    Attributes:
+        level: what they give of each bound.
+        policy: what they insist on in secure aggregation.
+        colluding: share of the roster whose noise they do not count on.
+        servers: X25519 keys of the two servers, pinned; without them this device takes no part with two.
+        survivors: fewest vectors in a sum of two servers.
+    """
+
+    level: Level = Level.LIGHT
+    policy: Policy = field(default_factory=Policy)
+    colluding: float = 0.0
+    servers: tuple[bytes, bytes] | None = None
+    survivors: int = 10
+
+
+class Items:
+    """The list of items, public: what the columns of every model mean.
+
+    Args:
+        content: JSON, a list of ids, as it came.
+
+    Raises:
+        DataError: it is none.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.digest = hashlib.sha256(content).digest()
+        try:
+            ids = json.loads(content)
+        except (ValueError, RecursionError):
+            ids = None
+        if not isinstance(ids, list) or not ids or not all(isinstance(each, str | int) for each in ids):
+            raise DataError("the list of items is no list of ids; ask for it again")
+        self.ids = tuple(ids)
+        self._places = {str(item): place for place, item in enumerate(ids)}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def positions(self, history: Iterable[str | int]) -> NDArray[np.int64]:
+        """Return where a history's items stand, ascending and unique; those that are not listed are left out."""
+        found = {self._places[str(item)] for item in history if str(item) in self._places}
+        return np.array(sorted(found), np.int64)
+
+
+class Device:
+    """One person's device. Its text shows nothing of them.
+
+    Args:
+        identity: signing key, whose public half is in the roster.
+        roster: pinned.
+        items: as the coordinator lists them.
+        history: item ids; it stays here.
+        allowance: what the person allows.
+        spending: this device's own ledger.
+    """
+
+    def __init__(
+        self,
+        identity: Ed25519PrivateKey,
+        roster: Roster,
+        items: Items,
+        history: Iterable[str | int],
+        allowance: Allowance,
+        spending: Spending,
+    ) -> None:
+        self._identity, self._roster, self._items = identity, roster, items
+        self._positions = items.positions(history)
+        self._allowance, self._spending = allowance, spending
+
+    def __repr__(self) -> str:
+        return "Device()"
+
+    def join(self, terms: bytes, broadcast: bytes) -> Part:
+        """Take part in a session of secure aggregation: its price is booked, nothing is said yet.
+
+        Raises:
+            TermsRefused: what is asked breaks what the person allows, or is not what the terms say.
+            BudgetExceeded: it costs more than is left.
+            ProtocolError: a message cannot be right.
+        """
+        agreed, known = Terms.from_bytes(terms), self._read(broadcast)
+        if known.plan.noise != "shares":
+            raise TermsRefused("this device adds its own share of the noise; the plan leaves that to others")
+        counted_on = agreed.survivors - int(self._allowance.colluding * len(self._roster))
+        if known.plan.honest > counted_on:
+            raise TermsRefused(f"the plan counts on {known.plan.honest} shares of noise, this device on {counted_on}")
+        row = self._row(known)
+        if row.size * known.plan.honest > MOST_DRAWS:
+            raise TermsRefused("the plan asks for more draws of noise than its guarantee is proven for")
+        context = hashlib.sha256(broadcast).digest()
+        ring = known.ring(row.size)
+        client = Client(self._identity, self._roster, self._allowance.policy, agreed, context, ring)
+        self._book(agreed.session, known)
+        return Part(client, row, share_of(known.plan.honest))
+
+    def give(self, terms: bytes, broadcast: bytes) -> tuple[bytes, bytes]:
+        """Take part in a session of two servers: return what is said to the first and to the second.
+
+        Raises:
+            TermsRefused, BudgetExceeded, ProtocolError: as for ``join``.
+        """
+        agreed, known = SharedTerms.from_bytes(terms), self._read(broadcast)
+        if known.plan.noise != "two-servers":
+            raise TermsRefused("with two servers each adds noise that is enough alone; the plan does not say so")
+        if self._allowance.servers != (agreed.first, agreed.second):
+            raise TermsRefused("the terms name other servers than the two that are pinned here")
+        row = self._row(known)
+        context, ring = hashlib.sha256(broadcast).digest(), known.ring(row.size)
+        said = shared(self._identity, agreed, context, ring, self._allowance.survivors, row)
+        self._book(agreed.session, known)
+        return said
+
+    def rank(self, broadcast: bytes, n: int) -> tuple[str | int, ...]:
+        """Return the ``n`` best items of the released model for the history that is here, without those in it.
+
+        Raises:
+            ProtocolError: it is no released model.
+        """
+        known = self._read(broadcast)
+        if known.number != known.plan.rounds:
+            raise ProtocolError("lists are made with a model that is released; this one is still being learnt")
+        scores = known.scores(self._positions).astype(np.float64)
+        scores[self._positions] = -np.inf
+        best = np.argsort(-scores, kind="stable")[: max(n, 0)]
+        return tuple(self._items.ids[place] for place in best if np.isfinite(scores[place]))
+
+    def _read(self, broadcast: bytes) -> Known:
+        known = Broadcast.from_bytes(broadcast, MOST).read(self._items.digest, len(self._items))
+        if known.plan.weights:
+            raise TermsRefused("the plan gives categories weights of their own, which this device does not know")
+        return known
+
+    def _row(self, known: Known) -> NDArray[np.int64]:
+        if known.number == known.plan.rounds:
+            raise ProtocolError("a sum is asked for after the last round")
+        return known.row(self._positions, self._allowance.level.of(known.plan.bounds[known.number]))
+
+    def _book(self, session: bytes, known: Known) -> None:
+        plan, level = known.plan, self._allowance.level
+        self._spending.book(session, _run_of(known), plan.price(known.number, level), plan.cost_at(level))
+
+
+class Part:
+    """A device's part in one session."""
+
+    def __init__(self, client: Client, row: NDArray[np.int64], variance: int) -> None:
+        self._client, self._row, self._variance = client, row, variance
+
+    def __repr__(self) -> str:
+        return f"Part({self.stage.name})"
+
+    @property
+    def stage(self) -> Stage:
+        """What this device says next."""
+        return self._client.stage
+
+    def say(self, content: bytes = b"") -> bytes:
+        """Take what the server sent, nothing at first; return what this device says.
+
+        Raises:
+            ProtocolError, TermsRefused, TooFewLeft: by the protocol; this device's part is over.
+        """
+        match self.stage:
+            case Stage.ADVERTISE:
+                return self._client.advertise()
+            case Stage.SHARE:
+                return self._client.share(content)
+            case Stage.MASK:
+                noise = discrete_gaussian.draw(self._row.size, self._variance, NoiseSource())
+                return self._client.mask(content, self._row + noise)
+            case Stage.CONFIRM:
+                return self._client.confirm(content)
+            case _:
+                return self._client.reveal(content)
+
+
+def _run_of(known: Known) -> bytes:
+    plan: Plan = known.plan
+    text = json.dumps([known.model.name, asdict(known.model), plan.to_dict(), known.people], sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()

@@ -1,0 +1,141 @@
+"""HTTPS from a device to a coordinator: signed, bounded, tried again until a deadline."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from discreet.errors import EngineLost, ProtocolError, SettingError
+from discreet.models.broadcast import MOST
+from discreet.protocols.keys import request_text
+
+PAUSE = 0.25
+"""Seconds between two attempts, at first; it doubles up to ``LONGEST_PAUSE``."""
+
+LONGEST_PAUSE = 4.0
+LONG_POLL = 25.0
+"""Seconds that a server may keep a question waiting; a connection is given up a little later."""
+
+
+class Over(ProtocolError):
+    """What was asked for is over: the session, or the run."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A way to a coordinator.
+
+    Attributes:
+        url: such as ``https://127.0.0.1:8443``; without TLS only to this machine itself.
+        identity: signing key, with which each request is signed.
+        seat: of this device in the roster.
+        ca: certificate (PEM) that the coordinator's is signed by, pinned; None: those of the system.
+        patience: seconds for which a coordinator that cannot be reached is tried again.
+
+    Raises:
+        SettingError: the address is none, or would send in clear over a network.
+    """
+
+    url: str
+    identity: Ed25519PrivateKey = field(repr=False)
+    seat: int
+    ca: Path | None = None
+    patience: float = 120.0
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"https", "http"} or not parts.hostname:
+            raise SettingError("the coordinator's address is like https://host:port")
+        if parts.scheme == "http" and not _is_here(parts.hostname):
+            raise SettingError("without TLS a coordinator is reached on this machine alone; give an https address")
+
+    def get(self, path: str) -> bytes | None:
+        """Return what is there, or None if nothing is yet.
+
+        Raises:
+            Over: it will not be there any more.
+            ProtocolError: the coordinator refused, and says why.
+            EngineLost: it could not be reached for as long as ``patience``.
+        """
+        return self._asked("GET", path, b"")
+
+    def put(self, path: str, content: bytes) -> None:
+        """Send a message; sent twice, it counts once.
+
+        Raises:
+            Over, ProtocolError, EngineLost: as for ``get``.
+        """
+        self._asked("PUT", path, content)
+
+    def wait(self, path: str) -> bytes:
+        """Return what is there, as soon as it is.
+
+        Raises:
+            Over, ProtocolError, EngineLost: as for ``get``.
+        """
+        while (content := self.get(path)) is None:
+            pass
+        return content
+
+    def _asked(self, method: str, path: str, content: bytes) -> bytes | None:
+        status, body = self._until_answered(lambda: self._once(method, path, content))
+        if status in {200, 204}:
+            return body if status == 200 else None
+        said = body[:200].decode(errors="replace")
+        if status in {404, 410}:
+            raise Over("what was asked for is over")
+        raise ProtocolError(f"the coordinator refused ({status}): {said if said.isprintable() else 'no reason given'}")
+
+    def _until_answered(self, ask: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        deadline, pause = time.monotonic() + self.patience, PAUSE
+        while True:
+            try:
+                status, body = ask()
+                if status < 500:
+                    return status, body
+                reason = f"it answers {status}"
+            except ssl.SSLCertVerificationError:
+                raise EngineLost("the coordinator's certificate is not the one that is pinned here") from None
+            except (OSError, http.client.HTTPException) as error:
+                reason = type(error).__name__
+            if time.monotonic() + pause > deadline:
+                raise EngineLost(f"the coordinator cannot be reached ({reason}); try again later")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _once(self, method: str, path: str, content: bytes) -> tuple[int, bytes]:
+        parts, timeout = urlsplit(self.url), LONG_POLL + 10
+        assert parts.hostname  # noqa: S101 - checked when this was made
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=timeout, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        try:
+            signature = self.identity.sign(request_text(method, path, content)).hex()
+            headers = {"Authorization": f"Discreet {self.seat} {signature}", "Content-Type": "application/octet-stream"}
+            connection.request(method, path, content or None, headers)
+            answer = connection.getresponse()
+            body = answer.read(MOST + 1)
+            if len(body) > MOST:
+                raise ProtocolError("the coordinator sent more than a message may have")
+            return answer.status, body
+        finally:
+            connection.close()
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
