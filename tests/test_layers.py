@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/discreet"
 STAIRS = (
-    {"testing"},
+    {"testing", "__main__"},
     {"cli"},
     {"service"},
     {"engines"},

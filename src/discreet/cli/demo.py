@@ -52,14 +52,14 @@ def demo(
     from discreet.training.fitting import PURPOSE
 
     _check_folder(out)
-    data = _obtained(source, cache)
+    data = obtained(source, cache)
     held_out = _held_out(data, source)
     _prepare(out, data)
     _imported(data, out)
     split = hold_out_people(data.opened_for(PURPOSE), held_out, seed=0)
     account = Account(data.name, PURPOSE)
     with Ledger(out / "ledger.db") as book:
-        _step(f"3. A budget: epsilon {BUDGET:g} for {account}, never reset")
+        step(f"3. A budget: epsilon {BUDGET:g} for {account}, never reset")
         book.open_budget(account, epsilon=BUDGET, delta=default_delta(len(split.train)))
         trained = _trained(split, book, out)
         _refused(split, book)
@@ -100,12 +100,13 @@ def _prepare(out: Path, data: Interactions) -> None:
     write_bytes(out / MARK, told.encode())
 
 
-def _obtained(source: Path | None, cache: Path | None) -> Interactions:
+def obtained(source: Path | None, cache: Path | None) -> Interactions:
+    """Return the demo's data: a file, or what is downloaded once."""
     from discreet.data.datasets import TERMS, fetch
     from discreet.data.intake import read_interactions
 
     check_cache(cache)
-    _step(f"1. Real people's ratings: {source or 'MovieLens-100K'}")
+    step(f"1. Real people's ratings: {source or 'MovieLens-100K'}")
     data = read_interactions(fetch("movielens-100k", source=source, cache=cache, progress=say))
     if data.name == MOVIES:
         say(TERMS, "dim")
@@ -131,7 +132,7 @@ def _held_out(data: Interactions, source: Path | None) -> int:
 def _imported(data: Interactions, out: Path) -> None:
     from discreet.data.store import write_interactions
 
-    _step("2. Checked and imported")
+    step("2. Checked and imported")
     write_interactions(data, out / f"{data.name}.parquet")
     say(f"{data.people:,} people, {data.items:,} items, {data.count:,} interactions; may be used for:")
     say(f"  {', '.join(sorted(data.purposes))}")
@@ -140,7 +141,7 @@ def _imported(data: Interactions, out: Path) -> None:
 def _trained(split: Split, book: Ledger, out: Path) -> Trained:
     from discreet.training.fitting import fit
 
-    _step(f"4. Train on {len(split.train):,} of them for epsilon {PRICE:g}; the others are kept for measuring")
+    step(f"4. Train on {len(split.train):,} of them for epsilon {PRICE:g}; the others are kept for measuring")
     with progress() as bars:
         bar = bars.add_task("training", total=None)
         trained = fit(
@@ -158,7 +159,7 @@ def _refused(split: Split, book: Ledger) -> None:
     from discreet.errors import BudgetExceeded, PrivacyError
     from discreet.training.fitting import fit
 
-    _step(f"5. Once more, for epsilon {TOO_MUCH:g}: more than is left")
+    step(f"5. Once more, for epsilon {TOO_MUCH:g}: more than is left")
     try:
         fit(split.train, epsilon=TOO_MUCH, ledger=book)
     except BudgetExceeded as refusal:
@@ -170,7 +171,7 @@ def _refused(split: Split, book: Ledger) -> None:
 def _measured(trained: Trained, split: Split) -> dict[str, float]:
     from discreet.evaluation.ranking import measure
 
-    _step(f"6. Measure on the {split.fold_in.shape[0]} people who were held out")
+    step(f"6. Measure on the {split.fold_in.shape[0]} people who were held out")
     found = measure(trained.scores, split)
     say(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
     return found
@@ -182,7 +183,7 @@ def _audited(data: Interactions, trained: Trained, held_out: int, out: Path) -> 
     from discreet.evaluation.tradeoff import PURPOSE
     from discreet.files import write_bytes
 
-    _step("7. Attack a shadow of the model: the same settings and people, and some who do not exist")
+    step("7. Attack a shadow of the model: the same settings and people, and some who do not exist")
     same = hold_out_people(data.opened_for(PURPOSE), held_out, seed=0).train
     found = audit_model(trained, same)
     write_bytes(out / "model.audit.json", found.to_bytes())
@@ -252,5 +253,6 @@ def _example(trained: Trained) -> None:
         show_slate(trained.recommend(liked, 10), "For an example history")
 
 
-def _step(text: str) -> None:
+def step(text: str) -> None:
+    """Say what comes next."""
     say(f"\n{text}", "bold green")

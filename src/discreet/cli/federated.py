@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from discreet.cli.federated_demo import demo
 from discreet.cli.models import Data, KindOption, opened
 from discreet.cli.output import Json, progress, say, say_json, screen, table
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from discreet.service.halves import Second
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(demo)
 
 
 @app.callback()

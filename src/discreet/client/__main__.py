@@ -53,6 +53,7 @@ def take(asked: argparse.Namespace) -> None:
     first = None if asked.first is None else Wire(asked.first, identity, seat, asked.ca, asked.patience)
     items, model = take_part(person, coordinator, _say, first=first)
     done: dict[str, Any] = {"spent": spending.spent, "of": spending.cap, "model": model is not None}
+    done["peak_memory"] = _peak()
     if model is not None:
         if asked.model:
             write_bytes(asked.model, model)
@@ -69,6 +70,15 @@ def _allowance(asked: argparse.Namespace) -> Allowance:
         servers = keys[0], keys[1]
     policy = Policy(cohort=asked.cohort, survivors=asked.survivors)
     return Allowance(Level.named(asked.level), policy, asked.colluding, servers, asked.survivors)
+
+
+def _peak() -> int | None:
+    """Return the most memory that this process had, in bytes; None where the system does not tell."""
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return int(told.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _say(what: dict[str, Any]) -> None:

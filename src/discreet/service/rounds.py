@@ -127,10 +127,10 @@ class Rounds:
             return session.total
         terms = SharedTerms.from_bytes(session.terms)
         mine = Half(terms, second.key, self.roster)
+        await asyncio.to_thread(second.begin, terms)  # first, or devices would find nothing there
         opened = self._opened(number, terms.session, session.terms, broadcast, mine)
         try:
             self._resume(opened)
-            await asyncio.to_thread(second.begin, terms)
             await self._until_said(opened)
             both = mine.held & await asyncio.to_thread(second.held, terms)
             self._silent = frozenset(range(len(self.roster))) - both
