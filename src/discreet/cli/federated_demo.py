@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from discreet.cli.demo import obtained, step
-from discreet.cli.output import Json, say, say_json, screen, table
+from discreet.cli.output import say, screen, table
 
 if TYPE_CHECKING:
     from discreet.data.interactions import Histories
@@ -42,13 +42,18 @@ class Process:
     running: subprocess.Popen[str]
     lines: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
     said: list[dict[str, Any]] = field(default_factory=list)
+    following: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.following = threading.Thread(target=self.follow, daemon=True)
 
     def follow(self) -> None:
         """Collect what it says, until it ends."""
         assert self.running.stdout  # noqa: S101 - it was started with a pipe
-        for line in self.running.stdout:
-            with suppress(ValueError):
-                self.lines.put(dict(json.loads(line)))
+        with self.running.stdout as said:
+            for line in said:
+                with suppress(ValueError):
+                    self.lines.put(dict(json.loads(line)))
         self.lines.put({})
 
     def until(self, wanted: str, deadline: float) -> bool:
@@ -79,7 +84,7 @@ def start(arguments: Sequence[str | Path], log: Path) -> Process:
             [sys.executable, "-m", *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True
         )
     process = Process(running)
-    threading.Thread(target=process.follow, daemon=True).start()
+    process.following.start()
     return process
 
 
@@ -194,6 +199,7 @@ def stopping(processes: list[Process]) -> Iterator[list[Process]]:
             if process.running.poll() is None:
                 process.running.kill()
             process.running.wait()
+            process.following.join()
 
 
 def free_port() -> int:
@@ -214,13 +220,13 @@ def demo(
     ] = 3,
     source: Annotated[Path | None, typer.Option("--from", help="ml-100k.zip or another file.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep downloads in.")] = None,
-    as_json: Json = False,
 ) -> None:
     """Train with devices that are processes here, some of them killed in mid-round; then the same with two servers.
 
     So few people teach a model little: the demo shows what each party sees and spends. For quality: federated simulate.
     """
     from discreet.errors import SettingError
+    from discreet.files import write_bytes
 
     if killed > int(LOST * clients):
         raise SettingError(f"of {clients} devices {int(LOST * clients)} may be lost in a round; kill no more")
@@ -228,9 +234,7 @@ def demo(
     histories = _people(source, cache, clients)
     stage = Stage.set_up(out, histories, clients)
     found = [_run(stage, way, killed if way == "secagg" else 0) for way in ("secagg", "two-servers")]
-    if as_json:
-        say_json(found)
-        return
+    write_bytes(out / "found.json", json.dumps(found, indent=1).encode())
     for each in found:
         _show(each)
 

@@ -1,0 +1,217 @@
+"""Over HTTP: what is refused before it is read, what is signed, and real processes that are killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from federations import LISTED, Federation
+
+from discreet.cli.federated_demo import Stage, free_port, stopping
+from discreet.client.wire import Over, Wire
+from discreet.errors import EngineLost, ProtocolError, SettingError
+from discreet.evaluation.audit.people import crowd, opened
+from discreet.models.trained import Trained
+from discreet.protocols.keys import public_bytes
+from discreet.service.certificates import certify_loopback
+from discreet.service.coordination import Address
+from discreet.service.federated import coordinator, first_server
+from discreet.service.halves import First
+from discreet.service.rounds import Rounds
+from discreet.service.spool import Spool
+
+FEDERATION = Federation.of("popularity")
+ROOT = "/federated/v1"
+DEADLINE = 120.0
+
+
+def up(server: uvicorn.Server) -> threading.Thread:
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    return thread
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A coordinator with no session open, over TLS."""
+    certificate, key = certify_loopback(tmp_path)
+    address = Address(port=free_port(), certificate=certificate, key=key)
+    server = address.serving(coordinator(Rounds(FEDERATION.roster, Spool(tmp_path / "spool.db")), LISTED))
+    thread = up(server)
+    yield address.port, certificate
+    server.should_exit = True
+    thread.join(30)
+
+
+def asked(port: int, ca: Path, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, str]:
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port, timeout=30, context=ssl.create_default_context(cafile=str(ca))
+    )
+    connection.request(method, path, None, headers or {})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content, answer.headers.get("content-type", "")
+
+
+class TestRefusals:
+    def test_problems_are_documents_and_say_nothing_of_anybody(self, served: tuple[int, Path]) -> None:
+        path = f"{ROOT}/rounds/{'00' * 32}/advertise/0"
+        for method, where, status, kind in (
+            ("GET", path, 401, "not-signed"),
+            ("GET", f"{ROOT}/rounds/x/advertise/99", 401, "not-signed"),
+            ("PUT", path, 404, "no-such-session"),
+            ("GET", f"{ROOT}/model", 404, "no-such-session"),
+        ):
+            found, content, form = asked(*served, method, where)
+            assert (found, form) == (status, "application/problem+json")
+            assert json.loads(content)["type"] == f"urn:discreet:{kind}"
+
+    @pytest.mark.parametrize("sent", ["", "Discreet", "Discreet 0 zz", "Discreet 0 " + "00" * 64, "Basic 0 00"])
+    def test_signatures_that_are_none(self, sent: str, served: tuple[int, Path]) -> None:
+        headers = {"Authorization": sent} if sent else None
+        assert asked(*served, "GET", f"{ROOT}/rounds/x/advertise/0", headers)[0] == 401
+
+    def test_nobody_speaks_for_another_seat(self, served: tuple[int, Path]) -> None:
+        port, ca = served
+        wire = Wire(f"https://127.0.0.1:{port}", FEDERATION.identities[1], 1, ca, patience=2)
+        with pytest.raises(ProtocolError, match=r"refused \(401\).*not signed by its seat"):
+            wire.get(f"{ROOT}/rounds/x/advertise/0")
+        with pytest.raises(Over):  # its own seat may ask, and hears that there is no such session
+            wire.get(f"{ROOT}/rounds/x/advertise/1")
+
+    def test_a_certificate_that_is_not_pinned(self, served: tuple[int, Path], tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        other, _ = certify_loopback(tmp_path / "other")
+        wire = Wire(f"https://127.0.0.1:{served[0]}", FEDERATION.identities[0], 0, other, patience=2)
+        with pytest.raises(EngineLost, match="certificate is not the one that is pinned"):
+            wire.get(f"{ROOT}/items")
+
+    def test_nobody_there(self) -> None:
+        wire = Wire(f"http://127.0.0.1:{free_port()}", FEDERATION.identities[0], 0, patience=0.5)
+        with pytest.raises(EngineLost, match="cannot be reached"):
+            wire.get(f"{ROOT}/items")
+
+    @pytest.mark.parametrize("url", ["", "127.0.0.1", "ftp://127.0.0.1", "http://example.org", "http://10.0.0.1:80"])
+    def test_addresses_that_would_send_in_clear_or_are_none(self, url: str) -> None:
+        with pytest.raises(SettingError):
+            Wire(url, FEDERATION.identities[0], 0)
+
+    def test_nothing_listens_beyond_this_machine_without_tls(self, tmp_path: Path) -> None:
+        for host in ("0.0.0.0", "::", "example.org"):  # noqa: S104 - that it is refused
+            with pytest.raises(SettingError, match="without TLS nothing listens"):
+                Address(host)
+        with pytest.raises(SettingError, match="go together"):
+            Address(certificate=tmp_path)
+        assert Address("::1").host == "::1"
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[tuple[int, Ed25519PrivateKey]]:
+    second = Ed25519PrivateKey.generate()
+    address = Address(port=free_port())
+    app = first_server(First(FEDERATION.roster, X25519PrivateKey.generate(), public_bytes(second), 3))
+    server = address.serving(app)
+    thread = up(server)
+    yield address.port, second
+    server.should_exit = True
+    thread.join(30)
+
+
+class TestSizes:
+    """Bodies are bounded before they are read, whatever their headers say."""
+
+    def test_a_body_that_says_how_large_it_is(self, first: tuple[int, Ed25519PrivateKey]) -> None:
+        port, second = first
+        wire = Wire(f"http://127.0.0.1:{port}", second, -1, patience=2)
+        with pytest.raises(ProtocolError, match=r"refused \(413\)"):
+            wire.put(f"{ROOT}/halves/{'00' * 32}", bytes(2 << 20))
+
+    def test_a_body_that_does_not(self, first: tuple[int, Ed25519PrivateKey]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", first[0], timeout=30)
+        parts = (bytes(1 << 16) for _ in range(64))
+        try:
+            connection.request(
+                "PUT",
+                f"{ROOT}/halves/{'00' * 32}",
+                parts,
+                encode_chunked=True,
+                headers={"Transfer-Encoding": "chunked"},
+            )
+            status = connection.getresponse().status
+        except (BrokenPipeError, ConnectionResetError):  # it hung up while we were still speaking
+            status = 413
+        connection.close()
+        assert status == 413
+
+    def test_terms_that_are_none(self, first: tuple[int, Ed25519PrivateKey]) -> None:
+        port, second = first
+        wire = Wire(f"http://127.0.0.1:{port}", second, -1, patience=2)
+        with pytest.raises(ProtocolError, match=r"refused \(400\)"):
+            wire.put(f"{ROOT}/halves/{'00' * 32}", b"junk")
+        with pytest.raises(ProtocolError, match=r"refused \(401\)"):
+            replace(wire, identity=Ed25519PrivateKey.generate()).put(f"{ROOT}/halves/{'00' * 32}", b"junk")
+
+
+@pytest.mark.slow
+def test_a_coordinator_killed_in_mid_round_goes_on_and_so_do_its_devices(tmp_path: Path) -> None:
+    """kill -9 while devices speak; started again with the same release, it publishes, and devices pay once."""
+    from numpy.random import default_rng
+
+    histories = opened(crowd(12, 60, 20, default_rng(5)))
+    stage, deadline, port = Stage.set_up(tmp_path, histories, 12), time.monotonic() + DEADLINE, free_port()
+    with stopping([]) as processes:
+        killed = stage.coordinator("secagg", port, None, linger=3, patience=20)
+        devices = [stage.device(number, "secagg", port, None) for number in range(12)]
+        processes.extend([killed, *devices])
+        assert devices[0].until("reveal", deadline)  # the first round is nearly over
+        assert devices[0].until("share", deadline)  # the second is going on
+        killed.running.kill()
+        killed.running.wait()
+        assert not (tmp_path / "secagg.npz").exists()
+        again = stage.coordinator("secagg", port, None, linger=3, patience=20)
+        processes.append(again)
+        assert again.running.wait(DEADLINE) == 0, (tmp_path / "errors.txt").read_text()
+        ends = [device.ended(deadline) for device in devices]
+    trained = Trained.load(tmp_path / "secagg.npz")
+    assert {end.get("spent") for end in ends} == {trained.plan.cost}
+    assert all(end["model"] and len(end["list"]) == 5 for end in ends)
+    assert trained.release == "demo-secagg"
+    assert not trained.unbilled
+
+
+@pytest.mark.slow
+def test_the_demo(tmp_path: Path) -> None:
+    """Twelve devices, two of them killed in mid-round; then two servers."""
+    table = ["user_id,item_id"] + [f"{person},{item * (person % 3 + 1)}" for person in range(15) for item in range(25)]
+    (tmp_path / "people.csv").write_text("\n".join(table))
+    command = [sys.executable, "-m", "discreet", "federated", "demo", "--out"]
+    arguments = [str(tmp_path / "demo"), "--clients", "12", "--killed", "2", "--from", str(tmp_path / "people.csv")]
+    done = subprocess.run(check=False, args=[*command, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("killed a device") == 2
+    secure, apart = json.loads((tmp_path / "demo/found.json").read_text())
+    assert (secure["released"], secure["ended"], secure["killed"]) == (True, 10, 2)
+    assert (apart["released"], apart["ended"]) == (True, 12)
+    for found in (secure, apart):
+        assert found["spent"] == [Trained.load(tmp_path / "demo" / f"{found['way']}.npz").plan.cost]
+        assert found["spent"][0] <= found["allowed"][0]
+        assert len(found["list"]) == 5
+    again = subprocess.run(check=False, args=[*command, str(tmp_path)], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "was not made by this demo" in again.stderr
