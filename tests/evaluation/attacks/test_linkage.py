@@ -19,6 +19,8 @@ from discreet.data.interactions import Histories
 from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.evaluation.attacks.figures import Figure, Service
 from discreet.evaluation.attacks.linkage import Sweep, leak, linkage, linked, one_sum, update
+from discreet.evaluation.attacks.running import ATTACKS, attacked
+from discreet.evaluation.audit.people import opened, rows
 from discreet.privacy.accounting import cap, default_delta
 
 PEOPLE, ITEMS, CHOSEN = 120, 600, 10
@@ -68,10 +70,35 @@ def test_rows_of_one_person_are_linked_and_no_others() -> None:
 
 @pytest.mark.parametrize("whole", [3e3, 1e5, WHOLE])
 def test_rounding_never_hides_a_person(whole: float) -> None:
-    """Multiples of one factor that are each rounded in another way, on coarse grids and on the finest."""
+    """Rows of one factor, each rounded in another way, on coarse grids and on the finest."""
     for factor in factors(200):
-        table = np.stack([row(whole, (factor, items)) for items in range(1, 7)])
+        exact = [whole / math.sqrt(6) - 0.1 * number for number in range(6)]
+        table = np.stack([np.trunc(length * factor).astype(np.int64) for length in exact])
         assert set(linked(table, whole).tolist()) == {0}
+
+
+def test_rows_of_two_people_are_told_apart_by_how_rows_are_rounded() -> None:
+    """Two long rows that are nearly parallel, but not as nearly as two short ones could be."""
+    a, b = factors(2)
+    near = a + 1e-3 * b
+    table = np.stack([*[row(3e4, (b, 50))] * 2, row(3e4, (a, 2)), row(3e4, (near / np.linalg.norm(near), 2))])
+    assert linked(table, 3e4).tolist() == [0, 0, -1, -1]
+
+
+def test_what_is_linked_wrongly_is_counted() -> None:
+    """Twins have 8 items, of which 2 are nobody else's: as two rows of one person with 2 items would be."""
+    others = [[number, 10 + 2 * number, 11 + 2 * number] for number in range(6)]
+    matrix = rows([list(range(8)), list(range(8)), *others], 320)
+    found = named(linkage(Service(replace(opened(matrix), purpose=MEASURE), math.inf), cohorts=(8,), draws=1))
+    assert found["sum of 8: of linked rows, right"].value == pytest.approx(12 / 14)
+    assert found["sum of 8: choices linked to a person"].value == pytest.approx(12 / 34)
+    assert found["sum of 8: most parallel row is the same person's"].value == 1.0
+    assert found["sum of 8: most parallel row is the same person's"].chance == pytest.approx(1 / 19)
+
+
+def test_more_rows_than_items_are_not_one_person_s() -> None:
+    (a,) = factors(1)
+    assert linked(np.stack([row(WHOLE, (a, 2))] * 3), WHOLE).tolist() == [-1] * 3
 
 
 def test_rows_too_short_to_tell_their_person_are_left_alone() -> None:
@@ -130,6 +157,12 @@ def test_leak_is_both_attacks_without_noise_and_with_it(sparse: Histories) -> No
     assert {figure.attack for figure in found} == {"linkage", "update"}
     assert not any("10000" in figure.what for figure in found)
     assert max(len(figure.what) for figure in found) < 77
+
+
+def test_both_are_made_by_name(sparse: Histories) -> None:
+    found = attacked(sparse.take(np.arange(30)), epsilon=1.0, names=["linkage"])
+    assert [figure.epsilon for figure in found if "linked to" in figure.what] == [1.0, math.inf]
+    assert ATTACKS["update"] is update
 
 
 def test_refusals(sparse: Histories, sweep: Sweep) -> None:

@@ -9,8 +9,8 @@ nothing but the noise on the sum makes the difference; and the whole epsilon is 
 person's. They are a history without a name, and whoever knows a few of its items knows whose it is (Narayanan and
 Shmatikov: Robust de-anonymization of large sparse datasets, 2008). What counts as parallel follows from how rows are
 rounded; nothing is tuned. Rows of two items that the same several people have are parallel too; but one person's row is
-as long as 1/sqrt(k) of a whole one, k being a whole number, and theirs as a rule is not. Rows to which several have
-added are left alone, so this is the least that a sum tells.
+as long as 1/sqrt(k) of a whole one, k being a whole number no less than the number of such rows, and theirs as a rule
+is not. Rows to which several have added are left alone, so this is the least that a sum tells.
 
 *Update*: which items somebody has, from what one round shows of their vector. In the clear it is read off (Chai, Wang,
 Chen, Yang: Secure federated matrix factorization, 2021). Each trial is a person's history, and the same with one item
@@ -115,7 +115,7 @@ def leak(
     cohorts: Sequence[int] = (20, 100),
     epsilon: float = 1.0,
     draws: int = 5,
-    trials: int = 100,
+    trials: int = 50,
     seed: int = 0,
 ) -> list[Figure]:
     """Return what both attacks find without noise, and then at ``epsilon``; one training serves all.
@@ -207,7 +207,7 @@ def linked(table: Table, whole: float) -> NDArray[np.int64]:
     A person's row is c u, each coordinate rounded toward zero: less than 1 off, and the row less than sqrt(d). So it is
     off in direction by less than asin(sqrt(d) / length), and two rows of one person are apart by no more than both.
     That misses none, and in d dimensions few others are so near. Left alone are rows whose length fits no whole number
-    of items, or more than one; and those that no other is parallel to.
+    of items, or more than one; those that no other is parallel to; and those of which there are more than items.
 
     Args:
         table: the sum.
@@ -215,8 +215,8 @@ def linked(table: Table, whole: float) -> NDArray[np.int64]:
     """
     lengths, off = np.linalg.norm(table, axis=1), math.sqrt(table.shape[1])
     able = np.flatnonzero(lengths > off)
-    fewest = np.ceil((whole / (lengths[able] + off)) ** 2)
-    able = able[(fewest >= 1) & (fewest == np.floor((whole / (lengths[able] - off)) ** 2))]
+    items, most = np.ceil((whole / (lengths[able] + off)) ** 2), np.floor((whole / (lengths[able] - off)) ** 2)
+    able, items = able[items == most], items[items == most]
     groups = np.full(len(table), -1)
     if able.size == 0:
         return groups
@@ -226,7 +226,8 @@ def linked(table: Table, whole: float) -> NDArray[np.int64]:
     one, other = pairs[apart <= astray[pairs].sum(axis=1)].T
     near = coo_array((np.ones(one.size, np.int8), (one, other)), shape=(able.size, able.size))
     _, labels = connected_components(near, directed=False)
-    together = np.bincount(labels)[labels] > 1
+    sizes = np.bincount(labels)[labels]
+    together = (sizes > 1) & (sizes <= items)
     groups[able[together]] = labels[together]
     return groups
 
