@@ -2,9 +2,12 @@
 
     python benchmarks/attacks.py shop=ratings.parquet shop2=ratings.parquet,people.parquet --out docs
 
+    python benchmarks/attacks.py --sums shop=ratings.parquet --out docs
+
 Each argument is NAME=FILE of interactions, or NAME=FILE,PEOPLE with a file of people that has the columns user_id,
 gender and age. Writes attacks-measured.md into the folder ``--out``. What without noise takes long is tried less often:
-there every trial comes out the same.
+there every trial comes out the same. What a federation's sums tell is measured on the data sets of ``--sums``, and goes
+to sums-measured.md.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from discreet.evaluation.attacks.attributes import attribute_inference
 from discreet.evaluation.attacks.differencing import differencing
 from discreet.evaluation.attacks.extraction import extraction
 from discreet.evaluation.attacks.figures import Figure, Service
+from discreet.evaluation.attacks.linkage import Sweep, linkage, update
 from discreet.evaluation.attacks.membership import through_lists, white_box
 from discreet.evaluation.attacks.poisoning import poisoning
 from discreet.evaluation.attacks.repetition import averaged_noise, repeated_questions
@@ -45,24 +49,43 @@ Clopper and Pearson's of shares, Student's of means over runs or people, normal 
     python benchmarks/attacks.py {arguments}
 """
 
+HEAD_OF_SUMS = """# What sums tell, measured
+
+Written by `benchmarks/attacks.py`: what it printed. What it means: [federated.md](federated.md). Intervals are
+Student's, at 95 %: over cohorts (linkage), over runs of a hundred trials (update).
+
+    python benchmarks/attacks.py --sums {arguments}
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", help="NAME=FILE or NAME=FILE,PEOPLE")
+    parser.add_argument("data", nargs="*", help="NAME=FILE or NAME=FILE,PEOPLE")
+    parser.add_argument("--sums", nargs="*", default=[], help="NAME=FILE: what a federation's sums tell")
     parser.add_argument("--seed", type=int, default=0, help="of the attackers' choices; noise has none")
-    parser.add_argument("--out", type=Path, help="folder for attacks-measured.md")
+    parser.add_argument("--out", type=Path, help="folder for the pages")
     arguments = parser.parse_args()
-    lines: list[str] = []
-    for line in measured(arguments.data, arguments.seed):
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        shown = " ".join(name.partition("=")[0] + "=..." for name in arguments.data)
-        page = "\n".join([HEAD.format(arguments=shown), "```", *lines, "```\n"])
-        (arguments.out / "attacks-measured.md").write_text(page)
+    if arguments.data:
+        write(
+            HEAD, measured(arguments.data, arguments.seed, table), arguments.data, arguments.out, "attacks-measured.md"
+        )
+    if arguments.sums:
+        lines = measured(arguments.sums, arguments.seed, table_of_sums)
+        write(HEAD_OF_SUMS, lines, arguments.sums, arguments.out, "sums-measured.md")
 
 
-def measured(data: list[str], seed: int) -> Iterator[str]:
+def write(head: str, lines: Iterator[str], data: list[str], out: Path | None, page: str) -> None:
+    """Print lines as they come; then write the page."""
+    printed: list[str] = []
+    for each in lines:
+        print(each, flush=True)
+        printed.append(each)
+    if out:
+        shown = " ".join(name.partition("=")[0] + "=..." for name in data)
+        (out / page).write_text("\n".join([head.format(arguments=shown), "```", *printed, "```\n"]))
+
+
+def measured(data: list[str], seed: int, made: Callable[[Histories, str, int], Iterator[str]]) -> Iterator[str]:
     """Yield a table for each data set."""
     yield f"{machine()}; seed {seed} of the attackers' choices, noise is fresh"
     for argument in data:
@@ -72,7 +95,7 @@ def measured(data: list[str], seed: int) -> Iterator[str]:
         people_and_items = f"{len(histories):,} people, {len(histories.catalogue):,} items"
         yield f"\n{name}: {people_and_items}, {histories.matrix.nnz:,} choices"
         yield f"{'epsilon':<8}{'attack':<13}{'what':<77}{'found':>6}{'95 %':>16}{'chance':>8}{'trials':>7}"
-        yield from table(histories, people, seed)
+        yield from made(histories, people, seed)
 
 
 def table(histories: Histories, people: str, seed: int) -> Iterator[str]:
@@ -82,6 +105,17 @@ def table(histories: Histories, people: str, seed: int) -> Iterator[str]:
         service = Service(histories, epsilon, seed=seed)
         for attack in [*attacks(epsilon), *attribute_attacks(people)]:
             yield from map(line, attack(service))
+    yield f"CPU seconds: {time.process_time() - start:.0f}"
+
+
+def table_of_sums(histories: Histories, people: str, seed: int) -> Iterator[str]:
+    """Yield a line a figure."""
+    del people
+    start, sweep = time.process_time(), Sweep.last_of(histories)
+    for epsilon in EPSILONS:
+        service = Service(histories, epsilon, seed=seed)
+        yield from map(line, linkage(service, draws=20, sweep=sweep))
+        yield from map(line, update(service, runs=16, sweep=sweep))
     yield f"CPU seconds: {time.process_time() - start:.0f}"
 
 

@@ -25,8 +25,8 @@ def attack(
         list[str] | None,
         typer.Option(
             "--attack",
-            help="white-box, membership, temporal, differencing, poisoning, repetition, timing, extraction or "
-            "attributes; may be repeated. Without it: all.",
+            help="white-box, membership, temporal, differencing, poisoning, repetition, timing, extraction, "
+            "linkage, update or attributes; may be repeated. Without it: all.",
         ),
     ] = None,
     people: Annotated[

@@ -11,6 +11,7 @@ from discreet.evaluation.attacks.attributes import attribute_inference
 from discreet.evaluation.attacks.differencing import differencing
 from discreet.evaluation.attacks.extraction import extraction
 from discreet.evaluation.attacks.figures import Figure, Service
+from discreet.evaluation.attacks.linkage import linkage, update
 from discreet.evaluation.attacks.membership import through_lists, white_box
 from discreet.evaluation.attacks.poisoning import poisoning
 from discreet.evaluation.attacks.repetition import averaged_noise, repeated_questions
@@ -32,6 +33,8 @@ ATTACKS: dict[str, Attack] = {
     "repetition": lambda service: repeated_questions(service) + averaged_noise(service),
     "timing": timing,
     "extraction": extraction,
+    "linkage": linkage,
+    "update": update,
 }
 """Those that need nothing but histories; ``attributes`` needs to be told one of people."""
 
