@@ -15,20 +15,25 @@ import polars as pl
 import targets
 
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue
+from discreet.data.interactions import Catalogue, Histories
 from discreet.data.store import write_interactions
 from discreet.evaluation.audit.shadow import OfLevel, ShadowAudit
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.evaluation.transcripts import Watched
 from discreet.evaluation.trending import Trending
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
 from discreet.inference.on_device import compact
+from discreet.models.broadcast import SUMS, Broadcast
 from discreet.models.deployment import TEMPLATE
 from discreet.models.recipe import Kind
+from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.guarantee import Guarantee
+from discreet.training.populations import Here
+from discreet.training.rounds import train
 
 ITEMS = 12
 PROMISE = Guarantee(units=2_000_000, delta=1e-5)
@@ -55,6 +60,17 @@ def models() -> None:
         trained = fit_unbilled(described if kind == "subspace" else histories, 30.0, kind)
         put("model", kind, trained.to_bytes())
         put("device", kind, compact(trained))
+        if kind in SUMS:
+            _broadcasts(trained, histories)
+
+
+def _broadcasts(trained: Trained, histories: Histories) -> None:
+    """What devices are told in each round of a run, and of the released model."""
+    watched, plan = Watched(trained.model), replace(trained.plan, noise="two-servers")
+    train(watched, Here(histories), trained.plan, spend=lambda _: None)
+    for number, state in enumerate((*watched.states, trained.state)):
+        said = Broadcast.of(trained.model, plan, number, len(histories), bytes(32), state)
+        put("broadcast", f"{trained.model.name}-{number}", said.to_bytes())
 
 
 def documents() -> None:

@@ -37,6 +37,7 @@ from discreet.governance.journal import GENESIS, chained
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.tables import VERSION
 from discreet.inference.on_device import Device, Reply
+from discreet.models.broadcast import MOST, Broadcast
 from discreet.models.card import card, card_markdown
 from discreet.models.deployment import Deployment
 from discreet.models.trained import Trained
@@ -53,6 +54,9 @@ PERSON = "person-7731"
 
 PEOPLE: list[str | int] = ["ann", "bob", 3]
 """Who is in the ledger of the corpus."""
+
+LISTED = 12
+"""Items of the broadcasts in the corpus."""
 
 LONGEST_MESSAGE = 2_000
 """A line that quotes all columns, or a name of 200 characters a few times, is shorter."""
@@ -293,6 +297,16 @@ def _messages(content: bytes) -> None:
         raise refused[0]
 
 
+def _broadcast(content: bytes) -> None:
+    """What a device is told, of the items that it knows: a row of the round, or a list after the last."""
+    message = Broadcast.from_bytes(content, MOST)
+    known = message.read(message.catalogue, LISTED)
+    if known.number == known.plan.rounds:
+        known.scores(np.array([0, 3, 7]))
+    else:
+        known.row(np.array([0, 3, 7]), known.plan.bounds[known.number])
+
+
 def _words(content: bytes) -> None:
     """What somebody types: each is read by itself, and the first refusal is told."""
     text = content.decode(errors="surrogateescape")
@@ -332,6 +346,7 @@ TARGETS = {
         Target("journal", _journal, mutations.lines_of_documents),
         Target("statement", _statement, mutations.raw),
         Target("messages", _messages, mutations.raw),
+        Target("broadcast", _broadcast, mutations.raw),
         Target("words", _words, mutations.raw, typed=True),
     )
 }

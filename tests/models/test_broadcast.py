@@ -98,6 +98,7 @@ class TestLies:
     @pytest.mark.parametrize(
         ("name", "array"),
         [
+            ("round", np.array(2)),
             ("kept", np.array([3, 1], np.int64)),
             ("kept", np.array([0, ITEMS], np.int64)),
             ("basis", np.zeros((1, 1))),

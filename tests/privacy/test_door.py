@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -367,3 +368,61 @@ class TestGuarantee:
     def test_a_stored_one_is_what_one_can_be(self, name: str, value: object) -> None:
         with pytest.raises(SettingError):
             Guarantee.from_dict(Guarantee.of(PLAN).to_dict() | {name: value})
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    people: int
+
+    def __len__(self) -> int:
+        return self.people
+
+
+class Asks:
+    """Whoever adds up what people elsewhere send, as often as told; one that draws noise when asked to."""
+
+    honest = 4
+
+    def __init__(self, draws: int = 0) -> None:
+        self.draws = draws
+
+    def __call__(
+        self, people: Elsewhere, plan: Plan, number: int, noise: Callable[[int], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        assert (people.people, plan.rounds, number) == (5, 2, 1)
+        total = np.array([3, -4, 5])
+        for _ in range(self.draws):
+            total = total + 0 * noise(3)
+        return total
+
+
+class TestPeopleElsewhere:
+    SHARES = replace(PLAN, bounds=(10, 1_000), noise="shares", parties=5, honest=4)
+    TWO = replace(PLAN, bounds=(10, 1_000), noise="two-servers")
+
+    @pytest.mark.parametrize(("plan", "draws"), [(SHARES, 0), (TWO, 1)])
+    def test_their_sum_is_paid_for_first_and_is_what_comes_out(self, plan: Plan, draws: int) -> None:
+        paid: list[int] = []
+        got = disclose(Elsewhere(5), plan, 1, spend=paid.append, add=Asks(draws))
+        assert (paid, got.total.tolist(), got.bound) == ([plan.price(1)], [3, -4, 5], 1_000)
+        assert (got.deviation, got.secure) == (plan.deviation, True)
+        assert not disclose(
+            Elsewhere(5), plan, 1, spend=Till(), add=Asks(draws), source=NoiseSource(insecure_test_seed=1)
+        ).secure
+
+    @pytest.mark.parametrize(("plan", "draws"), [(SHARES, 1), (TWO, 0), (TWO, 2)])
+    def test_noise_where_the_plan_does_not_have_it(self, plan: Plan, draws: int) -> None:
+        with pytest.raises(PrivacyError, match="did not add noise where the plan has it"):
+            disclose(Elsewhere(5), plan, 1, spend=Till(), add=Asks(draws))
+
+    def test_noise_of_the_door_alone_would_come_too_late(self) -> None:
+        with pytest.raises(PrivacyError, match="in shares, or two servers do"):
+            disclose(Elsewhere(5), replace(PLAN, bounds=(10, 1_000)), 1, spend=Till(), add=Asks())
+
+    def test_an_adder_that_may_be_left_with_too_few_shares(self) -> None:
+        with pytest.raises(PrivacyError, match="5 honest shares are needed"):
+            disclose(Elsewhere(5), replace(self.SHARES, honest=5), 1, spend=Till(), add=Asks())
+
+    def test_more_people_than_a_sum_has_room_for(self) -> None:
+        with pytest.raises(PrivacyError, match="could overflow the sum"):
+            disclose(Elsewhere(1 << 60), self.SHARES, 1, spend=Till(), add=Asks())

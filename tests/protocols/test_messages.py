@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from discreet.errors import ProtocolError
 from discreet.protocols import sharing
+from discreet.protocols.keys import request_text
 from discreet.protocols.messages import VERSION, Message, SumTerms
 from discreet.protocols.secagg import terms
 
@@ -111,3 +112,8 @@ def test_terms_that_protect_nobody(changes: dict[str, Any]) -> None:
     assert terms.Terms.from_bytes(plain().to_bytes()) == plain()
     with pytest.raises(ProtocolError):
         plain(**changes)
+
+
+def test_what_is_signed_of_a_request_tells_all_of_it() -> None:
+    asked = [("PUT", "/a", b"x"), ("GET", "/a", b"x"), ("PUT", "/b", b"x"), ("PUT", "/a", b"y")]
+    assert len({request_text(*each) for each in asked}) == len(asked)

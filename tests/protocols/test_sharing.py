@@ -61,14 +61,19 @@ def test_the_sum_is_exact_and_has_both_noises() -> None:
 
 def test_whose_message_one_server_lacks_is_left_out() -> None:
     terms, first, second = parties = made()
+    assert sorted(first.expected) == list(range(8))
     sent(parties, VECTORS)
     extra, _ = said(terms, VECTORS[0], 7)
     first.take(7, extra)
+    assert sorted(first.expected) == [6]
+    assert sorted(second.expected) == [6, 7]
     common = first.held & second.held
     assert len(common) == 6
     for half in (first, second):
         half.add(common)
+    assert sorted(first.expected) == [6]
     assert (joined(terms, first.total(none), second.total(none)) == VECTORS.sum(axis=0)).all()
+    assert not first.expected
     with pytest.raises(ProtocolError, match="no message"):
         made()[1].add([0])
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, ProtocolError, SettingError, TermsRefused
-from discreet.models.base import EVIDENCE, Model, State
+from discreet.models.base import EVIDENCE, Model, State, round_number
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
 from discreet.models.shapes import check_asked, check_state
@@ -178,6 +178,8 @@ class Broadcast(Message):
                 raise ValueError("settings that do not fit")
             state = self._state(told["arrays"])
             (check_state if number == plan.rounds else check_asked)(kind, state, items)
+            if round_number(state) != number:
+                raise ValueError("what is known is of another round")
         except (ArtefactError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"a broadcast cannot be read here ({type(error).__name__})") from None
         return Known(model, plan, number, people, state)

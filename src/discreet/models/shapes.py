@@ -51,12 +51,13 @@ TOGETHER: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
 """Arrays that there may be beside: where the first of a group is, all of it has to be."""
 
 
-ASKED: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
-    "popularity": (),
-    "subspace": ({"basis": ("kept", "rank"), "kept": ("kept",), "weights": ("kept",), "direction": ("kept",)},),
-    "gram": ({"kept": ("kept",)},),
+_PASS: Mapping[str, _Dimensions] = {
+    "basis": ("kept", "rank"),
+    "kept": ("kept",),
+    "weights": ("kept",),
+    "direction": ("kept",),
 }
-"""The same of what is told before a round: arrays that there may be beside the round."""
+"""What a device is told before a pass of a subspace."""
 
 _KINDS = {"plain": "b", f"{EVIDENCE}.tags": "b", "direction": "i"}
 """Of NumPy's kinds of type, where that is not a number."""
@@ -72,12 +73,15 @@ def check_state(kind: str, state: State, items: int) -> None:
 
 
 def check_asked(kind: str, state: State, items: int) -> None:
-    """Return if a model of this kind can compute somebody's row with the arrays.
+    """Return if a model of this kind, of those that devices compute, can make somebody's row with the arrays.
 
     Raises:
         ArtefactError: as ``check_state``.
     """
-    _check(_expected({"round": _ONE}, ASKED[kind], state), state, items)
+    needed: dict[str, _Dimensions] = {"round": _ONE}
+    if kind == "gram" and "round" in state and state["round"].any():
+        needed |= {"kept": ("kept",)}
+    _check(_expected(needed, (_PASS,) if kind == "subspace" else (), state), state, items)
 
 
 def _check(expected: Mapping[str, _Dimensions], state: State, items: int) -> None:
