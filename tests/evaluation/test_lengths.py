@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from discreet.data.interactions import Histories
 from discreet.errors import AccountMissing, ArtefactError, BudgetExceeded, ReleaseConflict, SettingError
-from discreet.evaluation.lengths import Lengths, edges_for, length_rows, release_lengths
+from discreet.evaluation.lengths import Lengths, release_lengths
 from discreet.governance.ledger import Account, Ledger
+from discreet.models.base import rows
+from discreet.models.queries import LengthCounts
 from discreet.privacy.accounting import cap
-from discreet.privacy.clipping import add_rows
 from discreet.privacy.guarantee import Guarantee
 
 
@@ -34,21 +36,23 @@ def histogram(**changed: Any) -> Lengths:
 class TestRows:
     @given(st.integers(1, 5_000), st.data())
     def test_one_bin_a_person_and_the_bound_in_it(self, items: int, data: st.DataObject) -> None:
-        edges = edges_for(items)
+        question = LengthCounts(items=items)
         lengths = np.array(data.draw(st.lists(st.integers(0, items), min_size=1, max_size=9)))
-        rows = length_rows(lengths, edges, 1_000)
-        summed = add_rows(rows, 1_000)
-        assert (summed.squared_norms == 1_000**2).all()
-        assert summed.total.sum() == 1_000 * len(lengths)
-        for length, place in zip(lengths, rows.indices, strict=True):
-            assert length <= edges[place]
-            assert place == 0 or length > edges[place - 1]
+        ends = np.append(0, lengths.cumsum())
+        indices = np.concatenate([np.arange(length) for length in lengths])
+        people = csr_array((np.ones(len(indices)), indices, ends), (len(lengths), items))
+        made = rows(question, people, question.start(), 1_000)
+        assert (question.summed(people, question.start(), 1_000).total == made.sum(axis=0)).all()
+        assert (made.toarray().sum(axis=1) == 1_000).all()
+        for length, place in zip(lengths, made.toarray().argmax(axis=1), strict=True):
+            assert length <= question.edges[place]
+            assert place == 0 or length > question.edges[place - 1]
 
     @pytest.mark.parametrize(
         ("items", "edges"), [(1, (1,)), (2, (1, 2)), (7, (1, 2, 3, 4, 6, 7)), (12, (1, 2, 3, 4, 6, 8, 12))]
     )
     def test_edges(self, items: int, edges: tuple[int, ...]) -> None:
-        assert edges_for(items) == edges
+        assert LengthCounts(items=items).edges == edges
 
 
 class TestRelease:

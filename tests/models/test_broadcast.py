@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from discreet.errors import BoundExceeded, DiscreetError, ProtocolError, SettingError, TermsRefused
 from discreet.evaluation.audit.people import planned
 from discreet.models.base import rows
-from discreet.models.broadcast import MOST, SUMS, Broadcast, Known
+from discreet.models.broadcast import MOST, Broadcast, Known
+from discreet.models.queries import RANKERS
 from discreet.models.recipe import Kind
 
 DIGEST = hashlib.sha256(LISTED).digest()
 
 
-@pytest.fixture(scope="module", params=list(SUMS))
+@pytest.fixture(scope="module", params=list(RANKERS))
 def federation(request: pytest.FixtureRequest) -> Federation:
     return Federation.of(request.param)
 
@@ -63,7 +64,7 @@ class TestReading:
 
     def test_sums_that_devices_do_not_compute(self) -> None:
         model, plan = planned("als", PEOPLE, ITEMS, 8.0, 1e-5)
-        with pytest.raises(SettingError, match="devices compute sums of popularity, subspace, gram, not of als"):
+        with pytest.raises(SettingError, match="popularity, subspace, gram, lengths, evaluation; not of als"):
             Broadcast.of(model, plan, 0, PEOPLE, DIGEST, model.start())
 
     def test_another_catalogue(self, federation: Federation) -> None:
@@ -167,7 +168,7 @@ for number, bound in enumerate(told["bounds"]):
 """
 
 
-@pytest.mark.parametrize("kind", list(SUMS))
+@pytest.mark.parametrize("kind", list(RANKERS))
 def test_interpreted_with_numpy_alone_every_row_is_bit_for_bit_the_same(kind: Kind, tmp_path: Path) -> None:
     """A device has no compiler; its rows are those that compiled kernels make on a server."""
     federation = Federation.of(kind)

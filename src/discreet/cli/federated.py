@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from discreet.evaluation.federation import Federated
+    from discreet.models.base import Model, State
     from discreet.models.recipe import Kind
     from discreet.service.halves import Second
 
@@ -137,14 +138,18 @@ def coordinate(
     first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
     identity: Annotated[Path | None, typer.Option("--identity", help="This server's signing key.")] = None,
     exchange: Exchange = None,
+    question: Annotated[
+        str | None, typer.Option("--ask", help="lengths or evaluation, instead of training; the answer is JSON.")
+    ] = None,
+    of: Annotated[Path | None, typer.Option("--of", help="Released model that is to be evaluated.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train with devices over HTTPS, and publish the model: by secure aggregation, or as the second of two servers."""
     from discreet.client.enrolment import read_lines, read_roster
     from discreet.data.interactions import Catalogue
     from discreet.governance.ledger import Ledger
-    from discreet.service.coordination import Address, Federation
-    from discreet.service.coordination import coordinate as run
+    from discreet.service.coordination import Address, Federation, ask
+    from discreet.service.coordination import coordinate as train
 
     federation = Federation(
         read_roster(roster),
@@ -157,16 +162,32 @@ def coordinate(
         linger=linger,
     )
     folder.mkdir(parents=True, exist_ok=True)
+    address = Address(host, port, certificate, key)
+    if question is not None:
+        asked = _question(question, of, len(federation.catalogue))
+        with Ledger(ledger) as book:
+            answer = ask(
+                federation,
+                *asked,
+                epsilon=epsilon,
+                ledger=book,
+                release=release,
+                folder=folder,
+                out=out,
+                address=address,
+            )
+        say_json(answer)
+        return
     with Ledger(ledger) as book, progress() as bars:
         bar = bars.add_task("rounds", total=None)
-        trained = run(
+        trained = train(
             federation,
             epsilon=epsilon,
             ledger=book,
             release=release,
             folder=folder,
             out=out,
-            address=Address(host, port, certificate, key),
+            address=address,
             kind=cast("Kind", model),
             progress=lambda done, planned: bars.update(bar, completed=done, total=planned),
         )
@@ -198,6 +219,25 @@ def first_server(
     (pinned,) = public_keys([second], "--second")
     first = First(read_roster(roster), exchange_key(exchange), pinned, survivors)
     asyncio.run(Address(host, port, certificate, key).serving(app_of(first)).serve())
+
+
+def _question(name: str, of: Path | None, items: int) -> tuple[Model, State]:
+    """Return a question to devices, and what it needs to be known."""
+    import json
+    from dataclasses import asdict
+
+    from discreet.errors import SettingError
+    from discreet.models.queries import Hits, LengthCounts
+    from discreet.models.trained import Trained
+
+    if name == "lengths":
+        question = LengthCounts(items=items)
+        return question, question.start()
+    if name != "evaluation" or of is None:
+        raise SettingError("devices are asked for lengths, or for an evaluation of a released model: give --of MODEL")
+    trained = Trained.load(of)
+    settings = json.dumps(asdict(trained.model), sort_keys=True)
+    return Hits(items=items, of=trained.model.name, settings=settings), trained.state
 
 
 def _second(

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import rfc8785
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
@@ -24,6 +23,8 @@ from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.counting import release_counts
 from discreet.governance.ledger import Account, Ledger
+from discreet.models.queries import LengthCounts
+from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.privacy.guarantee import Guarantee
 
@@ -121,15 +122,15 @@ def release_lengths(
         SettingError: an argument is out of range; nothing was charged.
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
     """
-    edges = edges_for(len(histories.catalogue))
+    question = LengthCounts(items=len(histories.catalogue))
 
-    def count(block: csr_array, bound: int) -> csr_array:
-        return length_rows(np.diff(block.indptr), edges, bound)
+    def count(block: csr_array, bound: int) -> Summed:
+        return question.summed(block, question.start(), bound)
 
     def write(released: Disclosed, guarantee: Guarantee, made: str, people: int) -> bytes:
         return Lengths(
             dataset=histories.dataset,
-            edges=edges,
+            edges=question.edges,
             counts=tuple(released.values.tolist()),
             noise=released.sigma,
             people=people,
@@ -142,7 +143,7 @@ def release_lengths(
         Account(histories.dataset, histories.purpose),
         count,
         write,
-        what={"lengths": list(edges)},
+        what={"lengths": list(question.edges)},
         ledger=ledger,
         epsilon=epsilon,
         release=release,
@@ -151,16 +152,3 @@ def release_lengths(
         insecure_test_seed=insecure_test_seed,
     )
     return Lengths.from_bytes(content)
-
-
-def edges_for(items: int) -> tuple[int, ...]:
-    """Return the longest history of each bin, two an octave: 1, 2, 3, 4, 6, 8, 12, ... up to the catalogue's size."""
-    edges = sorted({1 << bit for bit in range(items.bit_length())} | {3 << bit for bit in range(items.bit_length())})
-    return (*(edge for edge in edges if edge < items), items)
-
-
-def length_rows(lengths: NDArray[np.integer], edges: tuple[int, ...], bound: int) -> csr_array:
-    """Return each person's row: the bound in the one bin that holds their length, int64 [people, bins]."""
-    bins = np.searchsorted(np.array(edges), lengths)
-    shape = (len(lengths), len(edges))
-    return csr_array((np.full(len(lengths), bound, np.int64), bins, np.arange(len(lengths) + 1)), shape=shape)

@@ -20,6 +20,7 @@ from discreet.errors import ArtefactError, ProtocolError, SettingError, TermsRef
 from discreet.models.base import EVIDENCE, Model, State, round_number
 from discreet.models.gram import Gram
 from discreet.models.popularity import Popularity
+from discreet.models.queries import RANKERS, Hits, LengthCounts
 from discreet.models.shapes import check_asked, check_state
 from discreet.models.subspace import Subspace
 from discreet.privacy.clipping import Summed, check_bound
@@ -31,8 +32,12 @@ from discreet.protocols.ring import LEAST_BITS, MOST_BITS, Ring
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-SUMS: Mapping[str, type[Popularity | Subspace | Gram]] = {"popularity": Popularity, "subspace": Subspace, "gram": Gram}
-"""All that can be asked of a device: counts, passes of a subspace, a block of a Gram matrix."""
+SUMS: Mapping[str, type[Popularity | Subspace | Gram | LengthCounts | Hits]] = {
+    **RANKERS,
+    "lengths": LengthCounts,
+    "evaluation": Hits,
+}
+"""All that can be asked of a device: counts, passes of a subspace, a block of a Gram matrix; a histogram, a measure."""
 
 MOST = 1 << 28
 """Bytes that a broadcast may have."""
@@ -141,8 +146,8 @@ class Broadcast(Message):
             SettingError: devices do not compute this kind of sum.
         """
         if model.name not in SUMS:
-            raise SettingError(f"devices compute sums of {', '.join(SUMS)}, not of {model.name}; choose one of these")
-        needed = _needed(model.name, state, over=number == plan.rounds)
+            raise SettingError(f"devices compute sums of {', '.join(SUMS)}; not of {model.name}")
+        needed = _needed(model, state, over=number == plan.rounds)
         header = {
             "kind": model.name,
             "settings": asdict(model),
@@ -177,9 +182,7 @@ class Broadcast(Message):
             if model.items != items or model.rounds != plan.rounds:
                 raise ValueError("settings that do not fit")
             state = self._state(told["arrays"])
-            (check_state if number == plan.rounds else check_asked)(kind, state, items)
-            if round_number(state) != number:
-                raise ValueError("what is known is of another round")
+            _check(model, number, plan, state)
         except (ArtefactError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"a broadcast cannot be read here ({type(error).__name__})") from None
         return Known(model, plan, number, people, state)
@@ -216,12 +219,24 @@ def bits_for(plan: Plan, people: int) -> int:
     return bits
 
 
-def _needed(kind: str, state: State, *, over: bool) -> State:
+def _check(model: Model, number: int, plan: Plan, state: State) -> None:
+    """Refuse what a device could not compute with."""
+    if isinstance(model, Hits):
+        check_state(model.of, state, model.items)
+    elif number == plan.rounds:
+        check_state(model.name, state, model.items)
+    else:
+        check_asked(model.name, state, model.items)
+    if not isinstance(model, Hits) and round_number(state) != number:
+        raise ValueError("what is known is of another round")
+
+
+def _needed(model: Model, state: State, *, over: bool) -> State:
     """Return the arrays that a device needs, in the order of their names: for its next row, or for its lists."""
-    if over:
+    if over or isinstance(model, Hits):
         names = {name for name in state if not name.startswith(EVIDENCE)} - {"last", "plain"}
     else:
-        names = {"round"} | ({"kept"} if kind == "gram" and "kept" in state else set())
+        names = {"round"} | ({"kept"} if model.name == "gram" and "kept" in state else set())
         names |= {"kept", "weights", "direction", "basis"} if "basis" in state else set()
     return {name: np.asarray(state[name]) for name in sorted(names)}
 

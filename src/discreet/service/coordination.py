@@ -12,26 +12,29 @@ import hashlib
 import ipaddress
 import json
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import rfc8785
 import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from discreet.data.interactions import Catalogue, rows_of
-from discreet.documents import fingerprint
+from discreet.documents import document, fingerprint
 from discreet.errors import SettingError
 from discreet.governance.ledger import Account, Ledger
-from discreet.models.base import Model
-from discreet.models.broadcast import SUMS, Broadcast, bits_for
+from discreet.models.base import Model, State
+from discreet.models.broadcast import Broadcast, bits_for
+from discreet.models.queries import RANKERS
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap
-from discreet.privacy.disclosure import Spend
+from discreet.privacy.disclosure import Disclosed, Spend, disclose
+from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.protocols.keys import Roster, public_bytes, roster_digest
 from discreet.protocols.secagg.terms import Terms, advised
@@ -42,10 +45,12 @@ from discreet.service.rounds import Noise, Rounds, Vector
 from discreet.service.spool import Spool
 from discreet.training.aggregation import SHARD
 from discreet.training.billing import agreed_delta, published, published_before
-from discreet.training.populations import Asked, Devices
+from discreet.training.populations import Asked, Devices, Work
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,11 @@ class Federation:
         return json.dumps(self.catalogue.ids).encode()
 
     @property
+    def digest(self) -> bytes:
+        """SHA-256 of the list of items."""
+        return hashlib.sha256(self.items).digest()
+
+    @property
     def survivors(self) -> int:
         """Fewest vectors in a sum."""
         return len(self.roster) - int(self.lost * len(self.roster))
@@ -129,15 +139,25 @@ class Federation:
             SettingError: devices do not compute such a model's sums; or they are too few, or too many for one session.
         """
         model, plan = recipe(len(self.roster), len(self.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
-        if model.name not in SUMS:
-            raise SettingError(f"devices compute sums of {', '.join(SUMS)}, not of {model.name}; choose one of these")
+        if model.name not in RANKERS:
+            raise SettingError(
+                f"devices compute sums of {', '.join(RANKERS)}, not of {model.name}; choose one of these"
+            )
+        return model, self.sharing(plan)
+
+    def sharing(self, plan: Plan) -> Plan:
+        """Return a plan whose noise is where this federation has it.
+
+        Raises:
+            SettingError: devices are too few, or too many for one session.
+        """
         if self.second:
-            return model, replace(plan, noise="two-servers")
+            return replace(plan, noise="two-servers")
         if len(self.roster) > SHARD:
             raise SettingError(f"one session has at most {SHARD} devices; with more, let two servers add up")
         *_, survivors = advised(len(self.roster), lost=self.lost)
         honest = survivors - int(self.colluding * len(self.roster))
-        return model, replace(plan, noise="shares", parties=len(self.roster), honest=honest)
+        return replace(plan, noise="shares", parties=len(self.roster), honest=honest)
 
 
 class Gathered:
@@ -151,7 +171,6 @@ class Gathered:
 
     def __init__(self, federation: Federation, rounds: Rounds, loop: asyncio.AbstractEventLoop) -> None:
         self._federation, self._rounds, self._loop = federation, rounds, loop
-        self._items = hashlib.sha256(federation.items).digest()
 
     @property
     def honest(self) -> int:
@@ -162,15 +181,11 @@ class Gathered:
 
     def __call__(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Vector:
         """Return the sum of a round. Raises what ``Rounds`` does."""
-        said = self.broadcast(asked, plan, number)
-        total: Vector = asyncio.run_coroutine_threadsafe(
-            self._session(asked, plan, number, said, noise), self._loop
-        ).result()
+        work = asked.work
+        said = Broadcast.of(work.model, plan, number, asked.people, self._federation.digest, work.state).to_bytes()
+        session = self._session(asked, plan, number, said, noise)
+        total: Vector = asyncio.run_coroutine_threadsafe(session, self._loop).result()
         return total
-
-    def broadcast(self, asked: Asked, plan: Plan, number: int) -> bytes:
-        """Return what devices are told."""
-        return Broadcast.of(asked.work.model, plan, number, asked.people, self._items, asked.work.state).to_bytes()
 
     def _session(
         self, asked: Asked, plan: Plan, number: int, said: bytes, noise: Noise
@@ -220,37 +235,103 @@ def coordinate(
     """
     account = Account(federation.dataset, PURPOSE)
     model, plan = federation.planned(epsilon, agreed_delta(ledger, account, None, len(federation.roster)), kind)
+    devices = Devices(federation.catalogue, len(federation.roster), federation.dataset, PURPOSE)
+
+    def make(spend: Spend) -> bytes:
+        def work(add: Gathered) -> Trained:
+            return train(model, devices, plan, spend=spend, add=add, progress=progress)
+
+        def told(trained: Trained) -> bytes:
+            return Broadcast.of(model, plan, plan.rounds, len(devices), federation.digest, trained.state).to_bytes()
+
+        return asyncio.run(_serving(federation, folder, address, work, told)).billed_as(release).to_bytes()
+
+    return Trained.from_bytes(_released(ledger, account, model, plan, release, out, make))
+
+
+def ask(
+    federation: Federation,
+    question: Model,
+    state: State,
+    *,
+    epsilon: float,
+    ledger: Ledger,
+    release: str,
+    folder: Path,
+    out: Path,
+    address: Address,
+) -> dict[str, Any]:
+    """Ask devices a question, and publish the answer once (JSON): counts, noise, guarantee.
+
+    Args:
+        federation: who takes part.
+        question: of ``models.queries``.
+        state: what it needs: for a measure, a released model's.
+        epsilon: of the answer, in nats, at the budget's delta.
+        ledger: where it is billed. The budget must be open.
+        release: id; the same again goes on where it stood.
+        folder: of the run.
+        out: where to publish.
+        address: where devices find this.
+
+    Raises:
+        As ``coordinate``.
+    """
+    account = Account(federation.dataset, PURPOSE)
+    delta = agreed_delta(ledger, account, None, len(federation.roster))
+    plan = federation.sharing(Plan.sharing(cap(epsilon, delta), (1.0,), delta=delta))
+    people = len(federation.roster)
+
+    def make(spend: Spend) -> bytes:
+        def work(add: Gathered) -> Disclosed:
+            asked = Asked(Work(question, state, plan.bounds[0]), people)
+            return disclose(asked, plan, 0, spend=spend, add=add)
+
+        released = asyncio.run(_serving(federation, folder, address, work, lambda _: None))
+        guarantee = Guarantee.of(plan, secure=released.secure, catalogue_declared=True)
+        answer = {"question": question.name, "settings": asdict(question), "counts": released.values.tolist()}
+        about = {"noise": released.sigma, "people": people, "dataset": federation.dataset, "release": release}
+        return rfc8785.dumps(answer | about | {"guarantee": guarantee.to_dict()})
+
+    return document(_released(ledger, account, question, plan, release, out, make))
+
+
+def _released(
+    ledger: Ledger,
+    account: Account,
+    model: Model,
+    plan: Plan,
+    release: str,
+    out: Path,
+    make: Callable[[Spend], bytes],
+) -> bytes:
+    """Charge a release, make it and publish it; or return what was published before."""
     spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
     reservation = ledger.reserve(account, cost=plan.cost, release=release, spec=spec)
     if reservation.state == "committed":
-        return Trained.from_bytes(published_before(ledger, reservation, out).read_bytes())
-    trained = asyncio.run(_run(federation, model, plan, reservation.draw, folder, address, progress))
-    content = trained.billed_as(release).to_bytes()
+        return published_before(ledger, reservation, out).read_bytes()
+    content = make(reservation.draw)
     path = published(ledger, reservation, content, out)
-    return Trained.from_bytes(path.read_bytes() if path else content)
+    return path.read_bytes() if path else content
 
 
-async def _run(
+async def _serving(
     federation: Federation,
-    model: Model,
-    plan: Plan,
-    spend: Spend,
     folder: Path,
     address: Address,
-    progress: Progress | None,
-) -> Trained:
+    work: Callable[[Gathered], Result],
+    told: Callable[[Result], bytes | None],
+) -> Result:
+    """Let devices in while work is done in a thread; then tell them what came out, for a while."""
     spool = Spool(folder / "spool.db")
     rounds = Rounds(federation.roster, spool, federation.patience)
     server = address.serving(coordinator(rounds, federation.items))
     serving = asyncio.create_task(server.serve())
-    devices = Devices(federation.catalogue, len(federation.roster), federation.dataset, PURPOSE)
-    gathered = Gathered(federation, rounds, asyncio.get_running_loop())
-    result = None
+    gathered, result = Gathered(federation, rounds, asyncio.get_running_loop()), None
     try:
-        trained = await asyncio.to_thread(train, model, devices, plan, spend=spend, add=gathered, progress=progress)
-        items = hashlib.sha256(federation.items).digest()
-        result = Broadcast.of(model, plan, plan.rounds, len(devices), items, trained.state).to_bytes()
-        return trained
+        done = await asyncio.to_thread(work, gathered)
+        result = told(done)
+        return done
     finally:
         rounds.finish(result)
         await asyncio.sleep(federation.linger)
