@@ -37,8 +37,8 @@ ROOT = "/federated/v1"
 DEADLINE = 120.0
 
 
-def up(server: uvicorn.Server) -> threading.Thread:
-    thread = threading.Thread(target=server.run, daemon=True)
+def up(server: uvicorn.Server, address: Address) -> threading.Thread:
+    thread = threading.Thread(target=server.run, args=([address.bound()],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
@@ -52,7 +52,7 @@ def served(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     certificate, key = certify_loopback(tmp_path)
     address = Address(port=free_port(), certificate=certificate, key=key)
     server = address.serving(coordinator(Rounds(FEDERATION.roster, Spool(tmp_path / "spool.db")), LISTED))
-    thread = up(server)
+    thread = up(server, address)
     yield address.port, certificate
     server.should_exit = True
     thread.join(30)
@@ -127,7 +127,7 @@ def first(tmp_path: Path) -> Iterator[tuple[int, Ed25519PrivateKey]]:
     address = Address(port=free_port())
     app = first_server(First(FEDERATION.roster, X25519PrivateKey.generate(), public_bytes(second), 3))
     server = address.serving(app)
-    thread = up(server)
+    thread = up(server, address)
     yield address.port, second
     server.should_exit = True
     thread.join(30)

@@ -84,6 +84,7 @@ class TestSecure:
                 rounds.take(name, Stage.REVEAL, 0, b"")
             again = await rounds.secure(0, FEDERATION.terms(), FEDERATION.broadcast())  # as after a restart
             assert (again == total).all()
+            rounds._spool.close()
             return total
 
         assert (run(play()) == FEDERATION.central(0)).all()
@@ -165,7 +166,8 @@ def test_a_coordinator_that_is_killed_goes_on_where_it_stood(last: Stage, tmp_pa
         words = [part.say(content) for part, content in zip(parts, heard, strict=True)]
         for seat in range(PEOPLE // 2):
             rounds.take(name, last, seat, words[seat])
-        task.cancel()  # as a kill does: nothing is tidied up but by what is on the disk
+        task.cancel()
+        rounds._spool.close()  # as a kill does: nothing is tidied up but by what is on the disk
         return list(zip(parts, words, strict=True))
 
     async def after(parts: list[tuple[Part, bytes]]) -> NDArray[np.int64]:
@@ -197,6 +199,8 @@ def test_a_spool_of_another_run(tmp_path: Path) -> None:
     assert spool.begin(0, b"other terms", b"asked").terms == b"terms"
     with pytest.raises(LedgerError, match="is of another run"):
         spool.begin(0, b"terms", b"asked otherwise")
+    with pytest.raises(LedgerError, match="cannot be read or written"):
+        Spool(tmp_path / "spool.db")  # one run, one process
     spool.close()
     (tmp_path / "spool.db").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(LedgerError, match="cannot be read or written"):

@@ -210,6 +210,7 @@ def first_server(
 ) -> None:
     """Serve as the first of two servers, until stopped: adds masks up, and noise of its own."""
     import asyncio
+    from contextlib import closing
 
     from discreet.client.enrolment import exchange_key, public_keys, read_roster
     from discreet.service.coordination import Address
@@ -218,7 +219,9 @@ def first_server(
 
     (pinned,) = public_keys([second], "--second")
     first = First(read_roster(roster), exchange_key(exchange), pinned, survivors)
-    asyncio.run(Address(host, port, certificate, key).serving(app_of(first)).serve())
+    address = Address(host, port, certificate, key)
+    with closing(address.bound()) as listening:
+        asyncio.run(address.serving(app_of(first)).serve(sockets=[listening]))
 
 
 def _question(name: str, of: Path | None, items: int) -> tuple[Model, State]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 EPSILON, DELTA = 8.0, 1e-5
 SHORTEST, SHOWN = 20, 5
+LEAKING = (20, 100)
+"""Sizes of the cohorts whose sums are attacked on the last screen."""
+
 LOST = 0.2
 """Share of devices that may be lost in a round."""
 
@@ -237,7 +240,8 @@ def demo(
     write_bytes(out / "found.json", json.dumps(found, indent=1).encode())
     for each in found:
         _show(each)
-    _show_leaks(data)
+    if data.people >= LEAKING[-1]:
+        _show_leaks(data)
 
 
 def _prepare(out: Path) -> None:
@@ -326,7 +330,7 @@ def _show_leaks(data: Interactions) -> None:
 
     step(f"What a server reads off such sums of {data.name}, without noise and with it")
     columns: dict[str, dict[bool, float]] = {}
-    for figure in leak(data.opened_for(PURPOSE), cohorts=(20, 100), trials=20):
+    for figure in leak(data.opened_for(PURPOSE), cohorts=LEAKING, trials=20):
         columns.setdefault(figure.what, {})[math.isinf(figure.epsilon)] = figure.value
     shown = table("", "", "no noise", "epsilon 1")
     for what, found in columns.items():

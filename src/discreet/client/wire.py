@@ -21,6 +21,9 @@ PAUSE = 0.25
 """Seconds between two attempts, at first; it doubles up to ``LONGEST_PAUSE``."""
 
 LONGEST_PAUSE = 4.0
+LONGEST_BODY = 600.0
+"""Seconds in which a message has to be there, whole."""
+
 LONG_POLL = 25.0
 """Seconds that a server may keep a question waiting; a connection is given up a little later."""
 
@@ -126,12 +129,20 @@ class Wire:
             headers = {"Authorization": f"Discreet {self.seat} {signature}", "Content-Type": "application/octet-stream"}
             connection.request(method, path, content or None, headers)
             answer = connection.getresponse()
-            body = answer.read(MOST + 1)
-            if len(body) > MOST:
-                raise ProtocolError("the coordinator sent more than a message may have")
-            return answer.status, body
+            return answer.status, _body_of(answer, time.monotonic() + timeout + LONGEST_BODY)
         finally:
             connection.close()
+
+
+def _body_of(answer: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Return an answer's body, of which no more is read than a message may have, and not for longer than a deadline."""
+    parts, size = [], 0
+    while part := answer.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > MOST or time.monotonic() > deadline:
+            raise ProtocolError("the coordinator sends more than a message may have, or too slowly")
+    return b"".join(parts)
 
 
 def _is_here(host: str) -> bool:

@@ -12,7 +12,10 @@ import hashlib
 import ipaddress
 import json
 import os
+import socket
+import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,13 +81,28 @@ class Address:
         if self.certificate is None and not _is_loopback(self.host):
             raise SettingError(f"without TLS nothing listens on {self.host}; give a certificate and its key")
 
+    def bound(self) -> socket.socket:
+        """Take the address, before anything is charged or asked.
+
+        Raises:
+            SettingError: it is in use or not of this machine, or the certificate cannot be used.
+        """
+        try:
+            if self.certificate and self.key:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingError(f"the certificate or its key cannot be used ({type(error).__name__})") from None
+        try:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            return socket.create_server((self.host, self.port), family=family)
+        except OSError as error:
+            raise SettingError(f"cannot listen on {self.host}, port {self.port}: {error.strerror}") from None
+
     def serving(self, app: FastAPI) -> uvicorn.Server:
-        """Return a server of an application; ``serve`` runs it."""
+        """Return a server of an application; ``serve`` runs it on the socket that was bound."""
         files = {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)} if self.certificate else {}
         config = uvicorn.Config(
             app,
-            self.host,
-            self.port,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=2,
@@ -244,9 +262,11 @@ def coordinate(
         def told(trained: Trained) -> bytes:
             return Broadcast.of(model, plan, plan.rounds, len(devices), federation.digest, trained.state).to_bytes()
 
-        return asyncio.run(_serving(federation, folder, address, work, told)).billed_as(release).to_bytes()
+        trained = asyncio.run(_serving(federation, spool, address.serving, listening, work, told))
+        return trained.billed_as(release).to_bytes()
 
-    return Trained.from_bytes(_released(ledger, account, model, plan, release, out, make))
+    with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
+        return Trained.from_bytes(_released(ledger, account, model, plan, release, out, make))
 
 
 def ask(
@@ -287,13 +307,14 @@ def ask(
             asked = Asked(Work(question, state, plan.bounds[0]), people)
             return disclose(asked, plan, 0, spend=spend, add=add)
 
-        released = asyncio.run(_serving(federation, folder, address, work, lambda _: None))
+        released = asyncio.run(_serving(federation, spool, address.serving, listening, work, lambda _: None))
         guarantee = Guarantee.of(plan, secure=released.secure, catalogue_declared=True)
         answer = {"question": question.name, "settings": asdict(question), "counts": released.values.tolist()}
         about = {"noise": released.sigma, "people": people, "dataset": federation.dataset, "release": release}
         return rfc8785.dumps(answer | about | {"guarantee": guarantee.to_dict()})
 
-    return document(_released(ledger, account, question, plan, release, out, make))
+    with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
+        return document(_released(ledger, account, question, plan, release, out, make))
 
 
 def _released(
@@ -317,16 +338,16 @@ def _released(
 
 async def _serving(
     federation: Federation,
-    folder: Path,
-    address: Address,
+    spool: Spool,
+    server_of: Callable[[FastAPI], uvicorn.Server],
+    listening: socket.socket,
     work: Callable[[Gathered], Result],
     told: Callable[[Result], bytes | None],
 ) -> Result:
     """Let devices in while work is done in a thread; then tell them what came out, for a while."""
-    spool = Spool(folder / "spool.db")
     rounds = Rounds(federation.roster, spool, federation.patience)
-    server = address.serving(coordinator(rounds, federation.items))
-    serving = asyncio.create_task(server.serve())
+    server = server_of(coordinator(rounds, federation.items))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     gathered, result = Gathered(federation, rounds, asyncio.get_running_loop()), None
     try:
         done = await asyncio.to_thread(work, gathered)
@@ -337,7 +358,6 @@ async def _serving(
         await asyncio.sleep(federation.linger)
         server.should_exit = True
         await serving
-        spool.close()
 
 
 def _is_loopback(host: str) -> bool:

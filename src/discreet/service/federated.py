@@ -20,13 +20,14 @@ are parsed. Errors are problem documents (RFC 9457) without anything about anybo
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 
-from discreet.client.wire import LONG_POLL
+from discreet.client.wire import LONG_POLL, LONGEST_BODY
 from discreet.errors import DiscreetError, ProtocolError, TermsRefused, TooFewLeft
 from discreet.protocols.keys import Roster, is_signed, request_text
 from discreet.protocols.messages import SHORT
@@ -154,16 +155,23 @@ def _answer(content: bytes | None) -> Response:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """Return a request's body, of which no more than ``most`` bytes are read."""
+    """Return a request's body, of which no more than ``most`` bytes are read, for no longer than a while."""
     told = request.headers.get("content-length", "0")
     parts, size = [], 0
+    too_large = _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"at most {most} bytes are read here")
     if told.isdecimal() and int(told) > most:
-        raise _Refused(413, "too-large", f"at most {most} bytes are read here")
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _Refused(413, "too-large", f"at most {most} bytes are read here")
-        parts.append(part)
+        raise too_large
+    try:
+        async with asyncio.timeout(LONGEST_BODY):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise _Refused(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"at most {most} bytes are read here"
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "too-slow", "the request did not arrive in time") from None
     return b"".join(parts)
 
 

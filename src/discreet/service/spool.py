@@ -58,7 +58,7 @@ class Session:
 
 
 class Spool:
-    """A file for one run. WAL with ``synchronous=FULL``: what was acknowledged survives a power cut.
+    """A file for one run, open in one process alone. What was acknowledged survives a power cut (``synchronous=FULL``).
 
     Args:
         path: of the file; made if it is not there.
@@ -70,9 +70,11 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._translated():
-            self._book = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+            self._book = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+            self._book.execute("PRAGMA locking_mode = EXCLUSIVE")  # one run, one process
             self._book.execute("PRAGMA journal_mode = WAL")
             self._book.execute("PRAGMA synchronous = FULL")
+            self._book.execute("PRAGMA secure_delete = ON")
             self._book.executescript(_TABLES)
 
     def close(self) -> None:
