@@ -107,7 +107,18 @@ class TestRefusals:
         with pytest.raises(EngineLost, match="cannot be reached"):
             wire.get(f"{ROOT}/items")
 
-    @pytest.mark.parametrize("url", ["", "127.0.0.1", "ftp://127.0.0.1", "http://example.org", "http://10.0.0.1:80"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "127.0.0.1",
+            "ftp://127.0.0.1",
+            "http://example.org",
+            "http://10.0.0.1:80",
+            "https://[",
+            "https://a:99999",
+        ],
+    )
     def test_addresses_that_would_send_in_clear_or_are_none(self, url: str) -> None:
         with pytest.raises(SettingError):
             Wire(url, FEDERATION.identities[0], 0)

@@ -131,8 +131,10 @@ def coordinate(
     port: Port = 8443,
     certificate: Certificate = None,
     key: TlsKey = None,
-    patience: Annotated[float, typer.Option("--patience", help="Seconds that a stage stays open.")] = 30.0,
-    linger: Annotated[float, typer.Option("--linger", help="Seconds to hand the model out for, at the end.")] = 10.0,
+    patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds that a stage stays open.")] = 30.0,
+    linger: Annotated[
+        float, typer.Option("--linger", min=0, help="Seconds to hand the model out for, at the end.")
+    ] = 10.0,
     first: Annotated[str | None, typer.Option("--first", help="Address of the first of two servers.")] = None,
     first_key: Annotated[str | None, typer.Option("--first-key", help="Its public key, pinned.")] = None,
     first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
@@ -147,6 +149,7 @@ def coordinate(
     """Train with devices over HTTPS, and publish the model: by secure aggregation, or as the second of two servers."""
     from discreet.client.enrolment import read_lines, read_roster
     from discreet.data.interactions import Catalogue
+    from discreet.files import writing
     from discreet.governance.ledger import Ledger
     from discreet.service.coordination import Address, Federation, ask
     from discreet.service.coordination import coordinate as train
@@ -161,7 +164,8 @@ def coordinate(
         patience=patience,
         linger=linger,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     address = Address(host, port, certificate, key)
     if question is not None:
         asked = _question(question, of, len(federation.catalogue))

@@ -54,10 +54,16 @@ class Wire:
     patience: float = 120.0
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"https", "http"} or not parts.hostname:
-            raise SettingError("the coordinator's address is like https://host:port")
-        if parts.scheme == "http" and not _is_here(parts.hostname):
+        try:
+            parts = urlsplit(self.url)
+            right = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            right = False
+        if not right:
+            raise SettingError("a server's address is like https://host:port")
+        if self.ca is not None and not self.ca.is_file():
+            raise SettingError(f"{self.ca}: there is no such certificate")
+        if parts.scheme == "http" and not _is_here(parts.hostname or ""):
             raise SettingError("without TLS a coordinator is reached on this machine alone; give an https address")
 
     def get(self, path: str) -> bytes | None:

@@ -14,8 +14,8 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from contextlib import closing
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from discreet.data.interactions import Catalogue, rows_of
 from discreet.documents import document, fingerprint
-from discreet.errors import SettingError
+from discreet.errors import DiscreetError, SettingError
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.base import Model, State
 from discreet.models.broadcast import Broadcast, bits_for
@@ -47,13 +47,29 @@ from discreet.service.halves import Second
 from discreet.service.rounds import Noise, Rounds, Vector
 from discreet.service.spool import Spool
 from discreet.training.aggregation import SHARD
-from discreet.training.billing import agreed_delta, published, published_before
+from discreet.training.billing import (
+    agreed_delta,
+    check_free,
+    checked_target,
+    is_published,
+    published,
+    published_before,
+)
 from discreet.training.populations import Asked, Devices, Work
 from discreet.training.rounds import Progress, train
 
 PURPOSE = "train-recommender"
 
 Result = TypeVar("Result")
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever started it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 @dataclass(frozen=True)
@@ -105,10 +121,11 @@ class Address:
             app,
             log_level="warning",
             access_log=False,
+            lifespan="off",
             timeout_graceful_shutdown=2,
             **files,  # type: ignore[arg-type]
         )
-        return uvicorn.Server(config)
+        return _Server(config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +344,9 @@ def _released(
     make: Callable[[Spend], bytes],
 ) -> bytes:
     """Charge a release, make it and publish it; or return what was published before."""
+    target = checked_target(out)
+    if not is_published(ledger, release):
+        check_free(target)
     spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
     reservation = ledger.reserve(account, cost=plan.cost, release=release, spec=spec)
     if reservation.state == "committed":
@@ -348,14 +368,16 @@ async def _serving(
     rounds = Rounds(federation.roster, spool, federation.patience)
     server = server_of(coordinator(rounds, federation.items))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    gathered, result = Gathered(federation, rounds, asyncio.get_running_loop()), None
     try:
-        done = await asyncio.to_thread(work, gathered)
-        result = told(done)
-        return done
-    finally:
-        rounds.finish(result)
+        done = await asyncio.to_thread(work, Gathered(federation, rounds, asyncio.get_running_loop()))
+        rounds.finish(told(done))
         await asyncio.sleep(federation.linger)
+        return done
+    except DiscreetError:
+        rounds.finish(None)
+        await asyncio.sleep(min(federation.linger, 1.0))  # so that devices hear it
+        raise
+    finally:
         server.should_exit = True
         await serving
 
