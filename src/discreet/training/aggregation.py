@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -49,6 +49,16 @@ def bits_for(plan: Plan, people: int) -> int:
     if bits > MOST_BITS:
         raise SettingError(f"sums of {people:,} people need {bits} bits, a ring has {MOST_BITS}; ask for less epsilon")
     return bits
+
+
+def fitted(plan: Plan, people: int) -> Plan:
+    """Return a plan without noise on the finest grid on which every sum of ``people`` fits the widest ring.
+
+    Raises:
+        SettingError: there are so many that none does.
+    """
+    room = ((1 << MOST_BITS - 1) - 2) // people
+    return replace(plan, bounds=tuple(min(bound, room) for bound in plan.bounds))
 
 
 @dataclass
