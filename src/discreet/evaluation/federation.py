@@ -1,8 +1,7 @@
 """A federation in one process: the same training, with the data at many parties, against training in one place.
 
 Every message of the protocols is made and read, so bytes and CPU time are theirs; nobody is elsewhere. Nothing is
-billed or
-published: models are thrown away, and the figures are exact, for whoever may see the data.
+billed or published: models are thrown away, and the figures are exact, for whoever may see the data.
 """
 
 from __future__ import annotations
