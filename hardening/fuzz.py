@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 KERNELS = [
     "discreet.privacy.mechanisms.gaussian",
-    *(f"discreet.models.{name}" for name in ("als", "gram", "sgd", "subspace")),
+    *(f"discreet.models.{name}" for name in ("als", "gram", "ials", "sgd", "subspace")),
 ]
 """Compiled in parts: what is instrumented cannot be."""
 SECONDS, MEGABYTES, LONGEST = 10, 2_048, 65_536

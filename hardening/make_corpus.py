@@ -55,7 +55,7 @@ def models() -> None:
     histories = data.opened_for("train-recommender")
     tags = tuple(("low",) if item < ITEMS // 2 else ("high",) for item in range(ITEMS))
     described = replace(histories, catalogue=replace(histories.catalogue, tags=tags))
-    kinds: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "sgd")
+    kinds: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "sgd")
     for kind in kinds:
         trained = fit_unbilled(described if kind == "subspace" else histories, 30.0, kind)
         put("model", kind, trained.to_bytes())

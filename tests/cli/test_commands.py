@@ -422,7 +422,7 @@ class TestBadInput:
         assert run("data", "check", "a.csv").code == 0
         assert run("budget", "open", "a.csv", "--epsilon", 1).code == 0
         assert run("train", "a.csv", "--epsilon", 1, "--out", "m.npz").code == 0
-        for kind in ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd"):
+        for kind in ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"):
             assert run("train", "a.csv", "--epsilon", "inf", "--model", kind, "--out", f"{kind}.npz").code == 0
             assert run("recommend", f"{kind}.npz", "--history", "x").code == 0
             assert run("recommend", f"{kind}.npz", "--history", "i", "--on-device").code == 0

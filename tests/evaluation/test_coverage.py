@@ -18,7 +18,7 @@ from discreet.models.recipe import Kind
 MEASURE = "measure-quality"
 
 
-@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "als"])
+@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "ials", "als"])
 def test_what_can_be_reached_is_what_single_histories_reach(kind: Kind, histories: Histories) -> None:
     trained = fit_unbilled(histories, 4.0, kind)
     reach = survey(trained).reach

@@ -48,7 +48,6 @@ def test_all_ways_at_the_same_epsilon(measured: Histories) -> None:
     [
         {"ways": []},
         {"ways": ["gossip"]},
-        {"epsilon": math.inf},
         {"seeds": 0},
         {"parties": 0},
         {"parties": 261},
@@ -60,6 +59,17 @@ def test_what_cannot_be_simulated(measured: Histories, changes: dict[str, Any]) 
     asked: dict[str, Any] = {"epsilon": 1.0, "parties": 10, "seeds": 1, "held_out": 40}
     with pytest.raises(SettingError):
         federate(measured, **asked | changes)
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.2])
+def test_without_noise_nothing_is_promised_and_masks_cost_no_quality(measured: Histories, lost: float) -> None:
+    asked: dict[str, Any] = {"epsilon": math.inf, "kind": "ials", "parties": 10, "seeds": 1, "held_out": 40}
+    central, secure, two = federate(measured, lost=lost, **asked)
+    for each in (central, secure, two):
+        assert (each.noise, each.private, each.to_dict()["private"]) == (0.0, False, False)
+        assert each.values == central.values
+        assert each.quality.mean == pytest.approx(central.quality.mean, abs=0.03 if lost == 0 else 0.15)
+    assert (secure.bits, two.bits) == (32, 32)
 
 
 def test_another_purpose(data: Interactions) -> None:
@@ -84,5 +94,7 @@ def test_on_the_command_line(csv_file: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert all(way in out for way in WAYS)
     code, out, _ = simulate(*asked, "--way", "two-servers", "--json")
     assert [each["way"] for each in json.loads(out)] == ["two-servers"]
+    code, out, _ = simulate(*asked, "--way", "central", "--epsilon", "inf")
+    assert "NOT private" in out
     code, _, err = simulate(*asked, "--way", "gossip")
     assert (code, err.count("\n")) == (1, 1)

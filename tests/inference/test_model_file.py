@@ -22,7 +22,7 @@ from discreet.models.subspace import TAGS
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Adjacency
 
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from discreet.models.recipe import Kind
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
 WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice}
 
 

@@ -23,7 +23,7 @@ from discreet.models.trained import Trained
 from discreet.randomness import public_generator
 
 SUMS: tuple[Kind, ...] = ("popularity", "subspace", "gram")
-SOLVED: tuple[Kind, ...] = ("als", "als-adaptive", "sgd")
+SOLVED: tuple[Kind, ...] = ("ials", "als", "als-adaptive", "sgd")
 MINE = [100, 101, 105, 110]
 
 

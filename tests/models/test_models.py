@@ -16,6 +16,7 @@ from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.gram import Gram
+from discreet.models.ials import Ials
 from discreet.models.popularity import Popularity, behind, steps_of
 from discreet.models.recipe import Kind, recipe
 from discreet.models.sgd import Sgd
@@ -29,7 +30,7 @@ from discreet.training.populations import Here
 from discreet.training.rounds import train
 
 ITEMS = 40
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
 
 
 def histories(people: int, items: int = ITEMS, seed: int = 0) -> Rows:
@@ -57,6 +58,11 @@ MODELS: dict[str, Model] = {
         people=63, mu=None, items=ITEMS, kept=30, scouted=30, rank=4, passes=1, rarity=0.0, evenness=0.0
     ),
     "gram": Gram(people=63, items=ITEMS, kept=25),
+    "ials": Ials(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2),
+    "ials, plain sums": Ials(
+        people=63, items=ITEMS, kept=25, embedding_size=3, sweeps=2, private=False, longest=4.0 * ITEMS**0.5
+    ),
+    "ials, all rows too long": Ials(people=63, items=ITEMS, kept=25, embedding_size=3, sweeps=2, longest=1e-9),
     "als": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2),
     "als with adaptive weights": Als(people=63, items=ITEMS, kept=25, embedding_size=4, sweeps=2, rarity=0.5),
     "sgd": Sgd(people=63, items=ITEMS, kept=25, embedding_size=4, steps=3, momentum=0.5, decay=0.01),
@@ -75,7 +81,7 @@ def test_every_model_keeps_the_contract(name: str) -> None:
     check_model(MODELS[name], histories(60))
 
 
-@pytest.mark.parametrize("name", ["popularity", "subspace", "gram", "als", "sgd"])
+@pytest.mark.parametrize("name", ["popularity", "subspace", "gram", "ials", "als", "sgd"])
 def test_every_model_keeps_the_contract_where_items_have_tags(name: str) -> None:
     check_model(MODELS[name], histories(60), tags=TAGS_OF_ITEMS, bounds=(37,))
 
@@ -116,7 +122,7 @@ def released(values: NDArray[np.float64], sigma: float) -> Disclosed:
     return Disclosed(np.rint(values * bound).astype(np.int64).ravel(), bound, sigma * bound, secure=True)
 
 
-@pytest.mark.parametrize("kind", ["subspace", "gram", "als", "als-adaptive", "sgd"])
+@pytest.mark.parametrize("kind", ["subspace", "gram", "ials", "als", "als-adaptive", "sgd"])
 def test_a_model_without_noise_finds_the_two_tastes(kind: Kind) -> None:
     taken = histories(400)
     model, plan = recipe(taken.shape[0], ITEMS, None, delta=1e-6, kind=kind)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.gram import Gram
+from discreet.models.ials import Ials
 from discreet.models.popularity import Popularity
 from discreet.models.recipe import GRAM_KEPT, GRAM_STRAINED, LEAST_KEPT, Kind, recipe
 from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
 from discreet.privacy.accounting import cap, default_delta
 
-kinds = st.sampled_from(["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
+kinds = st.sampled_from(["auto", "popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"])
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**5), st.floats(0.01, 30), kinds, st.booleans())
@@ -32,7 +33,7 @@ def test_a_plan_is_for_its_model_and_within_the_budget(
     assert units * 0.9 - 100 * plan.rounds * max(plan.bounds) <= plan.cost <= units
     assert (model.items, plan.delta, plan.private) == (items, delta, True)
     if not isinstance(model, Popularity):
-        assert isinstance(model, Subspace | Gram | Als | Sgd)
+        assert isinstance(model, Subspace | Gram | Ials | Als | Sgd)
         assert 1 <= model.kept <= items
 
 
@@ -79,7 +80,7 @@ def test_a_gram_matrix_with_noise_stays_small() -> None:
         assert model.kept == kept
 
 
-@pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
+@pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"])
 @pytest.mark.parametrize("tagged", [False, True])
 def test_without_noise_nothing_is_left_out(kind: Kind, tagged: bool) -> None:
     model, plan = recipe(100, 40, None, delta=1e-6, kind=kind, tagged=tagged)

@@ -16,7 +16,7 @@ from discreet.inference.on_device import expanded
 from discreet.models.shapes import check_state
 from discreet.models.trained import KINDS, Trained
 
-KEPT = ("subspace", "gram", "als", "sgd")
+KEPT = ("subspace", "gram", "ials", "als", "sgd")
 
 
 def stored(kind: str, target: str = "model") -> tuple[bytes, dict[str, Any]]:

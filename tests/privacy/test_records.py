@@ -109,7 +109,7 @@ def state_before_last_round(model: Model, plan: Plan) -> State:
     return state
 
 
-@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
+@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"])
 def test_what_somebody_did_in_a_category_moves_any_models_row_by_no_more_than_its_reach(kind: Kind) -> None:
     """All records of the category at once, added, removed and exchanged; in integers; at each level."""
     model, plan = recipe(5_000, ITEMS, cap(8.0, 1e-6), delta=1e-6, kind=kind)

@@ -48,7 +48,7 @@ def untouched(ledger: Ledger, account: Account, folder: Path) -> Iterator[None]:
 
 
 class TestBill:
-    @pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"])
+    @pytest.mark.parametrize("kind", ["auto", "popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"])
     def test_is_exactly_the_cost_of_the_plan(
         self, kind: Kind, data: Interactions, book: Ledger, account: Account
     ) -> None:

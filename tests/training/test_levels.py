@@ -43,7 +43,7 @@ def of_level(histories: Histories, number: int) -> list[str | int]:
     return [person for place, person in enumerate(histories.people_ids) if place % 4 == number]
 
 
-@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "als"])
+@pytest.mark.parametrize("kind", ["popularity", "subspace", "gram", "ials", "als"])
 def test_each_pays_what_their_level_gives(
     data: Interactions, histories: Histories, levels: Levels, book: Ledger, account: Account, kind: Kind
 ) -> None:

@@ -24,7 +24,7 @@ from discreet.training.fitting import fit
 from discreet.training.populations import Here
 
 TRAIN = "train-recommender"
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als")
 
 
 @pytest.fixture

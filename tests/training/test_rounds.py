@@ -20,7 +20,7 @@ from discreet.privacy.plan import Plan
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
-KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "als", "als-adaptive", "sgd")
+KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
 
 
 def nothing(units: int) -> None:

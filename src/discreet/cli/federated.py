@@ -34,7 +34,7 @@ def simulate(
     clients: Annotated[
         int, typer.Option("--clients", min=1, help="Parties that people are divided among; as many as people: devices.")
     ] = 50,
-    epsilon: Annotated[float, typer.Option("--epsilon", help="Of the run, in nats.")] = 1.0,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Of the run, in nats; inf adds no noise.")] = 1.0,
     lost: Annotated[float, typer.Option("--lost", help="Share of parties lost in each sum, 0 to 0.45.")] = 0.1,
     way: Annotated[
         list[str] | None,
@@ -69,7 +69,8 @@ def simulate(
     if as_json:
         say_json([each.to_dict() for each in found])
     else:
-        _show(found, f"{histories.dataset} at epsilon {epsilon:g}")
+        promised = f"at epsilon {epsilon:g}" if found[0].private else "without noise: NOT private"
+        _show(found, f"{histories.dataset} {promised}")
 
 
 @app.command()

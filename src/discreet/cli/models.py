@@ -37,7 +37,9 @@ MOST_DIRECTIONS = 10
 
 Data = Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")]
 ModelFile = Annotated[Path, typer.Argument(help="A model file.")]
-KindOption = Annotated[str, typer.Option("--model", help="auto, popularity, subspace, gram, als, als-adaptive or sgd.")]
+KindOption = Annotated[
+    str, typer.Option("--model", help="auto, popularity, subspace, gram, ials, als, als-adaptive or sgd.")
+]
 ProtocolOption = Annotated[str, typer.Option("--protocol", help="strong or leave-one-out.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="How many splits.")]
 

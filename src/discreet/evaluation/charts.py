@@ -21,6 +21,7 @@ COLOURS = {
     "subspace": "#0b6e4f",
     "popularity": "#8a5a00",
     "gram": "#5b3fa8",
+    "ials": "#a0307f",
     "als": "#a23b3b",
     "als-adaptive": "#c46a2b",
     "sgd": "#2b6cb0",

@@ -1,17 +1,17 @@
 """A federation in one process: the same training, with the data at many parties, against training in one place.
 
 Every message of the protocols is made and read, so bytes and CPU time are theirs; nobody is elsewhere. Nothing is
-billed or
-published: models are thrown away, and the figures are exact, for whoever may see the data.
+billed or published: models are thrown away, and the figures are exact, for whoever may see the data.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from discreet.data.interactions import Histories
 from discreet.data.splitting import Split, hold_out_people
@@ -22,7 +22,7 @@ from discreet.models.broadcast import bits_for
 from discreet.models.recipe import Kind
 from discreet.privacy.disclosure import Add, AddApart, add_up
 from discreet.privacy.plan import Plan
-from discreet.training.aggregation import SecureSum, Traffic, TwoServers
+from discreet.training.aggregation import SecureSum, Traffic, TwoServers, fitted
 from discreet.training.populations import Here
 from discreet.training.rounds import train
 
@@ -40,7 +40,7 @@ class Federated:
         way: one of ``WAYS``.
         parties: who hold the data.
         quality: recall@20 of people held out, over splits.
-        noise: deviation of the noise on each sum, over that of central training.
+        noise: deviation of the noise on each sum, over that of central training; 0 where there is none.
         bits: of the ring; 0 where nothing is masked.
         values: of all sums of a run together; of this and what follows, the mean over splits.
         up: bytes that each party sent, in a whole run.
@@ -58,10 +58,15 @@ class Federated:
     packed: float
     seconds: float
 
+    @property
+    def private(self) -> bool:
+        """Whether noise was added: exact sums of few people tell what each did, however they are added up."""
+        return self.noise > 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         quality = {"mean": self.quality.mean, "standard_error": self.quality.error, "seeds": self.quality.seeds}
-        return vars(self) | {"quality": {METRIC: quality}}
+        return vars(self) | {"private": self.private, "quality": {METRIC: quality}}
 
 
 def federate(
@@ -80,7 +85,7 @@ def federate(
 
     Args:
         histories: opened for measuring quality.
-        epsilon: of the run, in nats.
+        epsilon: of the run, in nats; infinity adds no noise, and is not private.
         parties: among whom people are divided, in order: silos; or, if there are as many as people, devices.
         lost: share of parties that are lost in each sum, at stages drawn at random (secure aggregation).
         ways: of ``WAYS``.
@@ -98,8 +103,8 @@ def federate(
         raise PurposeNotAllowed(f"these histories were opened for {histories.purpose!r}, not for {PURPOSE!r}")
     if not ways or set(ways) - set(WAYS):
         raise SettingError(f"ways of training are {', '.join(WAYS)}")
-    if not 0 <= lost < 1 or epsilon == math.inf or seeds < 1:
-        raise SettingError("a federation is simulated at a finite epsilon, on one split or more, some parties staying")
+    if not 0 <= lost < 1 or seeds < 1:
+        raise SettingError("a federation is simulated on one split or more, some parties staying")
     splits = [hold_out_people(histories, held_out, seed) for seed in range(seeds)]
     if not 1 <= parties <= min(len(split.train) for split in splits):
         raise SettingError(f"{parties:,} parties need as many people, beside those held out")
@@ -116,6 +121,8 @@ def arranged(
     """
     if way == "central":
         return plan, add_up, Traffic(), 0
+    if not plan.private:
+        return _without_noise(way, fitted(plan, people), people, parties, lost)
     if way == "two-servers":
         apart = replace(plan, noise="two-servers")
         two = TwoServers(parties, bits_for(apart, people))
@@ -124,6 +131,15 @@ def arranged(
     shared = replace(plan, noise="shares", parties=parties, honest=secure.honest)
     secure.bits = bits_for(shared, people)
     return shared, secure, secure.traffic, secure.bits
+
+
+def _without_noise(way: str, plan: Plan, people: int, parties: int, lost: float) -> tuple[Plan, Add, Traffic, int]:
+    bits = bits_for(plan, people)
+    if way == "two-servers":
+        two = TwoServers(parties, bits)
+        return plan, lambda vectors: two(vectors, lambda dims: np.zeros(dims, np.int64)), two.traffic, bits
+    secure = SecureSum(parties, bits, lost)
+    return plan, secure, secure.traffic, bits
 
 
 def _together(runs: Sequence[Federated]) -> Federated:
@@ -162,7 +178,7 @@ def _runs(
         start = time.process_time()
         trained = train(model, Here(split.train, block), where, spend=_nobody, add=_noting(add, values))
         seconds = time.process_time() - start
-        packed, noise = sum(values) * bits / 8, where.deviation / plan.deviation
+        packed, noise = sum(values) * bits / 8, where.deviation / plan.deviation if plan.private else 0.0
         quality = Estimate.over([measure(trained.scores, split)[METRIC]])
         yield Federated(way, there, quality, noise, bits, sum(values), traffic.up / there, packed, seconds)
 

@@ -118,8 +118,7 @@ class Als:
         """Choose the items; then solve for the items' factors."""
         if round_number(state) == 0:
             kept = most_popular(released.values, self.kept)
-            shape = (len(kept), self.embedding_size)
-            factors = 0.3 / np.sqrt(shape[1]) * public_generator(self.seed).standard_normal(shape)
+            factors = first_factors(len(kept), self.embedding_size, self.seed)
             emphasis = emphasised(np.maximum(released.values[kept], max(released.sigma, 1.0)), self.rarity)
             counts = released.values.astype(np.float32)
             learnt = {"emphasis": emphasis, "typical": typical_root(released, self.people), "factors": factors}
@@ -138,11 +137,17 @@ class Als:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        return folded_in(histories, state, self.items, self.unobserved, self.reg)
+        return folded_in(histories, state, self.items, self.unobserved, self.reg * SCORING_REG)
 
 
 SCORING_REG = 10.0
 """A list is made with a stronger ridge than a sweep: what is folded in is one history, not a sum over many."""
+
+
+def first_factors(kept: int, embedding_size: int, seed: int) -> NDArray[np.float64]:
+    """Return item factors [kept, embedding_size] to begin with: public, random, of a length of about 0.3."""
+    factors = public_generator(seed).standard_normal((kept, embedding_size))
+    return np.asarray(0.3 / np.sqrt(embedding_size) * factors)
 
 
 def person_system(state: State, unobserved: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -156,7 +161,7 @@ def folded_in(histories: csr_array, state: State, items: int, unobserved: float,
     factors, common = person_system(state, unobserved)
     people = np.zeros((histories.shape[0], factors.shape[1]))
     known = (histories.indptr, histories.indices, positions_of(state["kept"], items))
-    solve_people(*known, factors, common, reg * SCORING_REG, people)
+    solve_people(*known, factors, common, reg, people)
     return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
 
 

@@ -28,6 +28,7 @@ from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model
 from discreet.models.gram import Gram
+from discreet.models.ials import Ials
 from discreet.models.popularity import Popularity
 from discreet.models.sgd import Sgd
 from discreet.models.subspace import Subspace
@@ -35,7 +36,7 @@ from discreet.privacy.accounting import GRID_BITS, mu_of
 from discreet.privacy.plan import OPEN_BOUND, Plan
 from discreet.privacy.records import Weights
 
-Kind = Literal["auto", "popularity", "subspace", "gram", "als", "als-adaptive", "sgd"]
+Kind = Literal["auto", "popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd"]
 
 LEAST_STRENGTH = 200.0
 KEPT_SHARE, OF_STRENGTH, OF_ITEMS = 0.17, 0.7, 0.3
@@ -71,6 +72,15 @@ RIVAL_KEPT_SHARE = 0.2
 RIVAL_KEPT_PER_RANK = 16
 ADAPTIVE = 0.25
 """How rare items are weighed up in ``als-adaptive``."""
+
+IALS_RANK = 64
+"""Of iALS without noise."""
+
+IALS_HISTORY = 4_096
+"""Longest history that counts in full in iALS without noise; a row is at most about twice the root of its length."""
+
+IALS_STRENGTH = 10_000.0
+"""From which strength on a third sweep is worth its noise."""
 
 EASE_RIDGE = 400.0
 """Of EASE without noise, on plain counts."""
@@ -119,6 +129,8 @@ def _chosen(kind: Kind, people: int, items: int, mu: float | None, *, tagged: bo
     if kind == "gram":
         return _gram(people, items, mu)
     rival_kept = int(min(items, max(LEAST_KEPT, RIVAL_KEPT_SHARE * min(strength, 1e12))))
+    if kind == "ials":
+        return _ials(people, items, rival_kept, strength)
     if kind in {"als", "als-adaptive"}:
         return _als(people, items, rival_kept, strength, rarity=ADAPTIVE if kind == "als-adaptive" else 0.0)
     if kind == "sgd":
@@ -171,6 +183,16 @@ def _gram(people: int, items: int, mu: float | None) -> tuple[Model, tuple[float
     bearable = strength >= GRAM_STRENGTH * items
     kept = min(items, GRAM_KEPT) if bearable else min(_kept(items, strength), GRAM_STRAINED)
     return Gram(people=people, items=items, kept=kept), (0.1, 0.9)
+
+
+def _ials(people: int, items: int, kept: int, strength: float) -> tuple[Model, tuple[float, ...]]:
+    if strength == math.inf:
+        size, longest = max(2, min(IALS_RANK, items // RIVAL_KEPT_PER_RANK)), 4.0 * min(items, IALS_HISTORY) ** 0.5
+        model = Ials(people=people, items=items, kept=items, embedding_size=size, private=False, longest=longest)
+    else:
+        size, sweeps = _rival_rank(kept, strength), 2 if strength < IALS_STRENGTH else 3
+        model = Ials(people=people, items=items, kept=kept, embedding_size=size, sweeps=sweeps)
+    return model, (0.1, *[0.9 / model.sweeps] * model.sweeps)
 
 
 def _als(people: int, items: int, kept: int, strength: float, rarity: float) -> tuple[Model, tuple[float, ...]]:

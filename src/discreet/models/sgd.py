@@ -26,6 +26,8 @@ from scipy.sparse import csr_array
 from discreet.compiled import compiled
 from discreet.models.als import (
     INWARD,
+    SCORING_REG,
+    first_factors,
     folded_in,
     known_positions,
     person_system,
@@ -38,7 +40,6 @@ from discreet.models.base import State, after_round, beginning, check_setting, r
 from discreet.models.popularity import counted, most_popular, positions_of
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
-from discreet.randomness import public_generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +128,9 @@ class Sgd:
         """Choose the items; then take a step against the gradient."""
         if round_number(state) == 0:
             kept = most_popular(released.values, self.kept)
-            shape = (len(kept), self.embedding_size)
-            factors = 0.3 / np.sqrt(shape[1]) * public_generator(self.seed).standard_normal(shape)
-            counts = released.values.astype(np.float32)
-            learnt = {"typical": typical_root(released, self.people), "factors": factors, "velocity": np.zeros(shape)}
+            factors = first_factors(len(kept), self.embedding_size, self.seed)
+            counts, velocity = released.values.astype(np.float32), np.zeros_like(factors)
+            learnt = {"typical": typical_root(released, self.people), "factors": factors, "velocity": velocity}
             return after_round(state, counts=counts, kept=kept, **learnt)
         factors = state["factors"]
         kept, d = factors.shape
@@ -148,7 +148,7 @@ class Sgd:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        return folded_in(histories, state, self.items, self.unobserved, self.reg)
+        return folded_in(histories, state, self.items, self.unobserved, self.reg * SCORING_REG)
 
 
 @compiled

@@ -31,6 +31,7 @@ NEEDED: Mapping[str, Mapping[str, _Dimensions]] = {
     "popularity": _COUNTS,
     "subspace": _COUNTS | {"precision": _ONE},
     "gram": _COUNTS | {"kept": ("kept",), "weights": ("kept", "kept")},
+    "ials": _COUNTS | _FACTORS,
     "als": _COUNTS | _FACTORS,
     "sgd": _COUNTS | _FACTORS,
 }
@@ -45,6 +46,7 @@ TOGETHER: Mapping[str, tuple[Mapping[str, _Dimensions], ...]] = {
         {f"{EVIDENCE}.tags": ("kept", "tags")},
     ),
     "gram": ({EVIDENCE: ("pairs",), "plain": _ONE}, {"plain": _ONE}),
+    "ials": (),
     "als": ({"emphasis": ("kept",)},),
     "sgd": (),
 }

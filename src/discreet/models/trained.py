@@ -32,6 +32,7 @@ from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.explanation import DRAWS, Explanation, explain
 from discreet.models.gram import Gram
+from discreet.models.ials import Ials
 from discreet.models.popularity import Popularity
 from discreet.models.sgd import Sgd
 from discreet.models.shapes import check_state
@@ -41,10 +42,11 @@ from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 
 FORMAT = 2
-KINDS: dict[str, type[Popularity | Subspace | Gram | Als | Sgd]] = {
+KINDS: dict[str, type[Popularity | Subspace | Gram | Ials | Als | Sgd]] = {
     "popularity": Popularity,
     "subspace": Subspace,
     "gram": Gram,
+    "ials": Ials,
     "als": Als,
     "sgd": Sgd,
 }

@@ -121,7 +121,14 @@ def first_server(first: First) -> FastAPI:
 
 
 def _app(title: str) -> FastAPI:
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # Whatever the environment says: addresses hold seats.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+    )
     statuses: dict[type[Exception], tuple[int, str]] = {
         NotKnown: (404, "no-such-session"),
         TooLate: (410, "too-late"),

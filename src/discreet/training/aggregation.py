@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from discreet.errors import SettingError
+from discreet.privacy.plan import Plan
 from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.messages import LEAST
+from discreet.protocols.ring import MOST_BITS
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Policy, Stage, Terms, advised
@@ -31,6 +33,16 @@ SHARD = 600
 
 SIMULATED = bytes(32)
 """The digest of what is computed, where everybody computes it here."""
+
+
+def fitted(plan: Plan, people: int) -> Plan:
+    """Return a plan without noise on the finest grid on which every sum of ``people`` fits the widest ring.
+
+    Raises:
+        SettingError: there are so many that none does.
+    """
+    room = ((1 << MOST_BITS - 1) - 2) // people
+    return replace(plan, bounds=tuple(min(bound, room) for bound in plan.bounds))
 
 
 @dataclass
