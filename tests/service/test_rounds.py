@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from discreet.client.device import Allowance, Part
 from discreet.errors import LedgerError, ProtocolError, TermsRefused, TooFewLeft
-from discreet.models.broadcast import MOST, Announcement
+from discreet.models.broadcast import MOST, Announcement, Broadcast
 from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import HalfSum, SharedTerms
@@ -102,7 +102,6 @@ class TestSecure:
                 rounds.take(name, Stage.ADVERTISE, PEOPLE - 1, late)
             assert (await task == FEDERATION.central(0) - row_of(PEOPLE - 1)).all()
             asyncio.get_running_loop().call_later(30.0, task.cancel)
-            rounds._spool.begin(1, FEDERATION.terms().to_bytes(), b"")
             second = asyncio.ensure_future(rounds.secure(2, FEDERATION.terms(), FEDERATION.broadcast()))
             name = (await announced(rounds))[0]
             said = (await announced(rounds))[1]
@@ -195,10 +194,14 @@ def row_of(seat: int) -> NDArray[np.int64]:
 
 def test_a_spool_of_another_run(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
-    spool.begin(0, b"terms", b"asked")
-    assert spool.begin(0, b"other terms", b"asked").terms == b"terms"
-    with pytest.raises(LedgerError, match="is of another run"):
-        spool.begin(0, b"terms", b"asked otherwise")
+    asked = Broadcast.of(FEDERATION.model, FEDERATION.plan, 0, PEOPLE, bytes(32), FEDERATION.states[0])
+    spool.begin(0, b"terms", asked.to_bytes())
+    assert spool.begin(0, b"other terms", asked.to_bytes()).terms == b"terms"
+    other = replace(asked, arrays=(np.array(1).tobytes(),)).to_bytes()  # a float's last bit, say, after a restart
+    assert spool.begin(0, b"terms", other).broadcast == asked.to_bytes()
+    for otherwise in (replace(asked, catalogue=bytes(31) + b"1"), replace(asked, header=asked.header + b" ")):
+        with pytest.raises(LedgerError, match="is of another run"):
+            spool.begin(0, b"terms", otherwise.to_bytes())
     with pytest.raises(LedgerError, match="cannot be read or written"):
         Spool(tmp_path / "spool.db")  # one run, one process
     spool.close()

@@ -92,7 +92,7 @@ class Rounds:
             return session.total
         terms = Terms.from_bytes(session.terms)
         server = Server(self.roster, terms)
-        opened = self._opened(number, terms.session, session.terms, broadcast, server)
+        opened = self._opened(number, terms.session, session.terms, session.broadcast, server)
         try:
             self._resume(opened)
             while server.stage is not Stage.REVEAL:
@@ -128,7 +128,7 @@ class Rounds:
         terms = SharedTerms.from_bytes(session.terms)
         mine = Half(terms, second.key, self.roster)
         await asyncio.to_thread(second.begin, terms)  # first, or devices would find nothing there
-        opened = self._opened(number, terms.session, session.terms, broadcast, mine)
+        opened = self._opened(number, terms.session, session.terms, session.broadcast, mine)
         try:
             self._resume(opened)
             await self._until_said(opened)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import LedgerError, ProtocolError
+from discreet.models.broadcast import MOST, Broadcast
 
 
 class TooLate(ProtocolError):
@@ -84,6 +85,8 @@ class Spool:
     def begin(self, number: int, terms: bytes, broadcast: bytes) -> Session:
         """Return the session of a round: that which was begun before, if what is asked is the same; else a new one.
 
+        What was asked stays as it was told: the last bits of floats may differ from one start to the next.
+
         Raises:
             LedgerError: the file is of another run.
         """
@@ -91,7 +94,7 @@ class Spool:
             self._book.execute("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, NULL)", (number, terms, broadcast))
             query = "SELECT terms, broadcast, total FROM sessions WHERE number = ?"
             row = self._book.execute(query, (number,)).fetchone()
-        if row[1] != broadcast:
+        if _about(row[1]) != _about(broadcast):
             raise LedgerError(f"{self.path} is of another run; give the folder that this run began in, or a new one")
         total = None if row[2] is None else np.frombuffer(row[2], "<i8").astype(np.int64)
         return Session(number, row[0], row[1], total)
@@ -123,3 +126,9 @@ class Spool:
             yield
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path}: cannot be read or written ({error}); mend that and start again") from None
+
+
+def _about(broadcast: bytes) -> tuple[bytes, bytes]:
+    """Return all that decides what is asked but the numbers that were learnt so far."""
+    message = Broadcast.from_bytes(broadcast, MOST)
+    return message.header, message.catalogue
