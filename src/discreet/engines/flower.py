@@ -46,6 +46,7 @@ Exchange = Callable[[bytes, Stage, Mapping[int, bytes]], Mapping[int, tuple[int,
 APP = """[project]
 name = "discreet-federated"
 version = "1.0.0"
+description = "Names what discreet runs on a SuperLink and on its SuperNodes; both have it installed."
 license = "Apache-2.0"
 dependencies = []
 
