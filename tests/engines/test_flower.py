@@ -29,7 +29,7 @@ from discreet.cli.federated_demo import Process, free_port, stopping
 from discreet.client.answering import Answering, Said, Told
 from discreet.client.enrolment import make_key
 from discreet.data.interactions import Catalogue
-from discreet.engines.flower import QUIET, Gathered, check_quiet, write_app
+from discreet.engines.flower import QUIET, Gathered, check_quiet, main, write_app
 from discreet.errors import LedgerError, SettingError, TooFewLeft
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.broadcast import MOST, Broadcast
@@ -172,11 +172,13 @@ class TestQuiet:
                 check_quiet()
             monkeypatch.setenv(name, QUIET[name])
 
-    def test_the_app_holds_names_alone_and_is_not_written_over(self, tmp_path: Path) -> None:
-        write_app(tmp_path / "app")
+    def test_the_app_holds_names_alone_and_is_not_written_over(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([str(tmp_path / "app")]) == 0
         assert [each.name for each in (tmp_path / "app").iterdir()] == ["pyproject.toml"]
-        with pytest.raises(SettingError, match="is there already"):
-            write_app(tmp_path / "app")
+        assert main([str(tmp_path / "app")]) == 1
+        assert "is there already; name another folder" in capsys.readouterr().err
 
 
 NODES, VICTIM, CATALOGUE, LENGTH = 5, 4, 400, 12
@@ -304,7 +306,10 @@ def make_node_key(path: Path) -> None:
 
 @contextmanager
 def groups() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Yield a list of processes, each the first of a session of its own; at the end all of these are killed."""
+    """Yield a list of processes, each the first of a session of its own; at the end all of these are killed.
+
+    What a SuperLink starts in yet another session ends by itself when its SuperLink is gone.
+    """
     started: list[subprocess.Popen[bytes]] = []
     try:
         yield started

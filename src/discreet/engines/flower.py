@@ -12,6 +12,7 @@ Flower reports to its makers unless it is told not to; nothing here starts befor
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.errors import ProtocolError, SettingError
+from discreet.errors import DiscreetError, ProtocolError, SettingError
 from discreet.files import write_bytes
 from discreet.models.broadcast import Announcement
 from discreet.privacy.plan import Plan
@@ -165,5 +166,19 @@ def write_app(folder: Path) -> None:
     write_bytes(target, APP.encode())
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Write the app into a folder; return the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m discreet.engines.flower", description="Writes what `flwr run` is given."
+    )
+    parser.add_argument("folder", type=Path, help="for the app; made if it is not there")
+    try:
+        write_app(parser.parse_args(arguments).folder)
+    except DiscreetError as error:
+        print(f"discreet: {error}", file=sys.stderr)  # noqa: T201 - a program speaks
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    write_app(Path(sys.argv[1]))
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,12 +44,12 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(asked["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     exchange = OverGrid(grid, asked["patience"]).exchange
-    gathered = Gathered(federation, Spool(folder / "spool.db"), grid.get_node_ids, exchange)
+    with closing(Spool(folder / "spool.db")) as spool, Ledger(Path(asked["ledger"])) as book:
+        gathered = Gathered(federation, spool, grid.get_node_ids, exchange)
 
-    def learn(model: Model, plan: Plan, spend: Spend) -> Trained:
-        return train(model, federation.devices, plan, spend=spend, add=gathered)
+        def learn(model: Model, plan: Plan, spend: Spend) -> Trained:
+            return train(model, federation.devices, plan, spend=spend, add=gathered)
 
-    with Ledger(Path(asked["ledger"])) as book:
         trained = billed(
             federation,
             epsilon=asked["epsilon"],
@@ -58,7 +59,7 @@ def main(grid: Grid, context: Context) -> None:
             kind=cast("Kind", asked["model"]),
             learn=learn,
         )
-    gathered.finish(federation.released(trained))
+        gathered.finish(federation.released(trained))
 
 
 class OverGrid:
