@@ -30,7 +30,7 @@ from discreet.service.coordination import Address
 from discreet.service.federated import coordinator, first_server
 from discreet.service.halves import First
 from discreet.service.rounds import Rounds
-from discreet.service.spool import Spool
+from discreet.training.spool import Spool
 
 FEDERATION = Federation.of("popularity")
 ROOT = "/federated/v1"

@@ -23,7 +23,7 @@ from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import HalfSum, SharedTerms
 from discreet.service.halves import First, seats_of
 from discreet.service.rounds import Rounds
-from discreet.service.spool import NotKnown, Spool, TooLate
+from discreet.training.spool import NotKnown, Spool, TooLate
 
 FEDERATION = Federation.of("popularity")
 SOON = 5.0

@@ -14,7 +14,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from discreet.client.device import Allowance
+from discreet.client.answering import Answering, listening, serve
+from discreet.client.device import Allowance, Device, Items
 from discreet.client.enrolment import make_key, public_keys, read_lines, read_roster, signing_key
 from discreet.client.spending import Spending
 from discreet.client.taking_part import Person, take_part
@@ -44,20 +45,39 @@ def enrol(asked: argparse.Namespace) -> None:
 
 def take(asked: argparse.Namespace) -> None:
     """Take part in a run; print what is done, and a list at the end."""
+    person, seat = _person(asked)
+    coordinator = Wire(asked.url, person.identity, seat, asked.ca, asked.patience)
+    first = None if asked.first is None else Wire(asked.first, person.identity, seat, asked.ca, asked.patience)
+    items, model = take_part(person, coordinator, _say, first=first)
+    _end(asked, person.spending, person.device(items), model)
+
+
+def answer(asked: argparse.Namespace) -> None:
+    """Answer at a socket until stopped; print what is done, and a list with each released model."""
+    person, seat = _person(asked)
+    device = person.device(Items(json.dumps(sorted(read_lines(asked.items))).encode()))
+    answering = Answering(device, seat, _say, lambda model: _end(asked, person.spending, device, model))
+    with listening(asked.socket) as door:
+        _say({"answers": str(asked.socket)})
+        serve(answering, door)
+
+
+def _person(asked: argparse.Namespace) -> tuple[Person, int]:
+    """Return whose device this is, and their seat."""
     identity, roster = signing_key(asked.identity), read_roster(asked.roster)
     if public_bytes(identity) not in roster:
         raise SettingError("this device's key is not in the roster; enrol it first")
     seat, spending = roster.index(public_bytes(identity)), Spending(asked.book, asked.units)
-    person = Person(identity, roster, read_lines(asked.history), _allowance(asked), spending)
-    coordinator = Wire(asked.url, identity, seat, asked.ca, asked.patience)
-    first = None if asked.first is None else Wire(asked.first, identity, seat, asked.ca, asked.patience)
-    items, model = take_part(person, coordinator, _say, first=first)
+    return Person(identity, roster, read_lines(asked.history), _allowance(asked), spending), seat
+
+
+def _end(asked: argparse.Namespace, spending: Spending, device: Device, model: bytes | None) -> None:
     done: dict[str, Any] = {"spent": spending.spent, "of": spending.cap, "model": model is not None}
     done["peak_memory"] = _peak()
     if model is not None:
+        done["list"] = device.rank(model, asked.n)
         if asked.model:
             write_bytes(asked.model, model)
-        done["list"] = person.device(items).rank(model, asked.n)
     _say(done)
 
 
@@ -94,6 +114,20 @@ def _parser() -> argparse.ArgumentParser:
     part = commands.add_parser("take-part", help="take part in a run, then print a list made here")
     part.add_argument("--url", required=True, help="of the coordinator, https")
     part.add_argument("--ca", type=Path, help="certificate that the servers' are signed by, pinned (PEM)")
+    part.add_argument("--first", help="address of the first of two servers")
+    part.add_argument("--servers", help="public keys (X25519, hex) of the first and second of two servers, pinned")
+    part.add_argument("--patience", type=float, default=120.0, help="seconds for which a server is tried again")
+    part.set_defaults(command=take)
+    answering = commands.add_parser("answer", help="answer messages that another program carries, until stopped")
+    answering.add_argument("--socket", type=Path, required=True, help="where to answer, for this user and group alone")
+    answering.add_argument("--items", type=Path, required=True, help="ids of all items, one a line")
+    answering.set_defaults(command=answer, servers=None)
+    for each in (part, answering):
+        _add_person(each)
+    return parser
+
+
+def _add_person(part: argparse.ArgumentParser) -> None:
     part.add_argument("--identity", type=Path, required=True, help="this device's signing key")
     part.add_argument("--roster", type=Path, required=True, help="keys of all devices, hex, one a line")
     part.add_argument("--history", type=Path, required=True, help="item ids, one a line; they stay here")
@@ -105,13 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--cohort", type=int, default=10, help="fewest devices that it takes part with")
     part.add_argument("--survivors", type=int, default=7, help="fewest vectors in a sum")
     part.add_argument("--colluding", type=float, default=0.0, help="share of devices whose noise it does not count on")
-    part.add_argument("--first", help="address of the first of two servers")
-    part.add_argument("--servers", help="public keys (X25519, hex) of the first and second of two servers, pinned")
-    part.add_argument("--patience", type=float, default=120.0, help="seconds for which a server is tried again")
     part.add_argument("--model", type=Path, help="where to keep the released model")
     part.add_argument("-n", type=int, default=10, help="how many items to list")
-    part.set_defaults(command=take)
-    return parser
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ charge: sums that were known stay what they were.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
-import json
-import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,45 +17,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import rfc8785
 import uvicorn
 from fastapi import FastAPI
-from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue, rows_of
-from discreet.documents import document, fingerprint
+from discreet.documents import document
 from discreet.errors import DiscreetError, SettingError
-from discreet.governance.ledger import Account, Ledger
+from discreet.governance.ledger import Ledger
 from discreet.models.base import Model, State
-from discreet.models.broadcast import Broadcast, bits_for
-from discreet.models.queries import RANKERS
-from discreet.models.recipe import Kind, recipe
+from discreet.models.broadcast import bits_for
+from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap
 from discreet.privacy.disclosure import Disclosed, Spend, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
-from discreet.protocols.keys import Roster, public_bytes, roster_digest
-from discreet.protocols.secagg.terms import Terms, advised
+from discreet.protocols.keys import public_bytes
 from discreet.protocols.sharing import SharedTerms
 from discreet.service.federated import coordinator
 from discreet.service.halves import Second
 from discreet.service.rounds import Noise, Rounds, Vector
-from discreet.service.spool import Spool
-from discreet.training.aggregation import SHARD
-from discreet.training.billing import (
-    agreed_delta,
-    check_free,
-    checked_target,
-    is_published,
-    published,
-    published_before,
-)
-from discreet.training.populations import Asked, Devices, Work
+from discreet.training.federation import Federation as Parties
+from discreet.training.federation import billed, delta_of, released_once
+from discreet.training.populations import Asked, Work
 from discreet.training.rounds import Progress, train
-
-PURPOSE = "train-recommender"
+from discreet.training.spool import Spool
 
 Result = TypeVar("Result")
 
@@ -129,70 +112,32 @@ class Address:
 
 
 @dataclass(frozen=True, eq=False)
-class Federation:
-    """Who takes part in a run, and on what conditions.
+class Federation(Parties):
+    """Who takes part in a run, on what conditions, and how long devices are waited for.
 
     Attributes:
-        roster: signing keys of all devices.
-        catalogue: public.
-        dataset: name of what they hold, for the ledger.
-        lost: share of devices that may be lost in a round.
-        colluding: share of the roster whose noise is not counted on.
         second: set, if this is the second of two servers.
         patience: seconds that a stage stays open for those who have not spoken.
         linger: seconds for which the released model is handed out before the server ends.
     """
 
-    roster: Roster
-    catalogue: Catalogue
-    dataset: str
-    lost: float = 0.1
-    colluding: float = 0.0
     second: Second | None = None
     patience: float = 30.0
     linger: float = 10.0
 
     @property
-    def items(self) -> bytes:
-        """The list of items as devices are sent it."""
-        return json.dumps(self.catalogue.ids).encode()
+    def honest(self) -> int:
+        """Fewest vectors in a sum whose noise is counted on: none where two servers add it."""
+        return 0 if self.second else super().honest
 
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of the list of items."""
-        return hashlib.sha256(self.items).digest()
+    def apart(self, asked: Asked, plan: Plan, said: bytes, second: Second) -> SharedTerms:
+        """Return terms of a new session of two servers, of what was ``said``."""
+        sizes = bits_for(plan, asked.people), self.dims(asked)
+        return SharedTerms(*self._about(said), second.first, public_bytes(second.key), *sizes, self.survivors)
 
-    @property
-    def survivors(self) -> int:
-        """Fewest vectors in a sum."""
-        return len(self.roster) - int(self.lost * len(self.roster))
-
-    def planned(self, epsilon: float, delta: float, kind: Kind = "auto") -> tuple[Model, Plan]:
-        """Return the model and the plan of a run.
-
-        Raises:
-            SettingError: devices do not compute such a model's sums; or they are too few, or too many for one session.
-        """
-        model, plan = recipe(len(self.roster), len(self.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
-        if model.name not in RANKERS:
-            raise SettingError(
-                f"devices compute sums of {', '.join(RANKERS)}, not of {model.name}; choose one of these"
-            )
-        return model, self.sharing(plan)
-
-    def sharing(self, plan: Plan) -> Plan:
-        """Return a plan whose noise is where this federation has it.
-
-        Raises:
-            SettingError: devices are too few, or too many for one session.
-        """
-        if self.second:
-            return replace(plan, noise="two-servers")
-        if len(self.roster) > SHARD:
-            raise SettingError(f"one session has at most {SHARD} devices; with more, let two servers add up")
-        *_, survivors = advised(len(self.roster), lost=self.lost)
-        honest = survivors - int(self.colluding * len(self.roster))
-        return replace(plan, noise="shares", parties=len(self.roster), honest=honest)
+    def noised(self, plan: Plan) -> Plan:
+        """Return a plan whose noise is where this federation has it."""
+        return replace(plan, noise="two-servers") if self.second else super().noised(plan)
 
 
 class Gathered:
@@ -210,32 +155,20 @@ class Gathered:
     @property
     def honest(self) -> int:
         """Fewest honest devices in a sum."""
-        if self._federation.second:
-            return 0
-        return self._federation.survivors - int(self._federation.colluding * len(self._federation.roster))
+        return self._federation.honest
 
     def __call__(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Vector:
         """Return the sum of a round. Raises what ``Rounds`` does."""
-        work = asked.work
-        said = Broadcast.of(work.model, plan, number, asked.people, self._federation.digest, work.state).to_bytes()
-        session = self._session(asked, plan, number, said, noise)
+        session = self._session(asked, plan, number, noise)
         total: Vector = asyncio.run_coroutine_threadsafe(session, self._loop).result()
         return total
 
-    def _session(
-        self, asked: Asked, plan: Plan, number: int, said: bytes, noise: Noise
-    ) -> Coroutine[Any, Any, NDArray[np.int64]]:
-        federation, work = self._federation, asked.work
-        nobody = rows_of(np.zeros(0, np.int64), np.zeros(0, np.int32), len(federation.catalogue))
-        dims = work.model.summed(nobody, work.state, work.bound).total.size
-        about = (os.urandom(32), hashlib.sha256(said).digest(), roster_digest(federation.roster))
-        bits = bits_for(plan, asked.people)
-        if federation.second:
-            keys = (federation.second.first, public_bytes(federation.second.key))
-            apart = SharedTerms(*about, *keys, bits, dims, federation.survivors)
-            return self._rounds.apart(number, apart, said, federation.second, noise)
-        terms = Terms(*about, bits, dims, *advised(len(federation.roster), lost=federation.lost))
-        return self._rounds.secure(number, terms, said)
+    def _session(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Coroutine[Any, Any, Vector]:
+        federation = self._federation
+        said, second = federation.broadcast(asked, plan, number), federation.second
+        if second:
+            return self._rounds.apart(number, federation.apart(asked, plan, said, second), said, second, noise)
+        return self._rounds.secure(number, federation.terms(asked, plan, said), said)
 
 
 def coordinate(
@@ -268,22 +201,15 @@ def coordinate(
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
         TooFewLeft: too many devices were lost; nothing was released, what was charged stays charged.
     """
-    account = Account(federation.dataset, PURPOSE)
-    model, plan = federation.planned(epsilon, agreed_delta(ledger, account, None, len(federation.roster)), kind)
-    devices = Devices(federation.catalogue, len(federation.roster), federation.dataset, PURPOSE)
 
-    def make(spend: Spend) -> bytes:
+    def learn(model: Model, plan: Plan, spend: Spend) -> Trained:
         def work(add: Gathered) -> Trained:
-            return train(model, devices, plan, spend=spend, add=add, progress=progress)
+            return train(model, federation.devices, plan, spend=spend, add=add, progress=progress)
 
-        def told(trained: Trained) -> bytes:
-            return Broadcast.of(model, plan, plan.rounds, len(devices), federation.digest, trained.state).to_bytes()
-
-        trained = asyncio.run(_serving(federation, spool, address.serving, listening, work, told))
-        return trained.billed_as(release).to_bytes()
+        return asyncio.run(_serving(federation, spool, address.serving, listening, work, federation.released))
 
     with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
-        return Trained.from_bytes(_released(ledger, account, model, plan, release, out, make))
+        return billed(federation, epsilon=epsilon, ledger=ledger, release=release, out=out, kind=kind, learn=learn)
 
 
 def ask(
@@ -314,9 +240,8 @@ def ask(
     Raises:
         As ``coordinate``.
     """
-    account = Account(federation.dataset, PURPOSE)
-    delta = agreed_delta(ledger, account, None, len(federation.roster))
-    plan = federation.sharing(Plan.sharing(cap(epsilon, delta), (1.0,), delta=delta))
+    delta = delta_of(federation, ledger)
+    plan = federation.noised(Plan.sharing(cap(epsilon, delta), (1.0,), delta=delta))
     people = len(federation.roster)
 
     def make(spend: Spend) -> bytes:
@@ -331,29 +256,7 @@ def ask(
         return rfc8785.dumps(answer | about | {"guarantee": guarantee.to_dict()})
 
     with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
-        return document(_released(ledger, account, question, plan, release, out, make))
-
-
-def _released(
-    ledger: Ledger,
-    account: Account,
-    model: Model,
-    plan: Plan,
-    release: str,
-    out: Path,
-    make: Callable[[Spend], bytes],
-) -> bytes:
-    """Charge a release, make it and publish it; or return what was published before."""
-    target = checked_target(out)
-    if not is_published(ledger, release):
-        check_free(target)
-    spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
-    reservation = ledger.reserve(account, cost=plan.cost, release=release, spec=spec)
-    if reservation.state == "committed":
-        return published_before(ledger, reservation, out).read_bytes()
-    content = make(reservation.draw)
-    path = published(ledger, reservation, content, out)
-    return path.read_bytes() if path else content
+        return document(released_once(federation, question, plan, ledger=ledger, release=release, out=out, make=make))
 
 
 async def _serving(

@@ -34,7 +34,7 @@ from discreet.protocols.messages import SHORT
 from discreet.protocols.secagg.terms import Stage
 from discreet.service.halves import First
 from discreet.service.rounds import Rounds
-from discreet.service.spool import NotKnown, TooLate
+from discreet.training.spool import NotKnown, TooLate
 
 ROOT = "/federated/v1"
 BINARY = "application/octet-stream"

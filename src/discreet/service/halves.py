@@ -18,7 +18,7 @@ from discreet.privacy.mechanisms.gaussian import draw
 from discreet.protocols.keys import Roster
 from discreet.protocols.sharing import Half, HalfSum, SharedTerms
 from discreet.randomness import NoiseSource
-from discreet.service.spool import NotKnown
+from discreet.training.spool import NotKnown
 
 ROOT = "/federated/v1/halves"
 

@@ -22,7 +22,7 @@ from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import Half, SharedTerms, joined
 from discreet.service.halves import Second
-from discreet.service.spool import CLOSED, NotKnown, Spool, TooLate
+from discreet.training.spool import CLOSED, NotKnown, Spool, TooLate
 
 Vector = NDArray[np.int64]
 Noise = Callable[[int], Vector]
