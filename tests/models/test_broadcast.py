@@ -50,6 +50,8 @@ class TestReading:
             assert (np.sum(mine, axis=0) == federation.central(number)).all()
 
     def test_the_released_model_makes_the_lists_of_the_trained_one(self, federation: Federation) -> None:
+        stored = federation.states[-1] | {"round": federation.states[-1]["round"].reshape(1)}  # as a file has it
+        federation = replace(federation, states=(*federation.states[:-1], stored))
         known = read(federation.broadcast(federation.plan.rounds))
         wanted = federation.model.scores(federation.people, federation.states[-1])
         made = np.stack([known.scores(federation.people[[seat]].indices) for seat in range(PEOPLE)])

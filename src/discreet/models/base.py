@@ -142,7 +142,7 @@ def after_round(state: State, **learnt: NDArray[Any]) -> State:
 
 def round_number(state: State) -> int:
     """Return how many rounds ``state`` has seen."""
-    return int(state["round"])
+    return int(state["round"].item())  # a file gives it a dimension
 
 
 def check_setting(name: str, value: float, least: float, most: float = math.inf) -> None:
