@@ -75,7 +75,7 @@ class TestRefusals:
         for method, where, status, kind in (
             ("GET", path, 401, "not-signed"),
             ("GET", f"{ROOT}/rounds/x/advertise/99", 401, "not-signed"),
-            ("PUT", path, 404, "no-such-session"),
+            ("PUT", path, 503, "not-now"),
             ("GET", f"{ROOT}/model", 404, "no-such-session"),
         ):
             found, content, form = asked(*served, method, where)
@@ -92,8 +92,10 @@ class TestRefusals:
         wire = Wire(f"https://127.0.0.1:{port}", FEDERATION.identities[1], 1, ca, patience=2)
         with pytest.raises(ProtocolError, match=r"refused \(401\).*not signed by its seat"):
             wire.get(f"{ROOT}/rounds/x/advertise/0")
-        with pytest.raises(Over):  # its own seat may ask, and hears that there is no such session
+        with pytest.raises(EngineLost, match="it answers 503"):  # its own seat may ask, and is to ask again
             wire.get(f"{ROOT}/rounds/x/advertise/1")
+        with pytest.raises(Over):
+            wire.get(f"{ROOT}/model")
 
     def test_a_certificate_that_is_not_pinned(self, served: tuple[int, Path], tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()

@@ -23,7 +23,7 @@ from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import HalfSum, SharedTerms
 from discreet.service.halves import First, seats_of
 from discreet.service.rounds import Rounds
-from discreet.training.spool import NotKnown, Spool, TooLate
+from discreet.training.spool import NotKnown, NotNow, Spool, TooLate
 
 FEDERATION = Federation.of("popularity")
 SOON = 5.0
@@ -80,6 +80,9 @@ class TestSecure:
             parts = [FEDERATION.device(seat, tmp_path).join(said.terms, said.broadcast) for seat in range(PEOPLE)]
             await asyncio.gather(*[through(rounds, name, seat, part) for seat, part in enumerate(parts)])
             total = await task
+            with pytest.raises(NotNow):
+                rounds.take(name, Stage.REVEAL, 0, b"")
+            rounds.finish(None)
             with pytest.raises(NotKnown):
                 rounds.take(name, Stage.REVEAL, 0, b"")
             again = await rounds.secure(0, FEDERATION.terms(), FEDERATION.broadcast())  # as after a restart
@@ -128,7 +131,7 @@ class TestSecure:
                 rounds.take(name, Stage.ADVERTISE, 1, b"junk")
             with pytest.raises(TooFewLeft, match="1 clients are left at ADVERTISE"):
                 await task
-            with pytest.raises(NotKnown):
+            with pytest.raises(NotNow):
                 await rounds.reply(name, Stage.ADVERTISE, 0, 0.1)
 
         run(play())

@@ -34,7 +34,7 @@ from discreet.protocols.messages import SHORT
 from discreet.protocols.secagg.terms import Stage
 from discreet.service.halves import First
 from discreet.service.rounds import Rounds
-from discreet.training.spool import NotKnown, TooLate
+from discreet.training.spool import NotKnown, NotNow, TooLate
 
 ROOT = "/federated/v1"
 BINARY = "application/octet-stream"
@@ -131,11 +131,12 @@ def _app(title: str) -> FastAPI:
     )
     statuses: dict[type[Exception], tuple[int, str]] = {
         NotKnown: (404, "no-such-session"),
+        NotNow: (503, "not-now"),
         TooLate: (410, "too-late"),
         TooFewLeft: (409, "too-few-left"),
         TermsRefused: (403, "terms-refused"),
         ProtocolError: (400, "message-refused"),
-        DiscreetError: (503, "not-now"),
+        DiscreetError: (500, "failed"),
     }
 
     async def told(request: Request, error: Exception) -> Response:

@@ -22,7 +22,7 @@ from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import Half, SharedTerms, joined
 from discreet.service.halves import Second
-from discreet.training.spool import CLOSED, NotKnown, Spool, TooLate
+from discreet.training.spool import CLOSED, NotKnown, NotNow, Spool, TooLate
 
 Vector = NDArray[np.int64]
 Noise = Callable[[int], Vector]
@@ -163,7 +163,7 @@ class Rounds:
         """Return how many bytes a message of the session may have now.
 
         Raises:
-            NotKnown: there is no such session.
+            NotKnown, NotNow: there is no such session.
         """
         return self._session(name).server.most
 
@@ -171,7 +171,7 @@ class Rounds:
         """Take a message, and make it durable. The same message twice counts once.
 
         Raises:
-            NotKnown: there is no such session.
+            NotKnown, NotNow: there is no such session.
             TooLate: its stage is over.
             ProtocolError: it cannot be right, or is another than the seat's first.
         """
@@ -189,7 +189,7 @@ class Rounds:
         """Return what a seat is sent after a stage; None if the stage does not end in time.
 
         Raises:
-            NotKnown: there is no such session, any more.
+            NotKnown, NotNow: there is no such session, any more.
             TooLate: the stage ended without this seat.
         """
         opened = self._session(name)
@@ -203,6 +203,8 @@ class Rounds:
         return None
 
     def _session(self, name: str) -> Open:
+        if self._open is None and not self._ended:  # after a restart, say: it may be opened again
+            raise NotNow("no session is open now; ask again")
         if self._open is None or self._open.name != name:
             raise NotKnown("there is no such session, or it is over")
         return self._open

@@ -27,6 +27,10 @@ class NotKnown(ProtocolError):
     """There is no such session."""
 
 
+class NotNow(ProtocolError):
+    """Nothing is going on yet, or between two sessions: to be asked again."""
+
+
 CLOSED = -1
 """The seat under which the end of a stage stands."""
 
