@@ -75,7 +75,7 @@ def told(found: Audit) -> Iterator[str]:
     yield f"{len(found.outcomes)} checks in {found.seconds:.0f} s, of which {len(found.failed)} failed;"
     yield f"a correct product fails with a chance of at most {found.false_alarms:.1e}\n"
     yield "Canaries: mu claimed, by their rows, as estimated; epsilon at least, at 95 %, assuming what is named"
-    yield f"{'claim':<20}{'model':<14}{'claimed':>8}{'rows':>7}{'seen':>7}{'Gaussian':>10}{'mu-GDP':>8}{'nothing':>9}"
+    yield f"{'claim':<20}{'model, adder':<28}{'claimed':>8}{'rows':>7}{'seen':>7}{'Gaussian':>10}{'mu-GDP':>8}{'nothing':>9}"
     for outcome in found.outcomes:
         if outcome.check.gate == "C":
             yield _row(outcome)
@@ -95,7 +95,7 @@ def _row(outcome: Outcome) -> str:
     bounds = (
         f"{figures['epsilon_95_z_gdp']:>10.2f}{figures['epsilon_95_f_dp']:>8.2f}{figures['epsilon_95_steinke']:>9.2f}"
     )
-    return f"{outcome.check.claim!s:<20}{outcome.check.subject.partition(',')[0]:<14}{mus}{bounds}"
+    return f"{outcome.check.claim!s:<20}{outcome.check.subject:<28}{mus}{bounds}"
 
 
 def false_alarms(audits: int) -> tuple[int, int]:
