@@ -75,7 +75,8 @@ def told(found: Audit) -> Iterator[str]:
     yield f"{len(found.outcomes)} checks in {found.seconds:.0f} s, of which {len(found.failed)} failed;"
     yield f"a correct product fails with a chance of at most {found.false_alarms:.1e}\n"
     yield "Canaries: mu claimed, by their rows, as estimated; epsilon at least, at 95 %, assuming what is named"
-    yield f"{'claim':<20}{'model, adder':<28}{'claimed':>8}{'rows':>7}{'seen':>7}{'Gaussian':>10}{'mu-GDP':>8}{'nothing':>9}"
+    heads = f"{'claim':<20}{'model, adder':<28}{'claimed':>8}{'rows':>7}{'seen':>7}"
+    yield heads + f"{'Gaussian':>10}{'mu-GDP':>8}{'nothing':>9}"
     for outcome in found.outcomes:
         if outcome.check.gate == "C":
             yield _row(outcome)

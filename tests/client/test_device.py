@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,15 @@ from federations import ITEMS, LISTED, PEOPLE, PLENTY, Federation, secure_sum
 from discreet.client import device as room
 from discreet.client.device import Allowance, Items
 from discreet.client.spending import Spending
-from discreet.errors import BudgetExceeded, DataError, LedgerError, ProtocolError, TermsRefused
+from discreet.errors import (
+    BoundExceeded,
+    BudgetExceeded,
+    DataError,
+    LedgerError,
+    ProtocolError,
+    SettingError,
+    TermsRefused,
+)
 from discreet.privacy.levels import Level
 from discreet.privacy.mechanisms.discrete_gaussian import share_of
 from discreet.protocols.keys import public_bytes, roster_digest
@@ -86,8 +95,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("why", "allowance"),
         [
-            ("a cohort of at least 13", Allowance(policy=Policy(cohort=13, survivors=7))),
-            ("sums of at least 12", Allowance(policy=Policy(cohort=12, survivors=12))),
+            ("a cohort of at least 13", Allowance(policy=Policy(cohort=13, survivors=7), colluding=0.0)),
+            ("sums of at least 12", Allowance(policy=Policy(cohort=12, survivors=12), colluding=0.0)),
             ("counts on 11 shares of noise, this device on 8", Allowance(colluding=0.25)),
         ],
     )
@@ -140,7 +149,7 @@ class TestRefusals:
         assert spent(tmp_path) == FEDERATION.plan.price(0)
 
     def test_a_stronger_level_gives_and_spends_less(self, tmp_path: Path) -> None:
-        allowance = Allowance(level=Level.STRONG)
+        allowance = Allowance(level=Level.STRONG, colluding=0.0)
         FEDERATION.device(0, tmp_path, allowance=allowance).join(FEDERATION.terms().to_bytes(), FEDERATION.broadcast())
         assert spent(tmp_path) == FEDERATION.plan.price(0, Level.STRONG) <= FEDERATION.plan.price(0) / 15
 
@@ -154,6 +163,55 @@ class TestRefusals:
         monkeypatch.setattr(room, "MOST_DRAWS", 100)
         with pytest.raises(TermsRefused, match="more draws of noise"):
             FEDERATION.device(0, tmp_path).join(FEDERATION.terms().to_bytes(), FEDERATION.broadcast())
+
+    def test_more_values_than_it_makes_and_a_bound_that_leaves_nothing(self, tmp_path: Path) -> None:
+        small = Allowance(values=10, colluding=0.0)
+        with pytest.raises(TermsRefused, match="rows of 60 values are asked for, this device makes 10"):
+            FEDERATION.device(0, tmp_path, allowance=small).join(FEDERATION.terms().to_bytes(), FEDERATION.broadcast())
+        tiny = replace(FEDERATION, plan=replace(FEDERATION.plan, bounds=(3,) * FEDERATION.plan.rounds))
+        strong = Allowance(level=Level.STRONG, colluding=0.0)
+        with pytest.raises(TermsRefused, match="leaves nothing of what this person gives"):
+            FEDERATION.device(0, tmp_path, allowance=strong).join(tiny.terms().to_bytes(), tiny.broadcast())
+        assert spent(tmp_path) == 0
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"colluding": 1.0}, {"colluding": -0.1}, {"colluding": float("nan")}, {"slot": -1.0}, {"values": 0}],
+    )
+    def test_allowances_that_are_none(self, settings: dict[str, float]) -> None:
+        with pytest.raises(SettingError):
+            Allowance(**settings)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("error", [BoundExceeded("too long"), MemoryError(), np.linalg.LinAlgError()])
+    def test_whatever_goes_wrong_with_a_history_does_not_show(
+        self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A refusal here would tell, one question at a time, what is in it: so the row is zeros, and all goes on."""
+        terms, said = FEDERATION.terms(), FEDERATION.broadcast()
+        parts = {seat: FEDERATION.device(seat, tmp_path).join(terms.to_bytes(), said) for seat in range(PEOPLE)}
+
+        def fails(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("discreet.models.broadcast.Known.row", fails)
+        no_noise = "discreet.privacy.mechanisms.discrete_gaussian.draw"
+        monkeypatch.setattr(no_noise, lambda count, *_: np.zeros(count, np.int64))
+        assert not secure_sum(Server(FEDERATION.roster, terms), parts).any()
+
+    def test_nothing_of_a_history_is_computed_before_it_is_booked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither for a refusal nor for one whose time could be measured: not even where its length would show."""
+        monkeypatch.setattr("discreet.models.broadcast.Known.row", lambda *_: pytest.fail("a row was made"))
+        FEDERATION.device(0, tmp_path).join(FEDERATION.terms().to_bytes(), FEDERATION.broadcast())
+        with pytest.raises(BudgetExceeded):
+            FEDERATION.device(0, tmp_path, cap=1).join(FEDERATION.terms().to_bytes(), FEDERATION.broadcast())
+
+    def test_vectors_take_whole_slots(self) -> None:
+        start = time.monotonic()
+        with room._slots(0.2):
+            time.sleep(0.25)
+        assert time.monotonic() - start >= 0.4
 
     def test_a_sum_after_the_last_round_and_a_list_before_it(self, tmp_path: Path) -> None:
         over = FEDERATION.broadcast(FEDERATION.plan.rounds)

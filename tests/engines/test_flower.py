@@ -43,7 +43,7 @@ from discreet.training.rounds import train
 from discreet.training.spool import Spool
 
 KNOWN = Known.of("subspace")
-FEDERATION = Federation(KNOWN.roster, Catalogue(tuple(range(ITEMS))), "tastes")
+FEDERATION = Federation(KNOWN.roster, Catalogue(tuple(range(ITEMS))), "tastes", colluding=0.0)
 FIRST_NODE = 1_000
 """Nodes have numbers that are not seats."""
 

@@ -37,7 +37,7 @@ class TestRows:
     @given(st.integers(1, 5_000), st.data())
     def test_one_bin_a_person_and_the_bound_in_it(self, items: int, data: st.DataObject) -> None:
         question = LengthCounts(items=items)
-        lengths = np.array(data.draw(st.lists(st.integers(0, items), min_size=1, max_size=9)))
+        lengths = np.array(data.draw(st.lists(st.integers(1, items), min_size=1, max_size=9)))
         ends = np.append(0, lengths.cumsum())
         indices = np.concatenate([np.arange(length) for length in lengths])
         people = csr_array((np.ones(len(indices)), indices, ends), (len(lengths), items))

@@ -98,9 +98,22 @@ class TestLies:
         with pytest.raises(ProtocolError, match="cannot be read here"):
             replace(said, header=json.dumps(header).encode()).read(DIGEST, ITEMS)
 
+    def test_what_would_tell_histories_apart_by_a_refusal(self) -> None:
+        """Rows that are not scaled, and integers that wrap, are longer for some histories than for others."""
+        gram = Federation.of("gram")
+        with pytest.raises(ProtocolError):
+            replace(gram, model=replace(gram.model, private=False)).read_back(1)
+        subspace = Federation.of("subspace")
+        for much in (1 << 20, 1 << 21):
+            v = np.full(len(subspace.states[1]["kept"]), much)
+            state = subspace.states[1] | {"direction": v}
+            with pytest.raises(ProtocolError):
+                replace(subspace, states=(state, state)).read_back(1)
+
     @pytest.mark.parametrize(
         ("name", "array"),
         [
+            ("basis", np.zeros((4, 2_000))),
             ("round", np.array(2)),
             ("kept", np.array([3, 1], np.int64)),
             ("kept", np.array([0, ITEMS], np.int64)),

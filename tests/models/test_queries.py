@@ -83,6 +83,19 @@ class TestQuestions:
         summed = hits("popularity").summed(one, federation.states[-1], 100)
         assert (summed.total.tolist(), summed.squared_norms.tolist()) == ([0, 0], [0])
 
+    @pytest.mark.parametrize("kind", [*RANKERS, "lengths", "evaluation"])
+    def test_the_row_of_nobody_is_zero(self, kind: str) -> None:
+        """An empty history in somebody's place is what the adjacency compares with."""
+        questions: dict[str, Model] = {"lengths": LengthCounts(items=ITEMS), "evaluation": hits("gram")}
+        question = questions.get(kind)
+        federation = FEDERATIONS.get(kind, FEDERATIONS["gram"])
+        states = federation.states[:-1] if question is None else (federation.states[-1],)
+        for state in states:
+            asked: Model = federation.model if question is None else question
+            summed = asked.summed(as_rows([[]], ITEMS), state, 1_000)
+            assert not summed.total.any()
+            assert not summed.squared_norms.any()
+
     def test_an_answer_is_kept_in_people(self) -> None:
         question = LengthCounts(items=ITEMS)
         state = question.step(question.start(), Disclosed(np.array([200, 300]), 100, 0.0, True))

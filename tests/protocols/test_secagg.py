@@ -606,20 +606,44 @@ class TestLyingClients:
         session.vectors[1] += 100_000
         assert (session.run() == honest + 100_000).all()
 
-    def test_keys_that_are_none(self, five: Five, vectors: NDArray[np.int64]) -> None:
-        """The all-zero point has a shared secret of zero with everybody; it is signed, so its owner is to blame."""
+    @pytest.mark.parametrize("none", [{"masking": bytes(32)}, {"channel": bytes(32)}, {"channel": b"short"}])
+    def test_keys_that_are_none_cost_their_sender_alone(
+        self, five: Five, vectors: NDArray[np.int64], none: dict[str, bytes]
+    ) -> None:
+        """The all-zero point has a shared secret of zero with everybody: neighbours that heard of it would all stop."""
+        session = Session(five, vectors, terms=five_terms(five), up=self.with_keys(five, none, lambda: session.terms))
+        assert (session.run() == session.sum_of([0, 2, 3, 4])).all()
+        assert session.failed.keys() == {1}
+        assert session.failed[1].blame == 1
 
-        def lie(stage: Stage, seat: int, content: bytes) -> bytes:
-            if stage is Stage.ADVERTISE and seat == 1:
-                told = replace(Advertisement.from_bytes(content), masking=bytes(32))
-                assert session.terms is not None
-                return replace(told, signature=five[1].sign(told.signed(session.terms))).to_bytes()
-            return content
+    def test_keys_that_are_none_and_come_through_a_server(
+        self, five: Five, vectors: NDArray[np.int64], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is signed, so its owner is to blame, whoever passed it on."""
+        real = keys.agreed
 
-        session = Session(five, vectors, terms=five_terms(five), up=lie)
+        def lenient(mine: X25519PrivateKey, theirs: bytes, transcript: bytes, purpose: bytes) -> bytes | None:
+            return b"taken" if purpose == b"trial" else real(mine, theirs, transcript, purpose)
+
+        monkeypatch.setattr(keys, "agreed", lenient)
+        up = self.with_keys(five, {"masking": bytes(32)}, lambda: session.terms)
+        session = Session(five, vectors, terms=five_terms(five), up=up)
         with pytest.raises(TooFewLeft):
             session.run()
         assert {error.blame for seat, error in session.failed.items() if seat != 1} == {1}
+
+    @staticmethod
+    def with_keys(five: Five, none: dict[str, bytes], terms: Callable[[], Terms | None]) -> Tamper:
+        """Return a lie of client 1 about its keys, signed as it should be."""
+
+        def lie(stage: Stage, seat: int, content: bytes) -> bytes:
+            if stage is Stage.ADVERTISE and seat == 1:
+                told, agreed = replace(Advertisement.from_bytes(content), **none), terms()
+                assert agreed is not None
+                return replace(told, signature=five[1].sign(told.signed(agreed))).to_bytes()
+            return content
+
+        return lie
 
 
 class TestServers:

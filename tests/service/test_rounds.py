@@ -16,7 +16,7 @@ from federations import PEOPLE, Federation
 from numpy.typing import NDArray
 
 from discreet.client.device import Allowance, Part
-from discreet.errors import LedgerError, ProtocolError, TermsRefused, TooFewLeft
+from discreet.errors import EngineLost, LedgerError, ProtocolError, TermsRefused, TooFewLeft
 from discreet.models.broadcast import MOST, Announcement, Broadcast
 from discreet.protocols.keys import public_bytes, roster_digest
 from discreet.protocols.secagg.terms import Stage, Terms
@@ -284,3 +284,63 @@ class TestTwoServers:
                 first.add(name, content)
         with pytest.raises(TermsRefused, match="under the session's own name"):
             first.begin("00" * 32, terms.to_bytes())
+
+    def test_a_second_server_that_is_killed_after_the_first_told_goes_on(self, tmp_path: Path) -> None:
+        """The first adds up one list, once: after a restart the second asks for that list again, whoever came since."""
+        federation, servers, terms = self.apart()
+        first = First(federation.roster, servers[0], bytes(32), survivors=3)
+        said = federation.broadcast()
+
+        class Dies(Near):
+            def total(self, terms: SharedTerms, seats: frozenset[int]) -> HalfSum:
+                super().total(terms, seats)
+                raise EngineLost("killed")
+
+        async def play(near: Any, seats: range) -> NDArray[np.int64]:
+            rounds = rounds_in(tmp_path, patience=0.3)
+            task = asyncio.ensure_future(rounds.apart(0, terms, said, near, lambda dims: np.zeros(dims, np.int64)))
+            try:
+                await rounds.next("", SOON)
+                for seat in seats:
+                    allowance = Allowance(servers=(terms.first, terms.second))
+                    device = federation.device(seat, tmp_path, allowance=allowance)
+                    to_first, to_second = device.give(terms.to_bytes(), said)
+                    first.take(terms.session.hex(), seat, to_first)
+                    rounds.take(terms.session.hex(), Stage.MASK, seat, to_second)
+                return await task
+            finally:
+                rounds._spool.close()
+
+        with pytest.raises(EngineLost):
+            run(play(Dies(first, servers[1], terms.first), range(PEOPLE - 1)))
+        noise = run(play(Near(first, servers[1], terms.first), range(0))) - (federation.central(0) - row_of(PEOPLE - 1))
+        assert 0 < np.abs(noise).max() < 10 * 4_096  # the first server's, which is what it was
+
+
+def test_a_message_that_cannot_be_kept_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restart would go on without what the server has seen."""
+
+    async def play() -> None:
+        rounds = rounds_in(tmp_path)
+        task = beginning(rounds, FEDERATION.terms())
+        name, said = await announced(rounds)
+        part = FEDERATION.device(0, tmp_path).join(said.terms, said.broadcast)
+
+        def full(*_: object) -> None:
+            raise LedgerError("the disk is full")
+
+        monkeypatch.setattr(rounds._spool, "keep", full)
+        with pytest.raises(LedgerError):
+            rounds.take(name, Stage.ADVERTISE, 0, part.say())
+        with pytest.raises(LedgerError, match="disk is full"):
+            await task
+
+    run(play())
+
+
+def test_a_spool_is_of_one_release(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    assert spool.claim("spring") == spool.claim("spring")
+    with pytest.raises(LedgerError, match="is of release spring"):
+        spool.claim("autumn")
+    assert Spool(tmp_path / "other.db").claim("spring") != spool.claim("spring")

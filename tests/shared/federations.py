@@ -17,7 +17,7 @@ from discreet.client.spending import Spending
 from discreet.data.interactions import Rows
 from discreet.evaluation.audit.people import crowd, opened, planned
 from discreet.models.base import Model, State
-from discreet.models.broadcast import Broadcast
+from discreet.models.broadcast import MOST, Broadcast, Known
 from discreet.models.recipe import Kind
 from discreet.privacy.plan import Plan
 from discreet.protocols.keys import Roster, public_bytes, roster_digest
@@ -57,10 +57,14 @@ class Federation:
         digest = hashlib.sha256(LISTED).digest()
         return Broadcast.of(self.model, self.plan, number, PEOPLE, digest, self.states[number]).to_bytes()
 
+    def read_back(self, number: int) -> Known:
+        """Return what a device reads in a round."""
+        return Broadcast.from_bytes(self.broadcast(number), MOST).read(hashlib.sha256(LISTED).digest(), ITEMS)
+
     def terms(self, number: int = 0, broadcast: bytes | None = None) -> Terms:
         said = self.broadcast(number) if broadcast is None else broadcast
-        asked = Broadcast.from_bytes(said, 1 << 28).read(hashlib.sha256(LISTED).digest(), ITEMS)
-        dims = asked.row(np.array([0]), asked.plan.bounds[number]).size
+        asked = Broadcast.from_bytes(said, MOST).read(hashlib.sha256(LISTED).digest(), ITEMS)
+        dims = asked.dims
         about = (os.urandom(32), hashlib.sha256(said).digest(), roster_digest(self.roster))
         return Terms(*about, asked.ring(dims).bits, dims, *advised(PEOPLE))
 
@@ -69,7 +73,8 @@ class Federation:
     ) -> Device:
         history = self.people[[seat]].indices.tolist()
         spending = Spending(folder / f"{seat}.db", cap)
-        return Device(self.identities[seat], self.roster, Items(items), history, allowance or Allowance(), spending)
+        allowed = replace(allowance or Allowance(colluding=0.0), slot=0.0)
+        return Device(self.identities[seat], self.roster, Items(items), history, allowed, spending)
 
     def central(self, number: int) -> NDArray[np.int64]:
         """Return what central training adds up in a round, before noise."""

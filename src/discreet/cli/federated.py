@@ -127,7 +127,7 @@ def coordinate(
     release: Annotated[str, typer.Option("--release", help="Id of the run; the same again goes on with it.")],
     model: KindOption = "auto",
     lost: Annotated[float, typer.Option("--lost", help="Share of devices that may be lost in a round.")] = 0.1,
-    colluding: Annotated[float, typer.Option("--colluding", help="Share whose noise is not counted on.")] = 0.0,
+    colluding: Annotated[float, typer.Option("--colluding", help="Share whose noise is not counted on.")] = 0.1,
     host: Host = "127.0.0.1",
     port: Port = 8443,
     certificate: Certificate = None,

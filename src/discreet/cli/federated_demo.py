@@ -76,7 +76,8 @@ class Process:
     def ended(self, deadline: float) -> dict[str, Any]:
         """Wait for its end; return the last thing that it said."""
         self.until("", deadline)
-        self.running.wait(max(deadline - time.monotonic(), 1.0))
+        with suppress(subprocess.TimeoutExpired):
+            self.running.wait(max(deadline - time.monotonic(), 1.0))
         return self.said[-1] if self.said else {}
 
 
@@ -272,6 +273,8 @@ def _people(data: Interactions, devices: int) -> Histories:
 
 def _run(stage: Stage, way: str, killed: int) -> dict[str, Any]:
     """Run a federation to its end; return what came out."""
+    from discreet.errors import EngineLost
+
     step(
         f"{stage.devices} devices and {'one server' if way == 'secagg' else 'two servers'}, over HTTPS on this machine"
     )
@@ -288,14 +291,18 @@ def _run(stage: Stage, way: str, killed: int) -> dict[str, Any]:
             device.until("share", deadline)
             device.running.kill()
             say(f"killed a device in mid-round (process {device.running.pid})")
-        released = coordinator.running.wait(max(deadline - time.monotonic(), 1.0)) == 0
+        try:
+            released = coordinator.running.wait(max(deadline - time.monotonic(), 1.0)) == 0
+        except subprocess.TimeoutExpired:
+            raise EngineLost(f"the demo took longer than {DEADLINE:g} s; see {stage.folder / 'errors.txt'}") from None
+        if not released:
+            raise EngineLost(f"no model was released; see {stage.folder / 'errors.txt'}")
         ends = [device.ended(deadline) for device in devices[killed:]]
     done = [end for end in ends if end.get("model")]
     return {
         "way": way,
         "devices": stage.devices,
         "killed": killed,
-        "released": released,
         "ended": len(done),
         "spent": sorted({end["spent"] for end in done}),
         "allowed": sorted({end["of"] for end in done}),
@@ -309,7 +316,6 @@ def _show(found: dict[str, Any]) -> None:
     shown, spending = table(found["way"], "", ""), (found["spent"], found["allowed"])
     rows = {
         "devices, killed in mid-round": f"{found['devices']}, {found['killed']}",
-        "model released": "yes" if found["released"] else "no",
         "devices that took it and made a list": found["ended"],
         "rounds that each took part in": ", ".join(map(str, sorted(set(found["rounds"])))),
         "units that each spent, of those allowed": " of ".join(f"{max(each, default=0):,}" for each in spending),

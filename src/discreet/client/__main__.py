@@ -23,6 +23,7 @@ from discreet.client.wire import Wire
 from discreet.errors import DiscreetError, SettingError
 from discreet.files import write_bytes
 from discreet.privacy.levels import OFFERED, Level
+from discreet.privacy.plan import COLLUDING
 from discreet.protocols.keys import public_bytes
 from discreet.protocols.secagg.terms import Policy
 
@@ -35,12 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
     except DiscreetError as error:
         print(f"discreet: {error}", file=sys.stderr)  # noqa: T201 - a program speaks
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    except Exception as error:  # noqa: BLE001 - one line, without anything of a history
+        print(f"discreet: a defect of discreet: {type(error).__name__}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 
 def enrol(asked: argparse.Namespace) -> None:
-    """Make a signing key, and print its public half for the roster."""
-    _say({"public": make_key(asked.identity, Ed25519PrivateKey).hex()})
+    """Make a signing key, and print its public half: a line of the roster."""
+    print(make_key(asked.identity, Ed25519PrivateKey).hex())  # noqa: T201 - a program speaks
 
 
 def take(asked: argparse.Namespace) -> None:
@@ -64,6 +71,8 @@ def answer(asked: argparse.Namespace) -> None:
 
 def _person(asked: argparse.Namespace) -> tuple[Person, int]:
     """Return whose device this is, and their seat."""
+    if asked.model and not asked.model.parent.is_dir():  # before anything is spent
+        raise SettingError(f"{asked.model.parent} is not a folder; make it, or keep the model elsewhere")
     identity, roster = signing_key(asked.identity), read_roster(asked.roster)
     if public_bytes(identity) not in roster:
         raise SettingError("this device's key is not in the roster; enrol it first")
@@ -108,7 +117,7 @@ def _say(what: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m discreet.client", description="A device: its history stays here.")
     commands = parser.add_subparsers(required=True)
-    enrolment = commands.add_parser("enrol", help="make a signing key; prints its public half, for the roster")
+    enrolment = commands.add_parser("enrol", help="make a signing key; prints its public half, a line of the roster")
     enrolment.add_argument("--identity", type=Path, required=True, help="file for the key; must not exist")
     enrolment.set_defaults(command=enrol)
     part = commands.add_parser("take-part", help="take part in a run, then print a list made here")
@@ -138,7 +147,9 @@ def _add_person(part: argparse.ArgumentParser) -> None:
     part.add_argument("--level", default="light", choices=[str(level) for level in OFFERED], help="how much it gives")
     part.add_argument("--cohort", type=int, default=10, help="fewest devices that it takes part with")
     part.add_argument("--survivors", type=int, default=7, help="fewest vectors in a sum")
-    part.add_argument("--colluding", type=float, default=0.0, help="share of devices whose noise it does not count on")
+    part.add_argument(
+        "--colluding", type=float, default=COLLUDING, help="share of devices whose noise is not counted on"
+    )
     part.add_argument("--model", type=Path, help="where to keep the released model")
     part.add_argument("-n", type=int, default=10, help="how many items to list")
 

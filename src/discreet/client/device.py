@@ -1,32 +1,38 @@
 """What a device does in a session: it checks, books, computes, adds its share of the noise, and says what is due.
 
-No input or output but its own ledger; who calls it moves the messages (``wire``, or another transport).
+No input or output but its own ledger; who calls it moves the messages (``wire``, or another transport). Whether it
+takes part is decided by what is asked, its person's conditions and its book, and by nothing that is in the history.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from math import ceil
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from discreet.client.spending import Spending
-from discreet.errors import DataError, ProtocolError, TermsRefused
+from discreet.errors import DataError, ProtocolError, SettingError, TermsRefused
 from discreet.models.broadcast import MOST, Broadcast, Known
 from discreet.privacy.disclosure import MOST_DRAWS
 from discreet.privacy.levels import Level
 from discreet.privacy.mechanisms import discrete_gaussian
 from discreet.privacy.mechanisms.discrete_gaussian import share_of
-from discreet.privacy.plan import Plan
+from discreet.privacy.plan import COLLUDING, Plan
 from discreet.protocols.keys import Roster
 from discreet.protocols.secagg.client import Client
 from discreet.protocols.secagg.terms import Policy, Stage, Terms
-from discreet.protocols.sharing import SharedTerms, shared
+from discreet.protocols.sharing import SharedTerms, check_terms, shared
 from discreet.randomness import NoiseSource
+
+LONGEST_SLOT = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,16 +42,33 @@ class Allowance:
     Attributes:
         level: what they give of each bound.
         policy: what they insist on in secure aggregation.
-        colluding: share of the roster whose noise they do not count on.
+        colluding: share of the roster whose noise they do not count on, 0 to 1.
         servers: X25519 keys of the two servers, pinned; without them this device takes no part with two.
         survivors: fewest vectors in a sum of two servers.
+        values: most that a row may have: memory and time grow with them.
+        slot: seconds, of which a vector takes a whole number, so that its time does not tell how long a history is.
+
+    Raises:
+        SettingError: a number is out of its range.
     """
 
     level: Level = Level.LIGHT
     policy: Policy = field(default_factory=Policy)
-    colluding: float = 0.0
+    colluding: float = COLLUDING
     servers: tuple[bytes, bytes] | None = None
     survivors: int = 10
+    values: int = 1 << 22
+    slot: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.colluding < 1 or not self.values >= 1 or not 0 <= self.slot < LONGEST_SLOT:
+            raise SettingError(
+                "colluding is a share, and a row has a value at least; a slot is short, and not negative"
+            )
+
+    def counted_on(self, survivors: int, people: int) -> int:
+        """Return of how many of ``people`` the noise is counted on, if so many survive."""
+        return survivors - ceil(self.colluding * people)
 
 
 class Items:
@@ -117,17 +140,16 @@ class Device:
         agreed, known = Terms.from_bytes(terms), self._read(broadcast)
         if known.plan.noise != "shares":
             raise TermsRefused("this device adds its own share of the noise; the plan leaves that to others")
-        counted_on = agreed.survivors - int(self._allowance.colluding * len(self._roster))
+        counted_on = self._allowance.counted_on(agreed.survivors, len(self._roster))
         if known.plan.honest > counted_on:
             raise TermsRefused(f"the plan counts on {known.plan.honest} shares of noise, this device on {counted_on}")
-        row = self._row(known)
-        if row.size * known.plan.honest > MOST_DRAWS:
+        dims = self._dims(known)
+        if dims * known.plan.honest > MOST_DRAWS:
             raise TermsRefused("the plan asks for more draws of noise than its guarantee is proven for")
-        context = hashlib.sha256(broadcast).digest()
-        ring = known.ring(row.size)
+        context, ring = hashlib.sha256(broadcast).digest(), known.ring(dims)
         client = Client(self._identity, self._roster, self._allowance.policy, agreed, context, ring)
         self._book(agreed.session, known)
-        return Part(client, row, share_of(known.plan.honest))
+        return Part(client, lambda: self._row(known, dims), share_of(known.plan.honest), self._allowance.slot)
 
     def give(self, terms: bytes, broadcast: bytes) -> tuple[bytes, bytes]:
         """Take part in a session of two servers: return what is said to the first and to the second.
@@ -140,11 +162,12 @@ class Device:
             raise TermsRefused("with two servers each adds noise that is enough alone; the plan does not say so")
         if self._allowance.servers != (agreed.first, agreed.second):
             raise TermsRefused("the terms name other servers than the two that are pinned here")
-        row = self._row(known)
-        context, ring = hashlib.sha256(broadcast).digest(), known.ring(row.size)
-        said = shared(self._identity, agreed, context, ring, self._allowance.survivors, row)
+        dims, context = self._dims(known), hashlib.sha256(broadcast).digest()
+        ring, survivors = known.ring(dims), self._allowance.survivors
+        check_terms(agreed, context, ring, survivors)
         self._book(agreed.session, known)
-        return said
+        with _slots(self._allowance.slot):
+            return shared(self._identity, agreed, context, ring, survivors, self._row(known, dims))
 
     def rank(self, broadcast: bytes, n: int) -> tuple[str | int, ...]:
         """Return the ``n`` best items of the released model for the history that is here, without those in it.
@@ -166,10 +189,28 @@ class Device:
             raise TermsRefused("the plan gives categories weights of their own, which this device does not know")
         return known
 
-    def _row(self, known: Known) -> NDArray[np.int64]:
+    def _dims(self, known: Known) -> int:
+        """Return how many values a row has, if this device makes such rows at all."""
         if known.number == known.plan.rounds:
             raise ProtocolError("a sum is asked for after the last round")
-        return known.row(self._positions, self._allowance.level.of(known.plan.bounds[known.number]))
+        if self._bound(known) < 1:
+            raise TermsRefused("the plan's bound leaves nothing of what this person gives")
+        dims = known.dims
+        if dims > self._allowance.values:
+            raise TermsRefused(f"rows of {dims:,} values are asked for, this device makes {self._allowance.values:,}")
+        return dims
+
+    def _bound(self, known: Known) -> int:
+        return self._allowance.level.of(known.plan.bounds[known.number])
+
+    def _row(self, known: Known, dims: int) -> NDArray[np.int64]:
+        """Return the person's row: zeros where there can be none, since a refusal now would tell of the history."""
+        try:
+            with np.errstate(all="ignore"):
+                row = known.row(self._positions, self._bound(known))
+        except Exception:  # noqa: BLE001 - whatever it is, it came of a history
+            return np.zeros(dims, np.int64)
+        return row if row.size == dims else np.zeros(dims, np.int64)
 
     def _book(self, session: bytes, known: Known) -> None:
         plan, level = known.plan, self._allowance.level
@@ -177,10 +218,17 @@ class Device:
 
 
 class Part:
-    """A device's part in one session."""
+    """A device's part in one session.
 
-    def __init__(self, client: Client, row: NDArray[np.int64], variance: int) -> None:
-        self._client, self._row, self._variance = client, row, variance
+    Args:
+        client: of the protocol.
+        row: makes the person's row.
+        variance: of this device's share of the noise.
+        slot: seconds, of which the vector takes a whole number.
+    """
+
+    def __init__(self, client: Client, row: Callable[[], NDArray[np.int64]], variance: int, slot: float) -> None:
+        self._client, self._row, self._variance, self._slot = client, row, variance, slot
 
     def __repr__(self) -> str:
         return f"Part({self.stage.name})"
@@ -202,12 +250,24 @@ class Part:
             case Stage.SHARE:
                 return self._client.share(content)
             case Stage.MASK:
-                noise = discrete_gaussian.draw(self._row.size, self._variance, NoiseSource())
-                return self._client.mask(content, self._row + noise)
+                with _slots(self._slot):
+                    row = self._row()
+                    noise = discrete_gaussian.draw(row.size, self._variance, NoiseSource())
+                    return self._client.mask(content, row + noise)
             case Stage.CONFIRM:
                 return self._client.confirm(content)
             case _:
                 return self._client.reveal(content)
+
+
+@contextmanager
+def _slots(slot: float) -> Iterator[None]:
+    """Let what is done take a whole number of slots."""
+    start = time.monotonic()
+    yield
+    if slot:
+        taken = time.monotonic() - start
+        time.sleep(ceil(taken / slot) * slot - taken)
 
 
 def _run_of(known: Known) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ def take_part(
             break
         announcement = Announcement.from_bytes(announced, MOST)
         terms = _terms_of(announcement)
+        if terms.session.hex() == after:  # no honest coordinator announces it twice
+            time.sleep(1.0)
         after = terms.session.hex()
         try:
             if isinstance(terms, Terms):

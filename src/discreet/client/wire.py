@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import ipaddress
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,9 +25,11 @@ PAUSE = 0.25
 """Seconds between two attempts, at first; it doubles up to ``LONGEST_PAUSE``."""
 
 LONGEST_PAUSE = 4.0
-LONGEST_BODY = 600.0
+LONGEST_BODY = 300.0
 """Seconds in which a message has to be there, whole."""
 
+BINARY = "application/octet-stream"
+LONGEST_PATIENCE = 86_400.0
 LONG_POLL = 25.0
 """Seconds that a server may keep a question waiting; a connection is given up a little later."""
 
@@ -61,8 +67,13 @@ class Wire:
             right = False
         if not right:
             raise SettingError("a server's address is like https://host:port")
-        if self.ca is not None and not self.ca.is_file():
-            raise SettingError(f"{self.ca}: there is no such certificate")
+        if not 0 <= self.patience < LONGEST_PATIENCE:
+            raise SettingError("patience is a number of seconds, of a day at most")
+        if self.ca is not None:
+            try:
+                ssl.create_default_context(cafile=str(self.ca))
+            except OSError as error:
+                raise SettingError(f"{self.ca}: is no certificate that can be used ({type(error).__name__})") from None
         if parts.scheme == "http" and not _is_here(parts.hostname or ""):
             raise SettingError("without TLS a coordinator is reached on this machine alone; give an https address")
 
@@ -90,8 +101,11 @@ class Wire:
         Raises:
             Over, ProtocolError, EngineLost: as for ``get``.
         """
+        asked = time.monotonic()
         while (content := self.get(path)) is None:
-            pass
+            if time.monotonic() - asked < 1.0:  # it was to keep this waiting, and did not
+                time.sleep(1.0)
+            asked = time.monotonic()
         return content
 
     def _asked(self, method: str, path: str, content: bytes) -> bytes | None:
@@ -113,7 +127,7 @@ class Wire:
                 reason = f"it answers {status}"
             except ssl.SSLCertVerificationError:
                 raise EngineLost("the coordinator's certificate is not the one that is pinned here") from None
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, UnicodeError, http.client.HTTPException) as error:
                 reason = type(error).__name__
             if time.monotonic() + pause > deadline:
                 raise EngineLost(f"the coordinator cannot be reached ({reason}); try again later")
@@ -130,24 +144,34 @@ class Wire:
             )
         else:
             connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        watch = threading.Timer(timeout + LONGEST_BODY, _cut, [connection])  # each read waits for a byte, not for all
+        watch.daemon = True
+        watch.start()
         try:
-            signature = self.identity.sign(request_text(method, path, content)).hex()
-            headers = {"Authorization": f"Discreet {self.seat} {signature}", "Content-Type": "application/octet-stream"}
+            digest = hashlib.sha256(content).digest()
+            signature = self.identity.sign(request_text(method, urlsplit(path).path, digest))
+            headers = {"Authorization": f"Discreet {digest.hex()} {signature.hex()}", "Content-Type": BINARY}
             connection.request(method, path, content or None, headers)
             answer = connection.getresponse()
-            return answer.status, _body_of(answer, time.monotonic() + timeout + LONGEST_BODY)
+            return answer.status, _body_of(answer)
         finally:
+            watch.cancel()
             connection.close()
 
 
-def _body_of(answer: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Return an answer's body, of which no more is read than a message may have, and not for longer than a deadline."""
+def _cut(connection: http.client.HTTPConnection) -> None:
+    with suppress(AttributeError, OSError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _body_of(answer: http.client.HTTPResponse) -> bytes:
+    """Return an answer's body, of which no more is read than a message may have."""
     parts, size = [], 0
     while part := answer.read1(1 << 16):
         parts.append(part)
         size += len(part)
-        if size > MOST or time.monotonic() > deadline:
-            raise ProtocolError("the coordinator sends more than a message may have, or too slowly")
+        if size > MOST:
+            raise ProtocolError("the coordinator sends more than a message may have")
     return b"".join(parts)
 
 

@@ -69,7 +69,7 @@ folder = ""
 release = ""
 model = "auto"
 lost = 0.1
-colluding = 0.0
+colluding = 0.1
 patience = 60.0
 """
 """What Flower calls an app: two names, and the settings of a run, as ``discreet federated coordinate`` has them."""

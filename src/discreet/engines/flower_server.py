@@ -21,7 +21,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.disclosure import Spend
 from discreet.privacy.plan import Plan
 from discreet.protocols.secagg.terms import Stage
-from discreet.training.federation import Federation, billed
+from discreet.training.federation import Bill, Federation, billed
 from discreet.training.rounds import train
 from discreet.training.spool import Spool
 
@@ -50,15 +50,9 @@ def main(grid: Grid, context: Context) -> None:
         def learn(model: Model, plan: Plan, spend: Spend) -> Trained:
             return train(model, federation.devices, plan, spend=spend, add=gathered)
 
-        trained = billed(
-            federation,
-            epsilon=asked["epsilon"],
-            ledger=book,
-            release=asked["release"],
-            out=Path(asked["out"]),
-            kind=cast("Kind", asked["model"]),
-            learn=learn,
-        )
+        bill = Bill(book, asked["release"], spool, Path(asked["out"]))
+        kind = cast("Kind", asked["model"])
+        trained = billed(federation, bill, epsilon=asked["epsilon"], kind=kind, learn=learn)
         gathered.finish(federation.released(trained))
 
 

@@ -39,7 +39,7 @@ SUMS: Mapping[str, type[Popularity | Subspace | Gram | LengthCounts | Hits]] = {
 }
 """All that can be asked of a device: counts, passes of a subspace, a block of a Gram matrix; a histogram, a measure."""
 
-MOST = 1 << 28
+MOST = 1 << 26
 """Bytes that a broadcast may have."""
 
 DEVIATIONS = 14
@@ -113,6 +113,12 @@ class Known:
         scores: NDArray[np.float32] = self.model.scores(cast("csr_array", history), self.state)[0]
         return scores
 
+    @property
+    def dims(self) -> int:
+        """How many values a row has: whoever asks decides, and no history."""
+        nobody = cast("csr_array", OneRow(np.zeros(0, np.int32), self.model.items))
+        return int(self.model.summed(nobody, self.state, self.plan.bounds[self.number]).total.size)
+
     def ring(self, dims: int) -> Ring:
         """Return the ring that a sum of ``dims`` values needs.
 
@@ -179,11 +185,11 @@ class Broadcast(Message):
             model = SUMS[kind](**fields_of(SUMS[kind], told["settings"]))
             if not (type(number) is type(people) is int and 0 <= number <= plan.rounds and people > 0):
                 raise ValueError("no such round")
-            if model.items != items or model.rounds != plan.rounds:
+            if model.items != items or model.rounds != plan.rounds or not getattr(model, "private", True):
                 raise ValueError("settings that do not fit")
             state = self._state(told["arrays"])
             _check(model, number, plan, state)
-        except (ArtefactError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArtefactError, ArithmeticError, AttributeError, KeyError, MemoryError, TypeError, ValueError) as error:
             raise ProtocolError(f"a broadcast cannot be read here ({type(error).__name__})") from None
         return Known(model, plan, number, people, state)
 

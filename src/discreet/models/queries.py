@@ -63,6 +63,8 @@ class Question:
 class LengthCounts(Question):
     """How long histories are: everybody adds the bound to the one bin that holds the length of theirs.
 
+    Whoever has none adds nothing: that is what being left out means.
+
     Attributes:
         items: size of the catalogue.
     """
@@ -88,9 +90,9 @@ class LengthCounts(Question):
         """Return the histogram, int64 [bins], in grid units."""
         del state
         lengths = np.diff(histories.indptr)
-        bins = np.searchsorted(np.array(self.edges), lengths)
+        bins = np.searchsorted(np.array(self.edges), lengths[lengths > 0])
         total = bound * np.bincount(bins, minlength=len(self.edges)).astype(np.int64)
-        return Summed(total, np.full(len(lengths), bound * bound, np.int64))
+        return Summed(total, bound * bound * (lengths > 0).astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)

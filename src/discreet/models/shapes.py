@@ -18,8 +18,11 @@ from discreet.models.base import EVIDENCE, FINE, SCALE, State
 LARGEST = 1e15
 """Of any number: no count comes near it, and sums of products of two such are finite in single precision."""
 
-_MOST = {"precision": LARGEST**2, "direction": 2.0**22}
+_MOST = {"precision": LARGEST**2, "direction": 2.0**21}
 """The same of some arrays: the precision of counts without noise is far above any other; of v, see ``subspace.md``."""
+
+LARGEST_RANK = 1_024
+"""Columns of a basis that a device is told of: its time grows with them, and with what it knows."""
 
 _Dimensions = tuple[str, ...]
 _ONE: _Dimensions = ()
@@ -84,6 +87,10 @@ def check_asked(kind: str, state: State, items: int) -> None:
     if kind == "gram" and "round" in state and state["round"].any():
         needed |= {"kept": ("kept",)}
     _check(_expected(needed, (_PASS,) if kind == "subspace" else (), state), state, items)
+    if "basis" in state and state["basis"].shape[1] > LARGEST_RANK:
+        raise _refusal("basis", "has more columns than a device computes with")
+    if "direction" in state and sum(value * value for value in state["direction"].tolist()) > _MOST["direction"] ** 2:
+        raise _refusal("direction", "is longer than the kernels' integers have room for")
 
 
 def _check(expected: Mapping[str, _Dimensions], state: State, items: int) -> None:
@@ -117,7 +124,7 @@ def _expected(
 
 def _are_small(name: str, array: NDArray[Any]) -> bool:
     most = _MOST.get(name, LARGEST)
-    return bool((np.abs(array.astype(np.float64)) <= most).all())  # which no NaN is
+    return array.size == 0 or bool(-most <= array.min() and array.max() <= most)  # of which a NaN is neither; no copies
 
 
 def _parts(expected: Mapping[str, _Dimensions]) -> dict[str, _Dimensions]:

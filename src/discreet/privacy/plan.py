@@ -21,6 +21,9 @@ from discreet.privacy.records import MOST_WEIGHT, Weights, reach
 
 Noise = Literal["rounded-gaussian", "shares", "two-servers", "none"]
 
+COLLUDING = 0.1
+"""Share of devices whose share of the noise is not counted on, unless somebody says otherwise."""
+
 OPEN_BOUND = 1 << 26
 """Grid of a run without noise: fine enough that rounding does not show."""
 

@@ -75,6 +75,6 @@ def is_signed(by: bytes, signature: bytes, text: bytes) -> bool:
     return True
 
 
-def request_text(method: str, path: str, content: bytes) -> bytes:
-    """Return what a party signs when it asks something of a server: by whom, and that nothing of it was changed."""
-    return b"discreet request " + f"{method} {path} ".encode() + hashlib.sha256(content).digest()
+def request_text(method: str, path: str, digest: bytes) -> bytes:
+    """Return what a party signs when it asks something of a server; ``digest`` is the body's SHA-256."""
+    return b"discreet request " + f"{method} {path} ".encode() + digest

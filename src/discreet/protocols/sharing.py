@@ -130,10 +130,7 @@ def shared(
         SettingError: the vector does not fit the ring.
         ProtocolError: a server's key is none.
     """
-    if terms.context != context or terms.ring != ring:
-        raise TermsRefused("the terms are of another model, plan or round than the one that is known here")
-    if terms.survivors < survivors:
-        raise TermsRefused(f"sums of at least {survivors} are asked for here, the terms allow {terms.survivors}")
+    check_terms(terms, context, ring, survivors)
     residues, key, mine = terms.ring.lower(vector), secrets.token_bytes(keys.KEY_BYTES), X25519PrivateKey.generate()
     seal = keys.agreed(mine, terms.first, terms.digest, b"to the first server")
     if seal is None:
@@ -143,6 +140,18 @@ def shared(
     shifted = Shifted(terms.ring.pack(residues), b"")
     signed = [replace(each, signature=identity.sign(each.signed(terms))) for each in (sealed, shifted)]
     return signed[0].to_bytes(), signed[1].to_bytes()
+
+
+def check_terms(terms: SharedTerms, context: bytes, ring: Ring, survivors: int) -> None:
+    """Refuse terms that a client does not agree to; arguments as for ``shared``.
+
+    Raises:
+        TermsRefused: the terms are of something else, or allow smaller sums.
+    """
+    if terms.context != context or terms.ring != ring:
+        raise TermsRefused("the terms are of another model, plan or round than the one that is known here")
+    if terms.survivors < survivors:
+        raise TermsRefused(f"sums of at least {survivors} are asked for here, the terms allow {terms.survivors}")
 
 
 @dataclass(frozen=True, repr=False)

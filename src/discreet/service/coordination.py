@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
+import math
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,6 +23,7 @@ from typing import Any, TypeVar
 import rfc8785
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from discreet.documents import document
 from discreet.errors import DiscreetError, SettingError
@@ -37,17 +41,59 @@ from discreet.protocols.sharing import SharedTerms
 from discreet.service.federated import coordinator
 from discreet.service.halves import Second
 from discreet.service.rounds import Noise, Rounds, Vector
+from discreet.training.federation import Bill, billed, delta_of, released_once
 from discreet.training.federation import Federation as Parties
-from discreet.training.federation import billed, delta_of, released_once
 from discreet.training.populations import Asked, Work
 from discreet.training.rounds import Progress, train
 from discreet.training.spool import Spool
 
+HEAD_SECONDS = 10.0
+"""In which a request has to begin on a connection."""
+
+MOST_CONNECTIONS = 1_000
+COMPLAINTS = 10.0
+"""Seconds between two lines of an event loop's complaints."""
+
 Result = TypeVar("Result")
+
+
+class _Impatient(H11Protocol):
+    """A connection that is closed if no request has begun on it soon."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop it."""
+        self._clock.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if getattr(self, "cycle", None) is None:  # no request was begun
+            self.transport.close()
+
+
+class _Complaints:
+    """What an event loop complains of: a line, now and then, of whatever it is."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if loop.time() - self._last > COMPLAINTS:
+            self._last = loop.time()
+            logging.getLogger("discreet").warning("a connection failed: %s", context.get("message", "no reason given"))
 
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to whoever started it."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until it is told to stop."""
+        asyncio.get_running_loop().set_exception_handler(_Complaints())
+        await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -105,6 +151,8 @@ class Address:
             log_level="warning",
             access_log=False,
             lifespan="off",
+            http=_Impatient,
+            limit_concurrency=min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
             timeout_graceful_shutdown=2,
             **files,  # type: ignore[arg-type]
         )
@@ -209,7 +257,8 @@ def coordinate(
         return asyncio.run(_serving(federation, spool, address.serving, listening, work, federation.released))
 
     with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
-        return billed(federation, epsilon=epsilon, ledger=ledger, release=release, out=out, kind=kind, learn=learn)
+        bill = Bill(ledger, release, spool, out)
+        return billed(federation, bill, epsilon=epsilon, kind=kind, learn=learn)
 
 
 def ask(
@@ -256,7 +305,7 @@ def ask(
         return rfc8785.dumps(answer | about | {"guarantee": guarantee.to_dict()})
 
     with closing(address.bound()) as listening, closing(Spool(folder / "spool.db")) as spool:
-        return document(released_once(federation, question, plan, ledger=ledger, release=release, out=out, make=make))
+        return document(released_once(federation, question, plan, Bill(ledger, release, spool, out), make))
 
 
 async def _serving(

@@ -14,18 +14,23 @@
 ========================================================  =========================================================
 
 Questions that have no answer yet are kept waiting, and then answered with 204. Every request but for what is public is
-signed by its seat (Ed25519, over method, path and body). Bodies are bounded before they are read, messages before they
-are parsed. Errors are problem documents (RFC 9457) without anything about anybody.
+signed by its seat (Ed25519, over method, path and the body's digest), which is known before any of the body is read.
+Bodies are bounded before they are read, messages before they are parsed. Errors are problem documents (RFC 9457)
+without anything about anybody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from discreet.client.wire import LONG_POLL, LONGEST_BODY
 from discreet.errors import DiscreetError, ProtocolError, TermsRefused, TooFewLeft
@@ -146,8 +151,26 @@ def _app(title: str) -> FastAPI:
         status, kind = next(statuses[each] for each in type(error).__mro__ if each in statuses)
         return _problem(status, kind, str(error))
 
-    handler: Callable[[Request, Exception], Awaitable[Response]] = told
-    app.add_exception_handler(DiscreetError, handler)
+    async def unknown(request: Request, error: Exception) -> Response:
+        del request
+        status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
+        return _problem(status, "no-such-resource", "there is nothing of this kind at this address")
+
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        DiscreetError: told,
+        HTTPException: unknown,
+        RequestValidationError: unknown,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+    @app.middleware("http")
+    async def once(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Answer one request a connection: none stays open without a question."""
+        answer = await following(request)
+        answer.headers["Connection"] = "close"
+        return answer
+
     return app
 
 
@@ -178,22 +201,27 @@ async def _body(request: Request, most: int) -> bytes:
                         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"at most {most} bytes are read here"
                     )
                 parts.append(part)
+    except ClientDisconnect:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "cut-off", "the request ended before its body did") from None
     except TimeoutError:
         raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "too-slow", "the request did not arrive in time") from None
     return b"".join(parts)
 
 
 async def _signed_body(request: Request, most: int, by: bytes) -> bytes:
-    """Return a request's body, if it is signed by whom it has to be."""
-    content = await _body(request, most)
-    kind, _, signature = request.headers.get("authorization", "").rpartition(" ")
-    text = request_text(request.method, request.url.path, content)
+    """Return a request's body, if it is signed by whom it has to be: that is known before any of it is read."""
+    kind, _, rest = request.headers.get("authorization", "").partition(" ")
+    digest, _, signature = rest.partition(" ")
     try:
-        signed = kind.startswith("Discreet ") and is_signed(by, bytes.fromhex(signature), text)
+        text = request_text(request.method, request.url.path, bytes.fromhex(digest))
+        signed = kind == "Discreet" and is_signed(by, bytes.fromhex(signature), text)
     except ValueError:
         signed = False
     if not signed:
         raise _Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "the request is not signed by its seat")
+    content = await _body(request, most)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "another body was signed")
     return content
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from discreet.errors import DiscreetError
 from discreet.models.broadcast import Announcement
 from discreet.protocols.keys import Roster
 from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Stage, Terms
 from discreet.protocols.sharing import Half, SharedTerms, joined
-from discreet.service.halves import Second
+from discreet.service.halves import Second, seats_of
 from discreet.training.spool import CLOSED, NotKnown, NotNow, Spool, TooLate
 
 Vector = NDArray[np.int64]
@@ -39,6 +41,8 @@ class Open:
         server: of the protocol: `Server` takes all stages, `Half` one message.
         sent: what each seat is sent after a stage.
         said: digest of what each seat said in a stage: the same twice counts once.
+        chosen: with two servers, the seats that are summed, once that is settled: the first adds up one list alone.
+        failed: what ends the session: a message that was taken, and could not be kept.
     """
 
     number: int
@@ -47,6 +51,8 @@ class Open:
     server: Server | Half
     sent: dict[Stage, dict[int, bytes]] = field(default_factory=dict)
     said: dict[tuple[Stage, int], bytes] = field(default_factory=dict)
+    chosen: frozenset[int] | None = None
+    failed: DiscreetError | None = None
 
     @property
     def stage(self) -> Stage:
@@ -131,8 +137,11 @@ class Rounds:
         opened = self._opened(number, terms.session, session.terms, session.broadcast, mine)
         try:
             self._resume(opened)
-            await self._until_said(opened)
-            both = mine.held & await asyncio.to_thread(second.held, terms)
+            if opened.chosen is None:
+                await self._until_said(opened)
+                opened.chosen = mine.held & await asyncio.to_thread(second.held, terms)
+                self._spool.keep(number, Stage.MASK, CLOSED, json.dumps(sorted(opened.chosen)).encode())
+            both = opened.chosen
             self._silent = frozenset(range(len(self.roster))) - both
             mine.add(both)
             own = await asyncio.to_thread(mine.total, noise)
@@ -181,7 +190,12 @@ class Rounds:
         if stage is not opened.stage:
             raise TooLate(f"{stage.name} is not what is said now")
         opened.server.take(seat, content)
-        self._spool.keep(opened.number, stage, seat, content)
+        try:
+            self._spool.keep(opened.number, stage, seat, content)
+        except DiscreetError as error:  # what the server has seen and a restart would not: the session is over
+            opened.failed = error
+            self._tell()
+            raise
         opened.said[stage, seat] = digest
         self._tell()
 
@@ -216,14 +230,16 @@ class Rounds:
 
     def _resume(self, opened: Open) -> None:
         """Take what was kept of this session, as it was taken then; then let devices in."""
+        server = opened.server
         for number, seat, content in list(self._spool.kept(opened.number)):
             stage = Stage(number)
-            if seat == CLOSED:
-                assert isinstance(opened.server, Server)  # noqa: S101 - a half has one stage, which is not closed
-                opened.sent[stage] = {each: message.to_bytes() for each, message in opened.server.close().items()}
-            else:
-                opened.server.take(seat, content)
+            if seat != CLOSED:
+                server.take(seat, content)
                 opened.said[stage, seat] = hashlib.sha256(content).digest()
+            elif isinstance(server, Half):
+                opened.chosen = frozenset(seats_of(content))
+            else:
+                opened.sent[stage] = {each: message.to_bytes() for each, message in server.close().items()}
         self._tell()
 
     def _close(self, opened: Open, server: Server) -> None:
@@ -240,7 +256,9 @@ class Rounds:
 
     async def _until_said(self, opened: Open) -> None:
         """Wait until all have spoken who may be waited for, or the clock has run out."""
-        await self._wait(lambda: not opened.server.expected - self._silent, self.patience)
+        await self._wait(lambda: bool(opened.failed or not opened.server.expected - self._silent), self.patience)
+        if opened.failed:
+            raise opened.failed
 
     async def _wait(self, ready: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap
 from discreet.privacy.disclosure import Spend
-from discreet.privacy.plan import Plan
+from discreet.privacy.plan import COLLUDING, Plan
 from discreet.protocols.keys import Roster, roster_digest
 from discreet.protocols.secagg.terms import Terms, advised
 from discreet.training.aggregation import SHARD
@@ -35,6 +36,7 @@ from discreet.training.billing import (
     published_before,
 )
 from discreet.training.populations import Asked, Devices
+from discreet.training.spool import Spool
 
 PURPOSE = "train-recommender"
 
@@ -58,7 +60,11 @@ class Federation:
     catalogue: Catalogue
     dataset: str
     lost: float = 0.1
-    colluding: float = 0.0
+    colluding: float = COLLUDING
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lost < 1 or not 0 <= self.colluding < 1:
+            raise SettingError("shares of devices that are lost, or collude, lie between 0 and 1")
 
     @property
     def items(self) -> bytes:
@@ -88,7 +94,7 @@ class Federation:
     @property
     def honest(self) -> int:
         """Fewest vectors in a sum whose noise is counted on."""
-        return self.survivors - int(self.colluding * len(self.roster))
+        return self.survivors - ceil(self.colluding * len(self.roster))
 
     def planned(self, epsilon: float, delta: float, kind: Kind = "auto") -> tuple[Model, Plan]:
         """Return the model and the plan of a run.
@@ -96,7 +102,10 @@ class Federation:
         Raises:
             SettingError: devices do not compute such a model's sums; or they are too few, or too many for one session.
         """
-        model, plan = recipe(len(self.roster), len(self.catalogue), cap(epsilon, delta), delta=delta, kind=kind)
+        sizes = (len(self.roster), len(self.catalogue), cap(epsilon, delta))
+        model, plan = recipe(*sizes, delta=delta, kind=kind)
+        if kind == "auto" and model.name == "gram":  # its rows are a matrix, which no small device makes
+            model, plan = recipe(*sizes, delta=delta, kind="subspace")
         if model.name not in RANKERS:
             names = ", ".join(RANKERS)
             raise SettingError(f"devices compute sums of {names}, not of {model.name}; choose one of these")
@@ -139,17 +148,30 @@ class Federation:
         return os.urandom(32), hashlib.sha256(said).digest(), roster_digest(self.roster)
 
 
-def billed(
-    federation: Federation, *, epsilon: float, ledger: Ledger, release: str, out: Path, kind: Kind, learn: Learn
-) -> Trained:
+@dataclass(frozen=True, eq=False)
+class Bill:
+    """Where a run is billed, and what comes of it published.
+
+    Attributes:
+        ledger: the budget must be open.
+        release: id of the run; the same again goes on with it, and costs nothing more.
+        spool: of this run: another one's noise would be another release.
+        out: where to publish.
+    """
+
+    ledger: Ledger
+    release: str
+    spool: Spool
+    out: Path
+
+
+def billed(federation: Federation, bill: Bill, *, epsilon: float, kind: Kind, learn: Learn) -> Trained:
     """Charge a run, let it ``learn``, and publish the model once.
 
     Args:
         federation: who takes part.
+        bill: where it is billed and published.
         epsilon: of the run, in nats, at the budget's delta.
-        ledger: where the run is billed. The budget must be open.
-        release: id of the run; the same again costs nothing more.
-        out: where to publish the model file.
         kind: of model.
         learn: trains; a sum that it saw before has to stay what it was.
 
@@ -157,13 +179,12 @@ def billed(
         SettingError: an argument is out of range; nothing was charged.
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
     """
-    model, plan = federation.planned(epsilon, delta_of(federation, ledger), kind)
+    model, plan = federation.planned(epsilon, delta_of(federation, bill.ledger), kind)
 
     def make(spend: Spend) -> bytes:
-        return learn(model, plan, spend).billed_as(release).to_bytes()
+        return learn(model, plan, spend).billed_as(bill.release).to_bytes()
 
-    content = released_once(federation, model, plan, ledger=ledger, release=release, out=out, make=make)
-    return Trained.from_bytes(content)
+    return Trained.from_bytes(released_once(federation, model, plan, bill, make))
 
 
 def delta_of(federation: Federation, ledger: Ledger) -> float:
@@ -176,35 +197,29 @@ def delta_of(federation: Federation, ledger: Ledger) -> float:
 
 
 def released_once(
-    federation: Federation,
-    model: Model,
-    plan: Plan,
-    *,
-    ledger: Ledger,
-    release: str,
-    out: Path,
-    make: Callable[[Spend], bytes],
+    federation: Federation, model: Model, plan: Plan, bill: Bill, make: Callable[[Spend], bytes]
 ) -> bytes:
     """Charge a release, make it and publish it; or return what was published before.
+
+    The ledger's entry names the run's spool and the roster, so that one charge is for one run's noise.
 
     Args:
         federation: who takes part.
         model: or a question: what is asked.
         plan: what it costs.
-        ledger: where it is billed. The budget must be open.
-        release: id; the same again costs nothing more.
-        out: where to publish.
+        bill: where it is billed and published.
         make: returns the file's content; told how its rounds draw on what was reserved.
 
     Raises:
         SettingError: nothing can be published there; nothing was charged.
         AccountMissing, BudgetExceeded, ReleaseConflict, LedgerError: by the ledger; nothing was charged.
     """
-    target = checked_target(out)
-    if not is_published(ledger, release):
+    target, ledger = checked_target(bill.out), bill.ledger
+    if not is_published(ledger, bill.release):
         check_free(target)
-    spec = fingerprint({"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
-    reservation = ledger.reserve(federation.account, cost=plan.cost, release=release, spec=spec)
+    run = {"run": bill.spool.claim(bill.release), "roster": roster_digest(federation.roster).hex()}
+    spec = fingerprint(run | {"model": model.name, "settings": asdict(model), "plan": plan.to_dict()})
+    reservation = ledger.reserve(federation.account, cost=plan.cost, release=bill.release, spec=spec)
     if reservation.state == "committed":
         return published_before(ledger, reservation, target).read_bytes()
     content = make(reservation.draw)

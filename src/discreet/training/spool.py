@@ -6,6 +6,7 @@ deleted as soon as the sum is known, which is public: its noise was in it before
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ CLOSED = -1
 """The seat under which the end of a stage stands."""
 
 _TABLES = """
+CREATE TABLE IF NOT EXISTS run (
+    one INTEGER PRIMARY KEY CHECK (one = 1), release TEXT NOT NULL, id TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS sessions (
     number INTEGER PRIMARY KEY, terms BLOB NOT NULL, broadcast BLOB NOT NULL, total BLOB
 ) STRICT;
@@ -85,6 +89,21 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         self._book.close()
+
+    def claim(self, release: str) -> str:
+        """Return the id of this run, made once: a release is billed for what is in this file, and for nothing else.
+
+        Raises:
+            LedgerError: the file is of another release.
+        """
+        with self._translated():
+            self._book.execute("INSERT OR IGNORE INTO run VALUES (1, ?, ?)", (release, secrets.token_hex(16)))
+            found, name = self._book.execute("SELECT release, id FROM run").fetchone()
+        if found != release:
+            raise LedgerError(
+                f"{self.path} is of release {found}; give the folder that this run began in, or a new one"
+            )
+        return str(name)
 
     def begin(self, number: int, terms: bytes, broadcast: bytes) -> Session:
         """Return the session of a round: that which was begun before, if what is asked is the same; else a new one.

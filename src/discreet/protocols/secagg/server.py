@@ -55,7 +55,7 @@ class Server:
         if terms.roster != roster_digest(roster):
             raise SettingError("the terms are of another roster")
         self.stage = Stage.ADVERTISE
-        self._roster, self._terms = roster, terms
+        self._roster, self._terms, self._trial = roster, terms, X25519PrivateKey.generate()
         self._advertised: dict[int, Advertisement] = {}
         self._sealed: dict[int, dict[int, bytes]] = {}
         self._alive: set[int] = set()
@@ -167,6 +167,8 @@ class Server:
         told = Advertisement.from_bytes(content)
         if not keys.is_signed(self._roster[seat], told.signature, told.signed(self._terms)):
             raise ProtocolError("an advertisement is not signed by its seat for this session")
+        if not all(keys.agreed(self._trial, key, b"", b"trial") for key in (told.channel, told.masking)):
+            raise ProtocolError("an advertisement's keys are none")  # its neighbours would all stop at them
         self._advertised[seat] = told
 
     def _take_shares(self, seat: int, content: bytes) -> None:
