@@ -237,11 +237,12 @@ def finest(query: NDArray[np.float64], terms: ScoringTerms) -> tuple[NDArray[np.
 
     Rounding makes a vector longer by half the root of its width at most; twice that is left free.
     """
-    length = float(np.linalg.norm(query))
-    if length == 0.0:
+    largest = float(np.abs(query).max())
+    if largest == 0.0:
         return np.zeros(terms.width, np.int64), 1.0
-    step = length / (math.sqrt(LIMIT / max(terms.longest, 1)) - math.sqrt(terms.width))
-    return np.rint(query / step).astype(np.int64), step
+    relative = query / largest  # or squares of small numbers might vanish
+    step = float(np.linalg.norm(relative)) / (math.sqrt(LIMIT / max(terms.longest, 1)) - math.sqrt(terms.width))
+    return np.rint(relative / step).astype(np.int64), largest * step
 
 
 def _factors(trained: Trained) -> tuple[NDArray[np.floating] | None, NDArray[np.floating]]:
