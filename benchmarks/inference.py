@@ -26,7 +26,7 @@ from discreet.models.trained import Trained
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.protocols.retrieval import Fold, Retrieval, Retriever, folded
-from discreet.protocols.scoring import Scorer, Scoring
+from discreet.protocols.scoring import Product, Scorer, Scoring
 
 SIZES = (4_000, 20_000, 100_000)
 WIDTH, PEOPLE, LISTED, RECORD = 64, 60, 20, 256
@@ -69,6 +69,11 @@ def measured() -> Iterator[str]:
         people = histories(items)
         yield from (line(name, items, *figures) for name, figures in ways(trained, people))
     yield ""
+    yield f"{'scores alone':<22}{'items':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
+    for items in SIZES:
+        for name, product in (("compiled", shared.PRODUCT), ("NumPy alone", None)):
+            yield line(name, items, *scores(items, product))
+    yield ""
     yield f"{'records of 256 bytes':<22}{'records':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
     for items in SIZES:
         for name, fold in (("one, compiled", retrieved.FOLD), ("one, NumPy alone", folded)):
@@ -108,19 +113,20 @@ def two_servers(
     both.read((first, both.server.answer(request[1])), kept)
     reading = 1e3 * (time.process_time() - start) - float(np.median(server_times))
     device_times = tuple(each + reading for each in asking)
-    check_exact(trained)
     yield "shared, a list", (server_times, device_times, len(request[0]), len(first), agree)
 
 
-def check_exact(trained: Trained) -> None:
-    """Raise if scores by two servers are not those of the same integers in one place."""
-    matrix, _ = shared.quantised(trained.state["decoder"])
-    scorer = Scorer(matrix)
-    query, _ = shared.finest(np.random.default_rng(3).standard_normal(WIDTH), scorer.terms)
-    scoring = Scoring(scorer.terms, query)
-    first, second = map(scorer.answer, scoring.questions)
-    if not (scoring.read((first, second)) == matrix.astype(np.int64) @ query).all():
+def scores(items: int, product: Product | None) -> tuple[Times, Times, int, int]:
+    """Return what the scores of one query cost: times of a server and of the device, bytes up and down."""
+    random = np.random.default_rng(3)
+    matrix, _ = shared.quantised(random.standard_normal((items, WIDTH)))
+    scorer = Scorer(matrix, product)
+    query, _ = shared.finest(random.standard_normal(WIDTH), scorer.terms)
+    device_times, scoring = timed(lambda: Scoring(scorer.terms, query))
+    server_times, first = timed(lambda: scorer.answer(scoring.questions[0]))
+    if not (scoring.read((first, scorer.answer(scoring.questions[1]))) == matrix.astype(np.int64) @ query).all():
         raise RuntimeError("a score is wrong")
+    return server_times, device_times, len(scoring.questions[0]), len(first)
 
 
 def record(items: int, fold: Fold) -> tuple[Times, Times, int, int]:

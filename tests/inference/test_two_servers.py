@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from discreet.data.interactions import Catalogue, Histories
 from discreet.errors import ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
-from discreet.inference import retrieved
+from discreet.inference import retrieved, shared
 from discreet.inference.plain import Plain
 from discreet.inference.retrieved import FOLD, Retrieved, padded, unpadded
 from discreet.inference.shared import AT_ONCE, Device, Server, Shared, finest, quantised
@@ -73,6 +72,16 @@ class TestShared:
             Scoring(scorer.terms, query)
             rounded = 0.5 * np.abs(row) @ scales + 0.5 * step * np.abs(steps.astype(int)).sum(axis=1)
             assert (np.abs(scores * step - matrix @ row) <= (1 + 1e-6) * rounded + 1e-90).all()
+
+    @given(data=st.data())
+    def test_both_products_are_one(self, data: st.DataObject) -> None:
+        rows, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+        cells = st.lists(st.integers(-32768, 32767), min_size=rows * width, max_size=rows * width)
+        matrix = np.array(data.draw(cells), np.int16).reshape(rows, width)
+        numbers = data.draw(st.lists(st.integers(0, 2**32 - 1), min_size=width, max_size=width))
+        share = np.array(numbers, np.uint32)
+        for product in {shared._product, getattr(shared._product, "py_func", shared._product)}:
+            assert (product(matrix, share) == matrix.astype(np.uint32) @ share).all()
 
     def test_what_a_server_is_told_has_one_length(self, trained: Trained, asked: list[list[str | int]]) -> None:
         """Whatever the history is, also if there is none, or nothing of it is known."""
@@ -216,6 +225,5 @@ class TestRetrieved:
         table = np.frombuffer(data.draw(st.binary(min_size=8 * rows * words, max_size=8 * rows * words)), np.uint64)
         chosen = data.draw(st.binary(min_size=(rows + 7) // 8, max_size=(rows + 7) // 8))
         sets = np.frombuffer(chosen, np.uint8)
-        each: Any
-        for each in (FOLD, retrieved._folded):
+        for each in {FOLD, retrieved._folded, getattr(retrieved._folded, "py_func", folded)}:
             assert (each(table.reshape(rows, words), sets) == folded(table.reshape(rows, words), sets)).all()

@@ -31,6 +31,19 @@ def asked(scorer: Scorer, scoring: Scoring) -> NDArray[np.int64]:
     return scoring.read((scorer.answer(first), scorer.answer(second)))
 
 
+def test_another_product_is_used() -> None:
+    """On the matrix as it was given; answers are the same."""
+    seen = []
+
+    def product(matrix: NDArray[np.int16], share: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        seen.append(matrix.dtype)
+        return matrix.astype(np.uint32) @ share
+
+    question = Scoring(SCORER.terms, QUERY).questions[0]
+    assert Scorer(MATRIX, product).answer(question) == SCORER.answer(question)
+    assert seen == [np.int16]
+
+
 @given(data=st.data())
 def test_scores_are_exact(data: st.DataObject) -> None:
     rows, width = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,9 @@ BITS = 32
 MOST_ROWS, MOST_WIDTH = 1 << 24, 1 << 14
 LIMIT = 1 << (2 * BITS - 2)
 """Squared, what a score must be smaller than."""
+
+Product = Callable[[NDArray[np.int16], NDArray[np.uint32]], NDArray[np.uint32]]
+"""From a matrix [rows, width] and a share [width]: their product modulo 2^32 [rows]."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,20 +118,22 @@ class Scorer:
 
     Args:
         matrix: int16 [rows, width].
+        product: what multiplies it; None for NumPy, which holds it as uint32.
 
     Raises:
         SettingError: it is something else.
         ProtocolError: it is larger than a matrix may be, or empty.
     """
 
-    def __init__(self, matrix: NDArray[np.int16]) -> None:
+    def __init__(self, matrix: NDArray[np.int16], product: Product | None = None) -> None:
         if matrix.dtype != np.int16 or matrix.ndim != 2:
             raise SettingError(f"a matrix is int16 of two dimensions, not {matrix.ndim} of {matrix.dtype}")
         digest = hashlib.sha256(f"discreet matrix {matrix.shape} ".encode() + matrix.astype("<i2").tobytes()).digest()
         largest = max((int(row @ row) for row in matrix.astype(np.int64)), default=0)
         rows, width = matrix.shape
         self.terms = ScoringTerms(digest, rows, width, largest)
-        self._residues = matrix.astype(np.uint32)
+        self._product: Callable[..., NDArray[np.uint32]] = np.matmul if product is None else product
+        self._matrix = matrix.astype(np.uint32) if product is None else matrix
 
     def __repr__(self) -> str:
         return f"Scorer({self.terms.rows} rows)"
@@ -144,5 +150,5 @@ class Scorer:
             ProtocolError: it is none, or about another matrix.
         """
         question = bounded(Question, content, self.terms.digest, 1, 4 * self.terms.width)
-        scores = self._residues @ np.frombuffer(question.parts[0], "<u4")
+        scores = self._product(self._matrix, np.frombuffer(question.parts[0], "<u4"))
         return answered(question, (scores.astype("<u4").tobytes(),))
