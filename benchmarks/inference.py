@@ -36,7 +36,8 @@ HEAD = """# Private inference, measured
 
 Written by `benchmarks/inference.py`: what it printed. CPU time of one thread, the median of {runs} runs and their
 range; made-up factors of {width} numbers. Bytes are of whole messages; of `plain`, of ids as text. Both of two servers
-do the same: time and bytes are of one of them. *Agree*: the mean share of a list of {listed} that is on the one of
+do the same: time and bytes are of one of them. Large tables are read as fast as memory is, which others may be using:
+hence the load. *Agree*: the mean share of a list of {listed} that is on the one of
 `plain`. What the figures mean: [private inference](private-inference.md).
 
     python benchmarks/inference.py
@@ -61,7 +62,7 @@ def main() -> None:
 
 def measured() -> Iterator[str]:
     """Yield a line a case."""
-    yield machine()
+    yield f"{machine()}; load before: {os.getloadavg()[0]:.1f}"
     yield ""
     yield f"{'lists':<22}{'items':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}{'agree':>8}"
     for items in SIZES:
