@@ -43,8 +43,8 @@ from discreet.models.deployment import Deployment
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import Level
-from discreet.protocols import sharing
-from discreet.protocols.messages import Message, SumTerms
+from discreet.protocols import retrieval, scoring, sharing, two_servers
+from discreet.protocols.messages import Message
 from discreet.protocols.ring import Ring
 from discreet.protocols.secagg import terms as secagg
 
@@ -63,9 +63,12 @@ LONGEST_MESSAGE = 2_000
 
 KINDS: list[type[Message]] = [
     each
-    for room in (secagg, sharing)
+    for room in (secagg, sharing, scoring, retrieval, two_servers)
     for each in vars(room).values()
-    if isinstance(each, type) and issubclass(each, Message) and each not in {Message, SumTerms}
+    if isinstance(each, type)
+    and issubclass(each, Message)
+    and hasattr(each, "KIND")
+    and each.__module__ == room.__name__
 ]
 """Everything that parties of a protocol send one another."""
 

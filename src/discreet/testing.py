@@ -1,4 +1,4 @@
-"""Contract suites: what every model and every mechanism has to keep, for ours and for anybody's.
+"""Contract suites: what every model, mechanism and way to recommend has to keep, for ours and for anybody's.
 
     from discreet.testing import check_mechanism, check_model
 
@@ -13,7 +13,9 @@ the real generator, never from a seeded one.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,9 @@ from scipy.sparse import csr_array, vstack
 
 from discreet.data.interactions import Rows
 from discreet.evaluation.audit.noise import AddNoise, noise_tests
+from discreet.inference.base import History, Recommender
 from discreet.models.base import Explainable, Model, State, round_number, rows
+from discreet.models.slate import Slate
 from discreet.privacy.clipping import MAX_BOUND, Summed
 from discreet.privacy.disclosure import disclose
 from discreet.privacy.plan import Plan
@@ -31,6 +35,9 @@ MANY = 4_500
 """People in a large block: more than the block that training uses."""
 
 FALSE_ALARMS = 1e-6
+
+AGREEMENT = 0.99
+"""Mean share of a list that has to be on the plain one: matrices may travel rounded."""
 
 
 class ContractBroken(AssertionError):
@@ -100,6 +107,56 @@ def check_mechanism(add_noise: AddNoise, deviation: float, *, false_alarms: floa
     tests = noise_tests(_integers(add_noise), deviation)
     for what, p in tests.items():
         _require(p > false_alarms / len(tests), f"{what} (p = {p:.1e})")
+
+
+def check_recommender(
+    recommender: Recommender[Any, Any, Any],
+    plain: Recommender[Any, Any, Any],
+    histories: Sequence[History],
+    *,
+    agreement: float = AGREEMENT,
+) -> None:
+    """Check that ``recommender`` lists what ``plain`` lists, whatever its servers are told. No false alarms.
+
+    Lists are as long, with the same titles, without repetitions or what is known already; scores do not rise; unknown
+    items are counted. On average so large a share of a list is on the plain one. Questions may be answered in another
+    order than they were asked, and asking again gives the same list.
+
+    Args:
+        recommender: of the same model and length of list as ``plain``.
+        plain: what is compared with.
+        histories: include an empty one, one of unknown items alone, one in another order, and one of everything.
+        agreement: from 0 to 1.
+
+    Raises:
+        ContractBroken: names the promise.
+    """
+    asked = [recommender.ask(history) for history in histories]
+    made = [recommender.read(recommender.answer(request), kept) for request, kept in reversed(asked)][::-1]
+    shares = []
+    for history, slate in zip(histories, made, strict=True):
+        wanted = _listed(plain, history)
+        _check_slate(slate, wanted, history)
+        shares.append(len({*slate} & {*wanted}) / len(wanted) if len(wanted) else 1.0)
+        _require(_listed(recommender, history).items == slate.items, "asking again gives the same list")
+    _require(float(np.mean(shares)) >= agreement, f"{agreement:.0%} of a list are on the plain one")
+
+
+def _listed(recommender: Recommender[Any, Any, Any], history: History) -> Slate:
+    request, kept = recommender.ask(history)
+    return recommender.read(recommender.answer(request), kept)
+
+
+def _check_slate(slate: Slate, wanted: Slate, history: History) -> None:
+    titles = dict(zip(wanted.items, wanted.titles, strict=True))
+    known = {str(item) for item in history}
+    _require(len(slate) == len(wanted), "a list is as long as the plain one")
+    _require(len(set(slate)) == len(slate), "an item is listed once")
+    _require(not {str(item) for item in slate} & known, "what is known is not listed")
+    _require(slate.unknown == wanted.unknown, "unknown items are counted")
+    _require(list(slate.scores) == sorted(slate.scores, reverse=True), "scores do not rise")
+    named = all(titles.get(item, title) == title for item, title in zip(slate.items, slate.titles, strict=True))
+    _require(named, "titles are the catalogue's")
 
 
 def _check_sum(model: Model, histories: Rows, state: State, bound: int) -> None:

@@ -1,8 +1,9 @@
 """Every way to recommend, through the same three steps; and what each tells the answering side."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.on_device import Device, OnDevice, Reply, Request, Server, compact, expanded, quantised
 from discreet.inference.plain import Plain
+from discreet.inference.shared import Shared
 from discreet.models.recipe import Kind
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
+from discreet.testing import ContractBroken, check_recommender
 
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
-WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice}
+WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice, "shared": Shared}
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +76,50 @@ class TestEachWay:
         assert len(slate(WAYS[way](trained, 10), trained.catalogue.ids)) == 0
 
     def test_one_string_is_no_history(self, way: str, trained: Trained) -> None:
-        recommender = WAYS[way](trained, 3)
-        request, kept = recommender.ask([2.5])
         with pytest.raises(SettingError, match="strings or whole numbers"):
-            recommender.read(recommender.answer(request), kept)
+            slate(WAYS[way](trained, 3), [2.5])  # type: ignore[list-item]
+
+    def test_keeps_the_contract(self, way: str, trained: Trained, histories: Histories) -> None:
+        asked = [[histories.catalogue.ids[at] for at in histories.matrix[[row]].indices] for row in range(60)]
+        odd: list[Sequence[str | int]] = [[], ["nothing"], asked[0][::-1], asked[1] * 2, histories.catalogue.ids]
+        check_recommender(WAYS[way](trained, 20), Plain(trained, 20), [*asked, *odd])
+
+
+@dataclass(frozen=True)
+class Spoilt(Plain):
+    """Plain, but for what is done to the list."""
+
+    spoil: Callable[[Slate], Slate] = lambda slate: slate
+
+    def read(self, reply: Slate, kept: None) -> Slate:
+        return self.spoil(super().read(reply, kept))
+
+
+class TestTheContract:
+    @pytest.mark.parametrize(
+        ("promise", "spoil"),
+        [
+            ("as long", lambda slate: replace(slate, items=slate.items[1:])),
+            ("listed once", lambda slate: replace(slate, items=slate.items[:1] * 5)),
+            ("known is not", lambda slate: replace(slate, items=(100, *slate.items[1:]))),
+            ("unknown items", lambda slate: replace(slate, unknown=7)),
+            ("do not rise", lambda slate: replace(slate, scores=slate.scores[::-1])),
+            ("titles are", lambda slate: replace(slate, titles=slate.titles[::-1])),
+            ("on the plain one", lambda slate: replace(slate, items=tuple(range(5)))),
+        ],
+    )
+    def test_a_broken_promise_is_named(self, promise: str, spoil: Callable[[Slate], Slate], trained: Trained) -> None:
+        with pytest.raises(ContractBroken, match=promise):
+            check_recommender(Spoilt(trained, 5, spoil), Plain(trained, 5), [[100, 101]])
+
+    def test_another_list_each_time(self, trained: Trained) -> None:
+        turns = itertools.count()
+
+        def spoil(slate: Slate) -> Slate:
+            return replace(slate, items=(*slate.items[:4], next(turns)))
+
+        with pytest.raises(ContractBroken, match="the same list"):
+            check_recommender(Spoilt(trained, 5, spoil), Plain(trained, 5), [[100, 101]])
 
 
 class TestOnDevice:

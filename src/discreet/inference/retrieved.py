@@ -1,0 +1,151 @@
+"""Two servers send an item's page, and neither learns of which item, unless they tell each other.
+
+Private information retrieval (``protocols/retrieval``) behind ask, answer, read. Every server learns that somebody
+asked, how many pages at most (``at_once``, whatever is wanted), and nothing of which. A page is public, so if all pages
+together are small, downloading them once tells less and costs less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discreet.compiled import compiled
+from discreet.data.interactions import Catalogue
+from discreet.errors import SettingError
+from discreet.inference.base import History
+from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever, folded
+
+LENGTH_BYTES = 4
+"""Before a page in its record: how long it is."""
+
+
+@compiled
+def _folded(words: NDArray[np.uint64], chosen: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """See ``retrieval.folded``. Four records at a time: the memory is the limit, and so the sum is touched less."""
+    total, within, count = np.zeros(words.shape[1], np.uint64), np.empty(words.shape[0], np.int64), 0
+    for i in range(words.shape[0]):
+        within[count] = i  # stays if the record is in the set
+        count += (chosen[i >> 3] >> (i & 7)) & 1
+    fours = count - count % 4
+    for k in range(0, fours, 4):
+        a, b, c, d = within[k], within[k + 1], within[k + 2], within[k + 3]
+        for j in range(words.shape[1]):
+            total[j] ^= words[a, j] ^ words[b, j] ^ words[c, j] ^ words[d, j]
+    for k in range(fours, count):
+        for j in range(words.shape[1]):
+            total[j] ^= words[within[k], j]
+    return total
+
+
+FOLD = _folded if hasattr(_folded, "py_func") else folded
+"""The fastest there is: interpreted, loops over records would take seconds."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a device keeps until the reply.
+
+    Attributes:
+        retrieval: its side of the protocol.
+        wanted: how many pages it wants; the rest is padding.
+    """
+
+    retrieval: Retrieval
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The person's side.
+
+    Attributes:
+        terms: of the table of pages.
+        catalogue: whose positions the pages have.
+        at_once: how many pages every question asks for; fewer are padded.
+    """
+
+    terms: RetrievalTerms
+    catalogue: Catalogue = field(repr=False)
+    at_once: int = 1
+
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+        """Ask for the pages of items.
+
+        Raises:
+            SettingError: they are more than ``at_once``, or one is not in the catalogue.
+        """
+        found = [self.catalogue.positions([item])[0].tolist() for item in history]
+        positions = [position for each in found for position in each]
+        if len(positions) < len(found):
+            raise SettingError("an item that is not in the catalogue has no page")
+        if len(positions) > self.at_once:
+            raise SettingError(f"{self.at_once} pages are asked for at once, not {len(positions)}")
+        retrieval = Retrieval(self.terms, positions + [0] * (self.at_once - len(positions)))
+        return retrieval.questions, Kept(retrieval, len(positions))
+
+    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> tuple[bytes, ...]:
+        """Return the pages, in the order in which they were asked for.
+
+        Raises:
+            ProtocolError: a server's answer cannot be one to this question; names its seat.
+        """
+        return tuple(map(unpadded, kept.retrieval.read(reply)[: kept.wanted]))
+
+
+class Library:
+    """One of the two servers; both are alike.
+
+    Args:
+        pages: of each item of the catalogue, in its order.
+    """
+
+    def __init__(self, pages: Sequence[bytes]) -> None:
+        size = LENGTH_BYTES + max(map(len, pages), default=0)
+        self._retriever = Retriever([padded(page, size) for page in pages], FOLD)
+        self.terms = self._retriever.terms
+
+    def answer(self, request: bytes) -> bytes:
+        """See ``Retriever.answer``."""
+        return self._retriever.answer(request)
+
+
+class Retrieved:
+    """All three sides in one process.
+
+    Args:
+        catalogue: of the items.
+        pages: of each item, in its order.
+        at_once: how many pages every question asks for, 1 to 64.
+    """
+
+    def __init__(self, catalogue: Catalogue, pages: Sequence[bytes], at_once: int = 1) -> None:
+        self.library = Library(pages)
+        self.reader = Reader(self.library.terms, catalogue, at_once)
+
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+        """See ``Reader.ask``."""
+        return self.reader.ask(history)
+
+    def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """Answer as both servers."""
+        first, second = request
+        return self.library.answer(first), self.library.answer(second)
+
+    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> tuple[bytes, ...]:
+        """See ``Reader.read``."""
+        return self.reader.read(reply, kept)
+
+
+def padded(page: bytes, size: int) -> bytes:
+    """Return a record of ``size`` bytes: the page after its length, then zeros."""
+    return (len(page).to_bytes(LENGTH_BYTES, "big") + page).ljust(size, b"\0")
+
+
+def unpadded(record: bytes) -> bytes:
+    """Return the page in a record. Never fails: a server that spoils records must not see which ones are read."""
+    length = int.from_bytes(record[:LENGTH_BYTES], "big")
+    return record[LENGTH_BYTES:][:length]
