@@ -19,7 +19,7 @@ from discreet.privacy import disclosure
 from discreet.privacy.accounting import UNITS_PER_MU2, cap
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import MAX_BOUND, Summed, add_rows, check_bound
-from discreet.privacy.disclosure import add_up, disclose
+from discreet.privacy.disclosure import Kept, add_up, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.plan import Plan
@@ -414,6 +414,16 @@ class TestPeopleElsewhere:
     def test_noise_where_the_plan_does_not_have_it(self, plan: Plan, draws: int) -> None:
         with pytest.raises(PrivacyError, match="did not add noise where the plan has it"):
             disclose(Elsewhere(5), plan, 1, spend=Till(), add=Asks(draws))
+
+    @pytest.mark.parametrize("plan", [SHARES, TWO])
+    def test_a_sum_that_was_known_before_the_run_was_cut_off(self, plan: Plan) -> None:
+        """Its noise is in it; drawing more would make it another sum."""
+
+        class Before(Asks):
+            def __call__(self, *_: object) -> Kept:  # type: ignore[override]
+                return Kept(np.array([1, 2]))
+
+        assert disclose(Elsewhere(5), plan, 1, spend=Till(), add=Before()).total.tolist() == [1, 2]
 
     def test_noise_of_the_door_alone_would_come_too_late(self) -> None:
         with pytest.raises(PrivacyError, match="in shares, or two servers do"):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -213,29 +214,31 @@ class TestSizes:
 
 
 @pytest.mark.slow
-def test_a_coordinator_killed_in_mid_round_goes_on_and_so_do_its_devices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["secagg", "two-servers"])
+def test_a_coordinator_killed_in_mid_run_goes_on_and_so_do_its_devices(way: str, tmp_path: Path) -> None:
     """kill -9 while devices speak; started again with the same release, it publishes, and devices pay once."""
-    from numpy.random import default_rng
-
-    histories = opened(crowd(12, 60, 20, default_rng(5)))
+    histories = opened(crowd(12, 60, 20, np.random.default_rng(5)))
     stage, deadline, port = Stage.set_up(tmp_path, histories, 12), time.monotonic() + DEADLINE, free_port()
+    first = free_port() if way == "two-servers" else None
     with stopping([]) as processes:
-        killed = stage.coordinator("secagg", port, None, linger=3, patience=20)
-        devices = [stage.device(number, "secagg", port, None) for number in range(12)]
+        if first is not None:
+            processes.append(stage.first_server(first))
+        killed = stage.coordinator(way, port, first, linger=3, patience=20)
+        devices = [stage.device(number, way, port, first) for number in range(12)]
         processes.extend([killed, *devices])
-        assert devices[0].until("reveal", deadline)  # the first round is nearly over
-        assert devices[0].until("share", deadline)  # the second is going on
+        for said in ("mask", "mask") if first else ("reveal", "share"):  # the first round is over, the second going on
+            assert devices[0].until(said, deadline)
         killed.running.kill()
         killed.running.wait()
-        assert not (tmp_path / "secagg.npz").exists()
-        again = stage.coordinator("secagg", port, None, linger=3, patience=20)
+        assert not (tmp_path / f"{way}.npz").exists()
+        again = stage.coordinator(way, port, first, linger=3, patience=20)
         processes.append(again)
         assert again.running.wait(DEADLINE) == 0, (tmp_path / "errors.txt").read_text()
         ends = [device.ended(deadline) for device in devices]
-    trained = Trained.load(tmp_path / "secagg.npz")
+    trained = Trained.load(tmp_path / f"{way}.npz")
     assert {end.get("spent") for end in ends} == {trained.plan.cost}
     assert all(end["model"] and len(end["list"]) == 5 for end in ends)
-    assert trained.release == "demo-secagg"
+    assert trained.release == f"demo-{way}"
     assert not trained.unbilled
 
 

@@ -50,7 +50,18 @@ class Afar(Protocol):
         """How many may take part; public."""
 
 
-AddAfar = Callable[[Any, Plan, int, Callable[[int], NDArray[np.int64]]], NDArray[np.int64]]
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A sum that was known before a run was cut off: its noise is in it, and it is the same sum again.
+
+    Attributes:
+        total: int64 [dims].
+    """
+
+    total: NDArray[np.int64]
+
+
+AddAfar = Callable[[Any, Plan, int, Callable[[int], NDArray[np.int64]]], NDArray[np.int64] | Kept]
 """Asks people who are elsewhere, of a plan, for a round; with two servers, asks once for noise of its own, too."""
 
 HEADROOM = 1 << 62
@@ -198,6 +209,8 @@ def _added_afar(add: AddAfar, people: Afar, plan: Plan, number: int, source: Noi
         return draw(dims, source or NoiseSource())
 
     total = add(people, plan, number, noise)
+    if isinstance(total, Kept):
+        return total.total
     if drawn != ([total.size] if plan.noise == "two-servers" else []):
         raise PrivacyError("who adds up did not add noise where the plan has it; nothing was released")
     return total

@@ -33,7 +33,7 @@ from discreet.models.broadcast import bits_for
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.privacy.accounting import cap
-from discreet.privacy.disclosure import Disclosed, Spend, disclose
+from discreet.privacy.disclosure import Disclosed, Kept, Spend, disclose
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.protocols.keys import public_bytes
@@ -205,13 +205,13 @@ class Gathered:
         """Fewest honest devices in a sum."""
         return self._federation.honest
 
-    def __call__(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Vector:
+    def __call__(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Vector | Kept:
         """Return the sum of a round. Raises what ``Rounds`` does."""
         session = self._session(asked, plan, number, noise)
-        total: Vector = asyncio.run_coroutine_threadsafe(session, self._loop).result()
+        total: Vector | Kept = asyncio.run_coroutine_threadsafe(session, self._loop).result()
         return total
 
-    def _session(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Coroutine[Any, Any, Vector]:
+    def _session(self, asked: Asked, plan: Plan, number: int, noise: Noise) -> Coroutine[Any, Any, Vector | Kept]:
         federation = self._federation
         said, second = federation.broadcast(asked, plan, number), federation.second
         if second:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import DiscreetError
 from discreet.models.broadcast import Announcement
+from discreet.privacy.disclosure import Kept
 from discreet.protocols.keys import Roster
 from discreet.protocols.secagg.server import Server
 from discreet.protocols.secagg.terms import Stage, Terms
@@ -81,8 +82,8 @@ class Rounds:
     def __repr__(self) -> str:
         return f"Rounds({self._open.stage.name if self._open else 'none'})"
 
-    async def secure(self, number: int, terms: Terms, broadcast: bytes) -> Vector:
-        """Return the sum of a round by secure aggregation.
+    async def secure(self, number: int, terms: Terms, broadcast: bytes) -> Vector | Kept:
+        """Return the sum of a round by secure aggregation; what was known before a restart is kept.
 
         Args:
             number: of the round.
@@ -95,7 +96,7 @@ class Rounds:
         """
         session = self._spool.begin(number, terms.to_bytes(), broadcast)
         if session.total is not None:
-            return session.total
+            return Kept(session.total)
         terms = Terms.from_bytes(session.terms)
         server = Server(self.roster, terms)
         opened = self._opened(number, terms.session, session.terms, session.broadcast, server)
@@ -113,8 +114,10 @@ class Rounds:
         finally:
             self._shut(opened)
 
-    async def apart(self, number: int, terms: SharedTerms, broadcast: bytes, second: Second, noise: Noise) -> Vector:
-        """Return the sum of a round by two servers, of which this is the second.
+    async def apart(
+        self, number: int, terms: SharedTerms, broadcast: bytes, second: Second, noise: Noise
+    ) -> Vector | Kept:
+        """Return the sum of a round by two servers, of which this is the second; what was known before is kept.
 
         Args:
             number: of the round.
@@ -130,7 +133,7 @@ class Rounds:
         """
         session = self._spool.begin(number, terms.to_bytes(), broadcast)
         if session.total is not None:
-            return session.total
+            return Kept(session.total)
         terms = SharedTerms.from_bytes(session.terms)
         mine = Half(terms, second.key, self.roster)
         await asyncio.to_thread(second.begin, terms)  # first, or devices would find nothing there
