@@ -370,7 +370,11 @@ def test_a_superlink_with_a_node_that_is_killed_in_mid_run(tmp_path: Path) -> No
         kill(nodes[VICTIM])
         run.wait(max(deadline - time.monotonic(), 1.0))
     trained = Trained.load(tmp_path / "model.npz")
-    assert (trained.release, trained.plan.parties, trained.plan.honest) == ("first", NODES, NODES - 1)
+    assert (trained.release, trained.plan.parties, trained.plan.honest) == (
+        "first",
+        NODES,
+        NODES - 2,
+    )  # one may be lost, one collude
     ((said, total),) = rounds(tmp_path / "folder")
     items = json.dumps([f"item{item:03d}" for item in range(CATALOGUE)]).encode()
     each = [row_of(said, deployment.history(seat), items, CATALOGUE) for seat in range(NODES) if seat != VICTIM]
