@@ -93,4 +93,4 @@ lock:
 		--output-file requirements-harden.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis measured discreet-demo
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis measured discreet-demo discreet-federated-demo
