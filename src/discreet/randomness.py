@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 KEY_BYTES = 32
-BLOCK_WORDS = 1 << 20
+BLOCK_WORDS = 1 << 16
 
 
 class NoiseSource:
@@ -46,7 +46,7 @@ class NoiseSource:
         return np.frombuffer(self._cipher.update(bytes(8 * count)), dtype="<u8").astype(np.uint64, copy=False)
 
     def blocks(self, count: int) -> Iterator[NDArray[np.uint64]]:
-        """Yield ``count`` words in blocks of at most 2^20, so that memory stays bounded."""
+        """Yield ``count`` words in blocks of at most 2^16, so that memory stays bounded."""
         for start in range(0, count, BLOCK_WORDS):
             yield self.words(min(BLOCK_WORDS, count - start))
 
