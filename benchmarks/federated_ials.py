@@ -1,9 +1,10 @@
 """Federated iALS against iALS in one place, sweep by sweep, without noise; then with noise, beside other models.
 
-    python benchmarks/federated_ials.py movielens-1m=ratings.parquet --epsilon 2 8 20
+    python benchmarks/federated_ials.py movielens-1m=ratings.parquet --epsilon 2 8 20 --out docs
 
 Both start from the same factors and have the same ridge, so what differs is the step: preconditioned on 2 d + 1 numbers
-an item, or solved exactly on d (d + 3) / 2. Printed: mean over splits and standard error.
+an item, or solved exactly on d (d + 3) / 2. Printed: mean over splits and standard error. Writes
+federated-ials-measured.md into the folder ``--out``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import fenced
 from quality import machine
 from scipy.sparse import csr_array
 
@@ -32,25 +35,43 @@ METRIC = "recall@20"
 KINDS: tuple[Kind, ...] = ("ials", "als", "subspace", "popularity")
 
 
+HEAD = """# Federated iALS, measured
+
+Written by `benchmarks/federated_ials.py`: what it printed. What it means: [federated training](federated.md).
+
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="NAME=FILE")
     parser.add_argument("--epsilon", nargs="*", type=float, default=[])
     parser.add_argument("--seeds", type=int, default=3, help="how many splits")
     parser.add_argument("--held-out", type=int, default=1_000)
+    parser.add_argument("--out", type=Path, help="folder for federated-ials-measured.md")
     arguments = parser.parse_args()
-    print(machine())
+    lines = []
+    for line in measured(arguments):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.out:
+        (arguments.out / "federated-ials-measured.md").write_text(HEAD + fenced(lines))
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield what was found of each data set."""
     asked = {"seeds": arguments.seeds, "held_out": arguments.held_out}
+    yield f"{machine()}; {arguments.seeds} splits, {arguments.held_out:,} people held out of each"
     for argument in arguments.data:
         name, _, path = argument.partition("=")
         histories = read_interactions(path, name=name, purposes=[PURPOSE]).opened_for(PURPOSE)
-        print(f"\n{name}: {len(histories):,} people, {len(histories.catalogue):,} items; {METRIC}")
+        yield f"\n{name}: {len(histories):,} people, {len(histories.catalogue):,} items; {METRIC}"
         found = [list(swept(split)) for split in splits_of(histories, **asked)]
         for sweep, pairs in enumerate(zip(*found, strict=True), 1):
             ours, theirs = (Estimate.over(values) for values in zip(*pairs, strict=True))
-            print(f"without noise, {sweep} sweeps: ials {shown(ours)}, exact {shown(theirs)}", flush=True)
+            yield f"without noise, {sweep} sweeps: ials {shown(ours)}, exact {shown(theirs)}"
         for row in tradeoff(histories, epsilons=arguments.epsilon, kinds=KINDS, **asked) if arguments.epsilon else []:
-            print(f"epsilon {row.epsilon:g}, {row.kind}: {shown(row.quality[METRIC])}", flush=True)
+            yield f"epsilon {row.epsilon:g}, {row.kind}: {shown(row.quality[METRIC])}"
 
 
 def shown(found: Estimate) -> str:
