@@ -85,7 +85,7 @@ $(VENV)/installed-harden: $(VENV)/installed-dev requirements-harden.lock
 # Pins anew, for all platforms, with hashes and without the address of any registry. Each lock holds the one before it:
 # what is tested and audited is what users install.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra serve --upgrade
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra serve --extra encrypted --upgrade
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
