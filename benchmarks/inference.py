@@ -9,6 +9,7 @@ into the folder ``--out``. Fails if a score is not exact, or a record is not the
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 from quality import machine
 
 from discreet.data.interactions import Catalogue
-from discreet.inference import on_device, plain, retrieved, shared
+from discreet.inference import on_device, outline, plain, retrieved, shared
 from discreet.models.subspace import Subspace
 from discreet.models.trained import Trained
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.plan import Plan
 from discreet.protocols.retrieval import Fold, Retrieval, Retriever, folded
-from discreet.protocols.scoring import Product, Scorer, Scoring
+from discreet.protocols.scoring import LIMIT, Product, Scorer, Scoring
 
 SIZES = (4_000, 20_000, 100_000)
 WIDTH, PEOPLE, LISTED, RECORD = 64, 60, 20, 256
@@ -120,9 +121,9 @@ def two_servers(
 def scores(items: int, product: Product | None) -> tuple[Times, Times, int, int]:
     """Return what the scores of one query cost: times of a server and of the device, bytes up and down."""
     random = np.random.default_rng(3)
-    matrix, _ = shared.quantised(random.standard_normal((items, WIDTH)))
+    matrix, _ = outline.quantised(random.standard_normal((items, WIDTH)), shared.MOST)
     scorer = Scorer(matrix, product)
-    query, _ = shared.finest(random.standard_normal(WIDTH), scorer.terms)
+    query, _ = outline.finest(random.standard_normal(WIDTH), scorer.terms.longest, math.sqrt(LIMIT))
     device_times, scoring = timed(lambda: Scoring(scorer.terms, query))
     server_times, first = timed(lambda: scorer.answer(scoring.questions[0]))
     if not (scoring.read((first, scorer.answer(scoring.questions[1]))) == matrix.astype(np.int64) @ query).all():

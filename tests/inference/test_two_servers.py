@@ -16,13 +16,14 @@ from discreet.data.interactions import Catalogue, Histories
 from discreet.errors import ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference import retrieved, shared
+from discreet.inference.outline import finest, quantised
 from discreet.inference.plain import Plain
 from discreet.inference.retrieved import FOLD, Retrieved, padded, unpadded
-from discreet.inference.shared import AT_ONCE, Device, Server, Shared, finest, quantised
+from discreet.inference.shared import AT_ONCE, MOST, Device, Server, Shared
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import folded
-from discreet.protocols.scoring import Scorer, Scoring
+from discreet.protocols.scoring import LIMIT, Scorer, Scoring
 from discreet.protocols.two_servers import Question
 from discreet.testing import check_recommender
 
@@ -63,10 +64,10 @@ class TestShared:
         rows, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
         cells = st.lists(st.floats(-(2.0**20), 2.0**20, width=32), min_size=rows * width, max_size=rows * width)
         matrix = np.array(data.draw(cells)).reshape(rows, width)
-        steps, scales = quantised(matrix)
+        steps, scales = quantised(matrix, MOST)
         scorer = Scorer(steps)
         for row in matrix:
-            query, step = finest(row * scales, scorer.terms)
+            query, step = finest(row * scales, scorer.terms.longest, LIMIT**0.5)
             scores = steps.astype(np.int64) @ query
             assert np.abs(scores).max() < 2**31
             Scoring(scorer.terms, query)

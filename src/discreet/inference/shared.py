@@ -1,17 +1,12 @@
 """Two servers compute all scores, and neither learns anything of the history, unless they tell each other.
 
-For models whose scores are a matrix times something of the history. A device holds an outline: the catalogue, which
-items were kept, their counts, the scale of each column. It does not hold the matrix.
+A device holds an outline (``inference/outline``), not the matrix. If the query is a factor, the device fetches the
+encoder's rows of what its person knows, unseen (``protocols/retrieval``), once for each item and model, ``AT_ONCE`` at
+a time: servers learn how many times it fetched. It keeps them.
 
-- ``gram``: the query is the history itself, a number for each kept item.
-- ``subspace``: the query is the person's factor, the sum of the encoder's rows of what they know. The device fetches
-  those rows unseen (``protocols/retrieval``), once for each item and model, ``AT_ONCE`` at a time: servers learn how
-  many times it fetched. It keeps them.
-
-The query goes out as two uniform shares (``protocols/scoring``), also when nothing of the history is known. Quantised:
-the matrix to int16 with a scale for each column, the query to the finest integers of which no score wraps. Of these
-integers scores are exact. Servers learn that somebody asked, and when. The person learns every score:
-as many questions as a query is wide give the matrix away, so this protects people, not models.
+The query goes out as two uniform shares (``protocols/scoring``), also when nothing of the history is known. The matrix
+is rounded to 16 bits. Servers learn that somebody asked, and when. The person learns every score: as many questions as
+a query is wide give the matrix away, so this protects people, not models.
 """
 
 from __future__ import annotations
@@ -24,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.compiled import compiled
-from discreet.data.interactions import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
+from discreet.inference.outline import Outline, factors, finest, quantised
 from discreet.inference.retrieved import FOLD
-from discreet.models.popularity import behind, positions_of
-from discreet.models.slate import Slate, best
+from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever
 from discreet.protocols.scoring import LIMIT, Scorer, Scoring, ScoringTerms
 
 MOST = 32767
 """Largest absolute value of a quantised matrix."""
+SCORING, ROWS = "scoring", "rows"
+"""Terms in an outline."""
 AT_ONCE = 16
 """Rows of an encoder that are fetched by one question; fewer are padded."""
 
@@ -54,27 +50,6 @@ def _product(matrix: NDArray[np.int16], share: NDArray[np.uint32]) -> NDArray[np
 
 PRODUCT = _product if hasattr(_product, "py_func") else None
 """The fastest there is: interpreted, loops over a matrix would take minutes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """What a device has to know of a model. Public, the same for everybody.
-
-    Attributes:
-        catalogue: what the positions mean.
-        kept: positions of the items that have scores.
-        counts: float32 [items]: what the other items are ranked by, and everything for those who are not known.
-        scoring: what servers score with.
-        scales: float64 [width]: what one step of a query's source is worth, in steps of the matrix.
-        rows: of the encoder, which are the source; None if it is the history itself.
-    """
-
-    catalogue: Catalogue = field(repr=False)
-    kept: NDArray[np.int64] = field(repr=False)
-    counts: NDArray[np.float32] = field(repr=False)
-    scoring: ScoringTerms
-    scales: NDArray[np.float64] = field(repr=False)
-    rows: RetrievalTerms | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +80,18 @@ class Server:
     """
 
     def __init__(self, trained: Trained) -> None:
-        state, catalogue = trained.state, trained.catalogue
-        encoder, decoder = _factors(trained)
-        matrix, scales = quantised(decoder)
+        encoder, decoder = factors(trained)
+        matrix, scales = quantised(decoder, MOST)
         self._scorer = Scorer(matrix, PRODUCT)
         self._rows: Retriever | None = None
         if encoder is not None:
-            source, steps = quantised(encoder)
+            source, steps = quantised(encoder, MOST)
             self._rows, scales = Retriever([row.astype("<i2").tobytes() for row in source], FOLD), scales * steps
-        terms = None if self._rows is None else self._rows.terms
-        self.outline = Outline(catalogue, state["kept"], state["counts"], self._scorer.terms, scales, terms)
+        terms = {SCORING: self._scorer.terms.to_bytes()} | (
+            {} if self._rows is None else {ROWS: self._rows.terms.to_bytes()}
+        )
+        state = trained.state
+        self.outline = Outline(trained.catalogue, state["kept"], state["counts"], scales, terms)
 
     def answer(self, request: bytes) -> bytes:
         """See ``Scorer.answer``."""
@@ -137,18 +114,26 @@ class Device:
     Args:
         outline: of the model.
         n: length of the list.
+
+    Raises:
+        ProtocolError: the outline is of another way, or damaged.
     """
 
     def __init__(self, outline: Outline, n: int = 10) -> None:
         self.outline, self.n = outline, n
-        self._places = positions_of(outline.kept, len(outline.catalogue))
+        if SCORING not in outline.terms:
+            raise ProtocolError("this outline is of another way to make lists; ask for that of `shared`")
+        self._scoring = ScoringTerms.from_bytes(outline.terms[SCORING])
+        self._retrieval = RetrievalTerms.from_bytes(outline.terms[ROWS]) if ROWS in outline.terms else None
+        if self._scoring.width != len(outline.scales):
+            raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self._rows: dict[int, NDArray[np.int16]] = {}
 
     def wanted(self, history: History) -> list[tuple[int, ...]]:
         """Return the rows that have to be fetched before this history can be asked with, sixteen at a time, padded."""
-        if self.outline.rows is None:
+        if self._retrieval is None:
             return []
-        missing = [place for place in self._known(history)[0] if place not in self._rows]
+        missing = [place for place in self.outline.known(history)[0] if place not in self._rows]
         full = missing + missing[-1:] * (-len(missing) % AT_ONCE)
         return [tuple(full[start : start + AT_ONCE]) for start in range(0, len(full), AT_ONCE)]
 
@@ -158,9 +143,9 @@ class Device:
         Raises:
             SettingError: this model has none.
         """
-        if self.outline.rows is None:
+        if self._retrieval is None:
             raise SettingError("this model has no rows to fetch; its query is the history")
-        return Retrieval(self.outline.rows, places)
+        return Retrieval(self._retrieval, places)
 
     def learn(self, places: Sequence[int], retrieval: Retrieval, reply: tuple[bytes, bytes]) -> None:
         """Keep the rows that came.
@@ -178,9 +163,10 @@ class Device:
             SettingError: the history holds something other than ids.
             ProtocolError: rows of it were not fetched.
         """
-        places, known, unknown = self._known(history)
-        query, step = finest(self._source(places) * self.outline.scales, self.outline.scoring)
-        scoring = Scoring(self.outline.scoring, query)
+        places, known, unknown = self.outline.known(history)
+        source = self._source(places) * self.outline.scales
+        query, step = finest(source, self._scoring.longest, math.sqrt(LIMIT))
+        scoring = Scoring(self._scoring, query)
         return scoring.questions, Kept(scoring, step, known, unknown)
 
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
@@ -191,19 +177,11 @@ class Device:
             SettingError: the list is to be shorter than one.
         """
         among_kept = (kept.scoring.read(reply) * kept.step).astype(np.float32)
-        if (self._places[kept.known] < 0).all():
-            among_kept = self.outline.counts[self.outline.kept]
-        scores = behind(among_kept[None], self.outline.kept, self.outline.counts)[0]
-        return best(scores, self.outline.catalogue, self.n, exclude=kept.known, unknown=kept.unknown)
-
-    def _known(self, history: History) -> tuple[list[int], NDArray[np.int64], int]:
-        known, unknown = self.outline.catalogue.positions(history)
-        places = self._places[known]
-        return places[places >= 0].tolist(), known, unknown
+        return self.outline.listed(among_kept, kept.known, kept.unknown, self.n)
 
     def _source(self, places: list[int]) -> NDArray[np.float64]:
-        source = np.zeros(self.outline.scoring.width)
-        if self.outline.rows is None:
+        source = np.zeros(self._scoring.width)
+        if self._retrieval is None:
             source[places] = 1.0
             return source
         for place in places:
@@ -241,32 +219,3 @@ class Shared:
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
-
-
-def quantised(matrix: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Return a matrix [rows, width] as int16 in steps, and the size of a step of each column, float64 [width]."""
-    steps = np.maximum(np.abs(matrix).max(axis=0, initial=0.0).astype(np.float64), 1e-30) / MOST
-    return np.rint(matrix / steps).astype(np.int16), steps
-
-
-def finest(query: NDArray[np.float64], terms: ScoringTerms) -> tuple[NDArray[np.int64], float]:
-    """Return the longest integers along a query of which no score wraps, int64 [width], and what their step is worth.
-
-    Rounding makes a vector longer by half the root of its width at most; twice that is left free.
-    """
-    largest = float(np.abs(query).max())
-    if largest == 0.0:
-        return np.zeros(terms.width, np.int64), 1.0
-    relative = query / largest  # or squares of small numbers might vanish
-    step = float(np.linalg.norm(relative)) / (math.sqrt(LIMIT / max(terms.longest, 1)) - math.sqrt(terms.width))
-    return np.rint(relative / step).astype(np.int64), largest * step
-
-
-def _factors(trained: Trained) -> tuple[NDArray[np.floating] | None, NDArray[np.floating]]:
-    """Return what a history is encoded with, [kept, width], or None for itself; and what it is scored with."""
-    state = trained.state
-    if trained.model.name == "gram":
-        return None, state["weights"].T
-    if trained.model.name == "subspace" and "encoder" in state:
-        return state["encoder"], state["decoder"]
-    raise SettingError(f"scores of this {trained.model.name} model are no matrix times a history; score on the device")

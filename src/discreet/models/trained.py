@@ -1,19 +1,11 @@
 """A trained model: parameters, the plan they were paid with, the promise. The one thing inference is given.
 
-The file is a NumPy archive without pickles: the named arrays, and a canonical JSON header that holds everything else
-and the sha256 of each array. It is the same bytes for the same model, so its sha256 names it in the ledger.
+The file (``archive``) holds the arrays by name, and everything else in its header. It is the same bytes for the same
+model, so its sha256 names it in the ledger.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -29,6 +20,7 @@ from discreet.data.interactions import Catalogue
 from discreet.documents import fields_of
 from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.models.als import Als
+from discreet.models.archive import packed, unpacked
 from discreet.models.base import Model, State
 from discreet.models.explanation import DRAWS, Explanation, explain
 from discreet.models.gram import Gram
@@ -52,15 +44,7 @@ KINDS: dict[str, type[Popularity | Subspace | Gram | Ials | Als | Sgd]] = {
 }
 """The models that a file may name. Nothing is ever imported by a name that a file holds."""
 
-HEADER, SEAL = "header", "seal"
-MOST_MEMBERS = 64
 LONGEST_REASON = 200
-
-DAMAGE = (
-    *(AttributeError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning),
-    *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
-"""What the readers of zip and NumPy files raise at a wrong byte: each of these was seen, or is in their source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,12 +140,7 @@ class Trained:
 
     def to_bytes(self) -> bytes:
         """Return the file's content; the same bytes for the same model."""
-        arrays = {f"state.{name}": np.ascontiguousarray(array) for name, array in self.state.items()}
-        header = rfc8785.dumps(self._header() | {"arrays": {name: _digest(array) for name, array in arrays.items()}})
-        parts = {HEADER: np.frombuffer(header, np.uint8), SEAL: _seal(header)} | arrays
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **parts)
-        return buffer.getvalue()
+        return packed(self._header(), {f"state.{name}": array for name, array in self.state.items()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Trained:
@@ -170,7 +149,7 @@ class Trained:
         Raises:
             ArtefactError: if it is damaged, or something else.
         """
-        header, arrays = _unpacked(content)
+        header, arrays = unpacked(content, "model file", FORMAT, "restore or retrain it")
         try:
             plan, catalogue = Plan.from_dict(header["plan"]), Catalogue.from_dict(header["catalogue"])
             model = _model(header["model"], header["settings"], plan, catalogue)
@@ -259,40 +238,3 @@ def _told(error: Exception) -> str:
     """Return what an error says, if that is a line: it may quote what the file holds."""
     said = str(error)
     return said if said.isprintable() and len(said) <= LONGEST_REASON else type(error).__name__
-
-
-def _digest(array: NDArray[Any]) -> str:
-    kind = f"{array.dtype.str} {array.shape} ".encode()
-    return hashlib.sha256(kind + array.tobytes()).hexdigest()
-
-
-def _seal(header: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(hashlib.sha256(header).digest(), np.uint8)
-
-
-def _check_members(content: bytes) -> None:
-    """Refuse an archive that would unpack to more than itself: ours are stored as they are."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-    plain = all(each.compress_type == zipfile.ZIP_STORED and each.filename.endswith(".npy") for each in members)
-    if not plain or len(members) > MOST_MEMBERS or sum(each.file_size for each in members) > len(content):
-        raise ArtefactError("not a model file: it holds packed or strange parts; restore or retrain it")
-
-
-def _unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    try:
-        _check_members(content)
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            parts = {name: archive[name] for name in archive.files}
-        header, seal = parts.pop(HEADER).tobytes(), parts.pop(SEAL)
-        document = json.loads(header)
-        intact = bool(np.array_equal(seal, _seal(header)))
-        intact = intact and document["arrays"] == {name: _digest(array) for name, array in parts.items()}
-        version = document["format"]
-    except DAMAGE as error:
-        raise ArtefactError(f"not a model file, or damaged ({type(error).__name__}); restore or retrain it") from None
-    if not intact:
-        raise ArtefactError("the model file was changed after it was written; restore or retrain it")
-    if version != FORMAT:
-        raise ArtefactError(f"the model file is of another format; this version of discreet reads {FORMAT}")
-    return document, parts
