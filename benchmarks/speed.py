@@ -85,14 +85,14 @@ def training(histories: Histories) -> None:
     seconds = timed(lambda: fit_unbilled(histories, 1.0), time.process_time)
     show(f"training {histories.dataset}, {len(histories):,} people, epsilon 1, compiled", seconds, "s of CPU time")
     trained = fit_unbilled(histories, 1.0)
-    device = OnDevice(trained, 20)
+    device = OnDevice.here(trained, 20)
     print(f"on the device: {len(device.answer(device.ask([])[0]).model or b''):,} bytes once, ", end="")
     print(f"whole file {len(trained.to_bytes()):,}; {agreement(trained, histories):.2%} of the server's top 20")
 
 
 def agreement(trained: Trained, histories: Histories) -> float:
     """Return the share of the server's top 20 that the device lists too, over up to 1,000 people."""
-    device = OnDevice(trained, 20)
+    device = OnDevice.here(trained, 20)
     shared = listed = 0
     for row in range(min(1_000, len(histories))):
         history = [histories.catalogue.ids[item] for item in histories.matrix[[row]].indices]

@@ -22,7 +22,7 @@ import numpy as np
 
 from discreet.cli.budgets import _head
 from discreet.cli.levels import asked_weights
-from discreet.cli.models import _items
+from discreet.cli.models import items_of
 from discreet.cli.search import share_of
 from discreet.data.importing import import_interactions
 from discreet.data.intake import read_attribute, read_catalogue, read_interactions, read_levels
@@ -314,7 +314,7 @@ def _words(content: bytes) -> None:
     """What somebody types: each is read by itself, and the first refusal is told."""
     text = content.decode(errors="surrogateescape")
     readers: list[Callable[[str], object]] = [
-        *(Account.named, Window, instant, Level.named, Claim.parse, _head, share_of, _items),
+        *(Account.named, Window, instant, Level.named, Claim.parse, _head, share_of, items_of),
         lambda text: asked_weights([text]),
     ]
     refused = []

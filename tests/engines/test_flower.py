@@ -25,7 +25,7 @@ from federations import ITEMS, LISTED, PEOPLE
 from federations import Federation as Known
 from numpy.typing import NDArray
 
-from discreet.cli.federated_demo import Process, free_port, stopping
+from discreet.cli.processes import Process, free_port, stopping
 from discreet.client.answering import Answering, Said, Told
 from discreet.client.enrolment import make_key
 from discreet.data.interactions import Catalogue

@@ -34,8 +34,13 @@ def trained(histories: Histories) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def both(trained: Trained) -> encrypted.Encrypted:
-    return encrypted.Encrypted(trained, SCHEME)
+def server(trained: Trained) -> encrypted.Server:
+    return encrypted.Server(trained, SCHEME)
+
+
+@pytest.fixture(scope="module")
+def both(server: encrypted.Server) -> encrypted.Encrypted:
+    return encrypted.Encrypted(encrypted.Device(server.outline, SCHEME), server)
 
 
 class TestEncrypted:
@@ -46,12 +51,12 @@ class TestEncrypted:
             [histories.catalogue.ids[at] for at in histories.matrix[[row]].indices] for row in range(30)
         ]
         asked += [asked[0][::-1], [], ["nothing"], list(histories.catalogue.ids)]
-        check_recommender(encrypted.Encrypted(model, SCHEME, 20), Plain(model, 20), asked)
+        check_recommender(encrypted.Encrypted.here(model, SCHEME, 20), Plain(model, 20), asked)
 
     def test_keys_are_made_anew(self, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
         """And a question that was asked under the one before is answered, and read."""
         monkeypatch.setattr(encrypted, "QUESTIONS", 2)
-        made = encrypted.Encrypted(trained, SCHEME)
+        made = encrypted.Encrypted.here(trained, SCHEME)
         asked = [made.ask([100]) for _ in range(5)]
         keys = [EncryptedQuestion.from_bytes(request.question).key for request, _ in asked]
         assert [keys.index(key) for key in keys] == [0, 0, 2, 2, 4]
@@ -77,28 +82,28 @@ class TestEncrypted:
 
 
 class TestOutline:
-    def test_comes_back_as_it_went(self, both: encrypted.Encrypted, trained: Trained) -> None:
-        for outline in (both.server.outline, shared.Server(trained).outline):
+    def test_comes_back_as_it_went(self, server: encrypted.Server, trained: Trained) -> None:
+        for outline in (server.outline, shared.Server(trained).outline):
             content = outline.to_bytes()
             back = Outline.from_bytes(content)
             assert back.to_bytes() == content
             assert back.known([100, "nothing"])[2] == outline.known([100, "nothing"])[2] == 1
             assert repr(back) == "Outline()"
 
-    def test_a_device_lists_from_bytes(self, both: encrypted.Encrypted, trained: Trained) -> None:
-        device = encrypted.Device(Outline.from_bytes(both.server.outline.to_bytes()), SCHEME)
-        request, kept = device.ask([100, 101])
-        reply = encrypted.answered(request, both.server.answer, both.server.key)
-        assert device.read(reply, kept).items == trained.recommend([100, 101]).items
+    def test_a_device_lists_from_bytes(self, server: encrypted.Server, trained: Trained) -> None:
+        device = encrypted.Device(Outline.from_bytes(server.outline.to_bytes()), SCHEME)
+        afar = encrypted.Encrypted(device, server)
+        request, kept = afar.ask([100, 101])
+        assert afar.read(afar.answer(request), kept).items == trained.recommend([100, 101]).items
 
-    def test_of_another_way_is_refused(self, both: encrypted.Encrypted, trained: Trained) -> None:
+    def test_of_another_way_is_refused(self, server: encrypted.Server, trained: Trained) -> None:
         with pytest.raises(ProtocolError, match="that of `shared`"):
-            shared.Device(both.server.outline)
+            shared.Device(server.outline)
         with pytest.raises(ProtocolError, match="that of `encrypted`"):
             encrypted.Device(shared.Server(trained).outline, SCHEME)
 
-    def test_parts_that_do_not_fit_the_terms_are_refused(self, both: encrypted.Encrypted, trained: Trained) -> None:
-        outline = both.server.outline
+    def test_parts_that_do_not_fit_the_terms_are_refused(self, server: encrypted.Server, trained: Trained) -> None:
+        outline = server.outline
         wider = replace(outline, scales=np.append(outline.scales, 1.0))
         with pytest.raises(ProtocolError, match="do not fit together"):
             encrypted.Device(wider, SCHEME)
@@ -108,8 +113,8 @@ class TestOutline:
         with pytest.raises(ProtocolError, match="do not fit together"):
             shared.Device(replace(two, scales=np.append(two.scales, 1.0)))
 
-    def test_every_cut_and_some_flips_are_found_out(self, both: encrypted.Encrypted) -> None:
-        content = both.server.outline.to_bytes()
+    def test_every_cut_and_some_flips_are_found_out(self, server: encrypted.Server) -> None:
+        content = server.outline.to_bytes()
         for end in range(0, len(content), 97):
             with pytest.raises(ArtefactError):
                 Outline.from_bytes(content[:end])
@@ -137,6 +142,6 @@ class TestOutline:
         ],
         ids=str,
     )
-    def test_whoever_wrote_it_it_is_looked_at(self, changes: dict[str, Any], both: encrypted.Encrypted) -> None:
+    def test_whoever_wrote_it_it_is_looked_at(self, changes: dict[str, Any], server: encrypted.Server) -> None:
         with pytest.raises(ArtefactError, match="do not fit together"):
-            Outline.from_bytes(replace(both.server.outline, **changes).to_bytes())
+            Outline.from_bytes(replace(server.outline, **changes).to_bytes())

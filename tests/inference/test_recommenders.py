@@ -21,7 +21,7 @@ from discreet.models.trained import Trained
 from discreet.testing import ContractBroken, check_recommender
 
 KINDS: tuple[Kind, ...] = ("popularity", "subspace", "gram", "ials", "als", "als-adaptive", "sgd")
-WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice, "shared": Shared}
+WAYS: dict[str, Callable[[Trained, int], Any]] = {"plain": Plain, "on_device": OnDevice.here, "shared": Shared.here}
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +125,10 @@ class TestTheContract:
 class TestOnDevice:
     def test_sends_nothing_of_the_history(self, trained: Trained) -> None:
         assert [field.name for field in fields(Request)] == ["version"]
-        device = OnDevice(trained)
+        device = OnDevice.here(trained)
         assert device.ask([100, 101])[0] == device.ask([])[0] == Request(None)
         slate(device, [100])
-        assert device.ask([140])[0] == Request(device.server.version)
+        assert device.ask([140])[0] == Request(Server(trained).version)
 
     def test_asks_for_the_model_once(self, trained: Trained) -> None:
         server, device = Server(trained), Device()

@@ -49,14 +49,14 @@ class TestShared:
         model = fit_unbilled(histories, epsilon, kind)
         if kind == "subspace" and "encoder" not in model.state:
             with pytest.raises(SettingError, match="score on the device"):
-                Shared(model)
+                Shared.here(model)
             return
-        check_recommender(Shared(model, 20), Plain(model, 20), [*asked, [], ["nothing"]])
+        check_recommender(Shared.here(model, 20), Plain(model, 20), [*asked, [], ["nothing"]])
 
     @pytest.mark.parametrize("kind", ["popularity", "ials", "als"])
     def test_other_kinds_are_refused(self, kind: Kind, histories: Histories) -> None:
         with pytest.raises(SettingError, match=f"this {kind} model are no matrix times a history"):
-            Shared(fit_unbilled(histories, 4.0, kind))
+            Shared.here(fit_unbilled(histories, 4.0, kind))
 
     @given(data=st.data())
     def test_no_score_wraps_and_the_query_is_as_fine_as_can_be(self, data: st.DataObject) -> None:
@@ -86,7 +86,7 @@ class TestShared:
 
     def test_what_a_server_is_told_has_one_length(self, trained: Trained, asked: list[list[str | int]]) -> None:
         """Whatever the history is, also if there is none, or nothing of it is known."""
-        shared = Shared(trained)
+        shared = Shared.here(trained)
         histories: list[list[str | int]] = [[], ["nothing"], *asked[:9]]
         lengths = {len(each) for history in histories for each in shared.ask(history)[0]}
         assert len(lengths) == 1
@@ -111,12 +111,12 @@ class TestShared:
         assert device.read(replies, kept).items == trained.recommend([100, 101]).items
 
     def test_a_model_without_rows(self, histories: Histories) -> None:
-        shared = Shared(fit_unbilled(histories, 10.0, "gram"))
+        shared = Shared.here(fit_unbilled(histories, 10.0, "gram"))
         assert shared.device.wanted([100]) == []
         with pytest.raises(SettingError, match="no rows to fetch"):
             shared.device.fetch([0])
         with pytest.raises(ProtocolError, match="no rows to fetch"):
-            shared.server.row(b"")
+            shared.servers[0].row(b"")
 
     def test_another_model_on_one_of_the_servers_is_found_out(self, trained: Trained, histories: Histories) -> None:
         other, device = Server(fit_unbilled(histories, 20.0, "subspace")), Device(Server(trained).outline)
@@ -126,7 +126,7 @@ class TestShared:
             other.row(device.fetch(device.wanted([100])[0]).questions[1])
 
     def test_nothing_shows_a_history(self, trained: Trained) -> None:
-        shared = Shared(trained)
+        shared = Shared.here(trained)
         (_, kept) = shared.ask([100, 131])
         shown = repr(kept) + repr(shared.device.outline)
         assert "Scoring()" in shown
@@ -183,7 +183,7 @@ class TestChosenQueries:
         return found, float(np.linalg.norm(found - self.FACTORS) / np.linalg.norm(self.FACTORS))
 
     def test_lists_are_handed_on_without_scores(self, trained: Trained) -> None:
-        made = Shared(trained)
+        made = Shared.here(trained)
         request, kept = made.ask([100])
         assert all("score" not in row for row in made.read(made.answer(request), kept).to_dicts())
 
@@ -193,13 +193,13 @@ class TestRetrieved:
     PAGES = (b"first", b"", bytes(20), os.urandom(9))
 
     def test_pages_come_in_the_order_asked_for(self) -> None:
-        library = Retrieved(self.CATALOGUE, self.PAGES, at_once=5)
+        library = Retrieved.here(self.CATALOGUE, self.PAGES, at_once=5)
         request, kept = library.ask([107, "100", 101, 107])
         read = library.read(library.answer(request), kept)
         assert read == (self.PAGES[3], b"first", b"", self.PAGES[3])
 
     def test_what_is_asked_is_as_long_whatever_is_wanted(self) -> None:
-        library = Retrieved(self.CATALOGUE, self.PAGES, at_once=3)
+        library = Retrieved.here(self.CATALOGUE, self.PAGES, at_once=3)
         requests = [library.ask(wanted)[0] for wanted in ([], [100], [100, 101, 107])]
         assert len({len(each) for request in requests for each in request}) == 1
         assert {len(Question.from_bytes(each[0]).parts) for each in requests} == {3}
@@ -209,14 +209,14 @@ class TestRetrieved:
     @pytest.mark.parametrize(("why", "wanted"), [("no page", [5]), ("2 pages are asked for at once", [100, 101, 102])])
     def test_refusals(self, why: str, wanted: list[str | int]) -> None:
         with pytest.raises(SettingError, match=why):
-            Retrieved(self.CATALOGUE, self.PAGES, at_once=2).ask(wanted)
+            Retrieved.here(self.CATALOGUE, self.PAGES, at_once=2).ask(wanted)
 
     def test_a_spoilt_length_reads_as_some_page(self) -> None:
         assert unpadded(b"\xff\xff\xff\xffab") == b"ab"
         assert unpadded(padded(b"ab", 30)) == b"ab"
 
     def test_nothing_shows_what_is_wanted(self) -> None:
-        library = Retrieved(self.CATALOGUE, self.PAGES)
+        library = Retrieved.here(self.CATALOGUE, self.PAGES)
         assert repr(library.ask([107])[1]) == "Kept(retrieval=Retrieval(), wanted=1)"
         assert repr(library.reader) == "Reader(terms=RetrievalTerms(), at_once=1)"
 

@@ -11,7 +11,7 @@ import pytest
 from federations import ITEMS, PEOPLE, PLENTY
 from federations import Federation as People
 
-from discreet.cli.federated_demo import free_port
+from discreet.cli.processes import free_port
 from discreet.client.device import Allowance
 from discreet.client.spending import Spending
 from discreet.client.taking_part import Person, take_part
@@ -20,7 +20,8 @@ from discreet.data.interactions import Catalogue
 from discreet.errors import ReleaseConflict
 from discreet.governance.ledger import Ledger
 from discreet.models.queries import LengthCounts
-from discreet.service.coordination import Address, Federation, ask
+from discreet.service.coordination import Federation, ask
+from discreet.service.listening import Address
 
 PEOPLE_THERE = People.of("popularity")
 QUESTION = LengthCounts(items=ITEMS)

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,36 +16,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from federations import LISTED, Federation
+from serving import up
 
-from discreet.cli.federated_demo import Stage, free_port, stopping
+from discreet.cli.federated_demo import Stage
+from discreet.cli.processes import free_port, stopping
 from discreet.client.wire import Over, Wire
 from discreet.errors import EngineLost, ProtocolError, SettingError
 from discreet.evaluation.audit.people import crowd, opened
 from discreet.models.trained import Trained
 from discreet.protocols.keys import public_bytes, request_text
 from discreet.service.certificates import certify_loopback
-from discreet.service.coordination import Address
 from discreet.service.federated import coordinator, first_server
 from discreet.service.halves import First
+from discreet.service.listening import Address
 from discreet.service.rounds import Rounds
 from discreet.training.spool import Spool
 
 FEDERATION = Federation.of("popularity")
 ROOT = "/federated/v1"
 DEADLINE = 120.0
-
-
-def up(server: uvicorn.Server, address: Address) -> threading.Thread:
-    thread = threading.Thread(target=server.run, args=([address.bound()],), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    return thread
 
 
 @pytest.fixture
@@ -199,7 +190,7 @@ class TestSizes:
     def test_connections_on_which_nothing_is_asked_are_closed(
         self, first: tuple[int, Ed25519PrivateKey], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("discreet.service.coordination.HEAD_SECONDS", 0.5)
+        monkeypatch.setattr("discreet.service.listening.HEAD_SECONDS", 0.5)
         for said in (b"", b"PUT /a HTTP/1.1\r\nHost: "):
             with socket.create_connection(("127.0.0.1", first[0])) as connection:
                 connection.settimeout(10)

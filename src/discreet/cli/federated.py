@@ -152,8 +152,9 @@ def coordinate(
     from discreet.data.interactions import Catalogue
     from discreet.files import writing
     from discreet.governance.ledger import Ledger
-    from discreet.service.coordination import Address, Federation, ask
+    from discreet.service.coordination import Federation, ask
     from discreet.service.coordination import coordinate as train
+    from discreet.service.listening import Address
 
     federation = Federation(
         read_roster(roster),
@@ -218,9 +219,9 @@ def first_server(
     from contextlib import closing
 
     from discreet.client.enrolment import exchange_key, public_keys, read_roster
-    from discreet.service.coordination import Address
     from discreet.service.federated import first_server as app_of
     from discreet.service.halves import First
+    from discreet.service.listening import Address
 
     (pinned,) = public_keys([second], "--second")
     first = First(read_roster(roster), exchange_key(exchange), pinned, survivors)

@@ -174,11 +174,11 @@ def recommend(
     from discreet.inference.plain import Plain
     from discreet.models.trained import Trained
 
-    items = _items(history)
+    items = items_of(history)
     trained = Trained.load(file)
     slate: Slate
     if on_device:
-        device = OnDevice(trained, n)
+        device = OnDevice.here(trained, n)
         request, kept = device.ask(items)
         slate = device.read(device.answer(request), kept)
     else:
@@ -224,7 +224,7 @@ def explain(
     if history is None:
         _explain_model(trained, beside, as_json)
     else:
-        _explain_list(trained, _items(history), n, as_json)
+        _explain_list(trained, items_of(history), n, as_json)
 
 
 def _explain_list(trained: Trained, items: list[str], n: int, as_json: bool) -> None:
@@ -409,7 +409,8 @@ def opened(data: Path) -> Histories:
     return read_interactions(data).opened_for(MEASURE)
 
 
-def _items(history: str) -> list[str]:
+def items_of(history: str) -> list[str]:
+    """Return the items that were typed, or come by standard input."""
     text = _typed() if history == "-" else history
     return [part.strip() for part in re.split(r"[,\r\n]", text) if part.strip()]
 

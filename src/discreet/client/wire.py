@@ -1,4 +1,4 @@
-"""HTTPS from a device to a coordinator: signed, bounded, tried again until a deadline."""
+"""HTTPS from a device to a server: bounded, tried again until a deadline, and signed where the server has to know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,26 +38,40 @@ class Over(ProtocolError):
     """What was asked for is over: the session, or the run."""
 
 
+class Denied(ProtocolError):
+    """The server refused, and said why.
+
+    Attributes:
+        status: of its answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Wire:
-    """A way to a coordinator.
+    """A way to a server.
 
     Attributes:
         url: such as ``https://127.0.0.1:8443``; without TLS only to this machine itself.
-        identity: signing key, with which each request is signed.
+        identity: signing key, with which each request is signed; None: requests are nobody's.
         seat: of this device in the roster.
-        ca: certificate (PEM) that the coordinator's is signed by, pinned; None: those of the system.
-        patience: seconds for which a coordinator that cannot be reached is tried again.
+        ca: certificate (PEM) that the server's is signed by, pinned; None: those of the system.
+        patience: seconds for which a server that cannot be reached, or is busy, is tried again.
+        most: bytes of an answer.
 
     Raises:
         SettingError: the address is none, or would send in clear over a network.
     """
 
     url: str
-    identity: Ed25519PrivateKey = field(repr=False)
-    seat: int
+    identity: Ed25519PrivateKey | None = field(default=None, repr=False)
+    seat: int = -1
     ca: Path | None = None
     patience: float = 120.0
+    most: int = MOST
 
     def __post_init__(self) -> None:
         try:
@@ -75,17 +89,27 @@ class Wire:
             except OSError as error:
                 raise SettingError(f"{self.ca}: is no certificate that can be used ({type(error).__name__})") from None
         if parts.scheme == "http" and not _is_here(parts.hostname or ""):
-            raise SettingError("without TLS a coordinator is reached on this machine alone; give an https address")
+            raise SettingError("without TLS a server is reached on this machine alone; give an https address")
 
     def get(self, path: str) -> bytes | None:
         """Return what is there, or None if nothing is yet.
 
         Raises:
             Over: it will not be there any more.
-            ProtocolError: the coordinator refused, and says why.
+            Denied: the server refused, and says why.
+            ProtocolError: its answer is longer than one may be.
             EngineLost: it could not be reached for as long as ``patience``.
         """
-        return self._asked("GET", path, b"")
+        return self._asked("GET", path, b"")[0]
+
+    def newer(self, path: str, version: str | None) -> tuple[str, bytes] | None:
+        """Return what is there and its version (an entity tag), or None if that is the one that is held.
+
+        Raises:
+            Over, ProtocolError, EngineLost: as for ``get``.
+        """
+        content, found = self._asked("GET", path, b"", {} if version is None else {"If-None-Match": version})
+        return None if content is None else (found, content)
 
     def put(self, path: str, content: bytes) -> None:
         """Send a message; sent twice, it counts once.
@@ -94,6 +118,14 @@ class Wire:
             Over, ProtocolError, EngineLost: as for ``get``.
         """
         self._asked("PUT", path, content)
+
+    def post(self, path: str, content: bytes) -> bytes:
+        """Return the answer to a question; asked twice, it may be answered twice.
+
+        Raises:
+            Over, ProtocolError, EngineLost: as for ``get``.
+        """
+        return self._asked("POST", path, content)[0] or b""
 
     def wait(self, path: str) -> bytes:
         """Return what is there, as soon as it is.
@@ -108,33 +140,36 @@ class Wire:
             asked = time.monotonic()
         return content
 
-    def _asked(self, method: str, path: str, content: bytes) -> bytes | None:
-        status, body = self._until_answered(lambda: self._once(method, path, content))
-        if status in {200, 204}:
-            return body if status == 200 else None
+    def _asked(
+        self, method: str, path: str, content: bytes, headers: Mapping[str, str] | None = None
+    ) -> tuple[bytes | None, str]:
+        """Return an answer, None if there is none yet or none that is newer, and its entity tag."""
+        status, body, tag = self._until_answered(lambda: self._once(method, path, content, headers or {}))
+        if status in {200, 204, 304}:
+            return body if status == 200 else None, tag
         said = body[:200].decode(errors="replace")
         if status in {404, 410}:
             raise Over("what was asked for is over")
-        raise ProtocolError(f"the coordinator refused ({status}): {said if said.isprintable() else 'no reason given'}")
+        raise Denied(f"the server refused ({status}): {said if said.isprintable() else 'no reason given'}", status)
 
-    def _until_answered(self, ask: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+    def _until_answered(self, ask: Callable[[], tuple[int, bytes, str]]) -> tuple[int, bytes, str]:
         deadline, pause = time.monotonic() + self.patience, PAUSE
         while True:
             try:
-                status, body = ask()
+                status, body, tag = ask()
                 if status < 500:
-                    return status, body
+                    return status, body, tag
                 reason = f"it answers {status}"
             except ssl.SSLCertVerificationError:
-                raise EngineLost("the coordinator's certificate is not the one that is pinned here") from None
+                raise EngineLost("the server's certificate is not the one that is pinned here") from None
             except (OSError, UnicodeError, http.client.HTTPException) as error:
                 reason = type(error).__name__
             if time.monotonic() + pause > deadline:
-                raise EngineLost(f"the coordinator cannot be reached ({reason}); try again later")
+                raise EngineLost(f"the server cannot be reached ({reason}); try again later")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _once(self, method: str, path: str, content: bytes) -> tuple[int, bytes]:
+    def _once(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
         parts, timeout = urlsplit(self.url), LONG_POLL + 10
         assert parts.hostname  # noqa: S101 - checked when this was made
         if parts.scheme == "https":
@@ -148,15 +183,19 @@ class Wire:
         watch.daemon = True
         watch.start()
         try:
-            digest = hashlib.sha256(content).digest()
-            signature = self.identity.sign(request_text(method, urlsplit(path).path, digest))
-            headers = {"Authorization": f"Discreet {digest.hex()} {signature.hex()}", "Content-Type": BINARY}
-            connection.request(method, path, content or None, headers)
+            connection.request(method, path, content or None, {**headers, **self._head(method, path, content)})
             answer = connection.getresponse()
-            return answer.status, _body_of(answer)
+            return answer.status, _body_of(answer, self.most), answer.getheader("ETag", "")
         finally:
             watch.cancel()
             connection.close()
+
+    def _head(self, method: str, path: str, content: bytes) -> dict[str, str]:
+        if self.identity is None:
+            return {"Content-Type": BINARY}
+        digest = hashlib.sha256(content).digest()
+        signature = self.identity.sign(request_text(method, urlsplit(path).path, digest))
+        return {"Authorization": f"Discreet {digest.hex()} {signature.hex()}", "Content-Type": BINARY}
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:
@@ -164,14 +203,14 @@ def _cut(connection: http.client.HTTPConnection) -> None:
         connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _body_of(answer: http.client.HTTPResponse) -> bytes:
-    """Return an answer's body, of which no more is read than a message may have."""
+def _body_of(answer: http.client.HTTPResponse, most: int) -> bytes:
+    """Return an answer's body, of which no more than ``most`` bytes are read."""
     parts, size = [], 0
     while part := answer.read1(1 << 16):
         parts.append(part)
         size += len(part)
-        if size > MOST:
-            raise ProtocolError("the coordinator sends more than a message may have")
+        if size > most:
+            raise ProtocolError("the server sends more than a message may have")
     return b"".join(parts)
 
 

@@ -15,13 +15,15 @@ of a stranger's bytes SEAL's reader sees numbers alone, each of which was held a
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.util import find_spec
-from threading import Lock
+from multiprocessing.process import BaseProcess
+from threading import Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -329,7 +331,15 @@ _held: list[_Kernel] = []
 
 
 def _begin(matrix: NDArray[np.int16]) -> None:
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     _held.append(_Kernel(_Wire(), matrix))
+
+
+def _end_with(parent: BaseProcess | None) -> None:
+    """End this process when its parent has ended, however that was."""
+    if parent is not None:
+        parent.join()
+    os._exit(0)
 
 
 def _ready() -> None:

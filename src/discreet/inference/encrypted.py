@@ -10,8 +10,8 @@ one key. It learns nothing else of a history than that somebody asked. The perso
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,40 +160,45 @@ class Device:
         return source
 
 
+class Answering(Protocol):
+    """The server, wherever it is."""
+
+    def answer(self, request: bytes) -> bytes:
+        """Return the encrypted scores. Raises KeyWanted."""
+
+    def key(self, content: bytes) -> None:
+        """Hold a device's evaluation key."""
+
+
 class Encrypted:
-    """Both sides in one process.
+    """A device, and a server.
 
     Args:
-        trained: the released model.
-        scheme: what queries are encrypted with.
-        n: length of the list.
+        device: of the person.
+        server: whom it asks.
     """
 
-    def __init__(self, trained: Trained, scheme: Scheme, n: int = 10) -> None:
-        self.server = Server(trained, scheme)
-        self.device = Device(self.server.outline, scheme, n)
+    def __init__(self, device: Device, server: Answering) -> None:
+        self.device, self.server = device, server
+
+    @classmethod
+    def here(cls, trained: Trained, scheme: Scheme, n: int = 10) -> Encrypted:
+        """Return both in one process."""
+        server = Server(trained, scheme)
+        return cls(Device(server.outline, scheme, n), server)
 
     def ask(self, history: History) -> tuple[Request, Kept]:
         """See ``Device.ask``."""
         return self.device.ask(history)
 
     def answer(self, request: Request) -> bytes:
-        """Answer, with the device's key if it is wanted."""
-        return answered(request, self.server.answer, self.server.key)
+        """Return the server's answer, after sending it the key, if that is wanted, once."""
+        try:
+            return self.server.answer(request.question)
+        except KeyWanted:
+            self.server.key(request.key)
+            return self.server.answer(request.question)
 
     def read(self, reply: bytes, kept: Kept) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
-
-
-def answered(request: Request, answer: Callable[[bytes], bytes], take: Callable[[bytes], None]) -> bytes:
-    """Return the server's answer, after sending it the key, if that is wanted, once.
-
-    Raises:
-        ProtocolError: as ``answer`` and ``take`` do.
-    """
-    try:
-        return answer(request.question)
-    except KeyWanted:
-        take(request.key)
-        return answer(request.question)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,16 +98,28 @@ class Device:
         return self._trained.recommend(kept, self.n)
 
 
+class Answering(Protocol):
+    """The server, wherever it is."""
+
+    def answer(self, request: Request) -> Reply:
+        """Send the current model unless the device has it."""
+
+
 class OnDevice:
-    """Both sides in one process.
+    """A device, and a server.
 
     Args:
-        trained: the released model.
-        n: length of the list.
+        device: of the person.
+        server: where models come from.
     """
 
-    def __init__(self, trained: Trained, n: int = 10) -> None:
-        self.server, self.device = Server(trained), Device(n)
+    def __init__(self, device: Device, server: Answering) -> None:
+        self.device, self.server = device, server
+
+    @classmethod
+    def here(cls, trained: Trained, n: int = 10) -> OnDevice:
+        """Return both in one process."""
+        return cls(Device(n), Server(trained))
 
     def ask(self, history: History) -> tuple[Request, History]:
         """See ``Device.ask``."""

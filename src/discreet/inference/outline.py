@@ -94,7 +94,7 @@ class Outline:
         Raises:
             ArtefactError: it is damaged, or something else.
         """
-        header, arrays = unpacked(content, "outline", FORMAT, "ask for it again")
+        header, arrays = unpacked(content, "device's outline", FORMAT, "ask for it again")
         try:
             terms = {str(name): bytes.fromhex(each) for name, each in header["terms"].items()}
             found = cls(Catalogue.from_dict(header["catalogue"]), **arrays, terms=terms)

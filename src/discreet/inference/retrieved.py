@@ -7,7 +7,8 @@ together are small, downloading them once tells less and costs less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 
 from discreet.compiled import compiled
 from discreet.data.interactions import Catalogue
-from discreet.errors import SettingError
+from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
+from discreet.inference.outline import Outline
 from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever, folded
 
+PAGES = "pages"
+"""Terms in an outline."""
 LENGTH_BYTES = 4
 """Before a page in its record: how long it is."""
 
@@ -72,6 +76,20 @@ class Reader:
     catalogue: Catalogue = field(repr=False)
     at_once: int = 1
 
+    @classmethod
+    def of(cls, outline: Outline, at_once: int = 1) -> Reader:
+        """Return a reader of what a server told of its pages.
+
+        Raises:
+            ProtocolError: it told something else.
+        """
+        if PAGES not in outline.terms:
+            raise ProtocolError("this outline is not one of pages; ask for that of `retrieved`")
+        terms = RetrievalTerms.from_bytes(outline.terms[PAGES])
+        if terms.records != len(outline.catalogue):
+            raise ProtocolError("the outline's parts do not fit together; ask for it again")
+        return cls(terms, outline.catalogue, at_once)
+
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
         """Ask for the pages of items.
 
@@ -108,23 +126,48 @@ class Library:
         self._retriever = Retriever([padded(page, size) for page in pages], FOLD)
         self.terms = self._retriever.terms
 
+    @property
+    def most(self) -> int:
+        """How many bytes a question may have."""
+        return self._retriever.most
+
     def answer(self, request: bytes) -> bytes:
         """See ``Retriever.answer``."""
         return self._retriever.answer(request)
 
+    def outline(self, catalogue: Catalogue) -> Outline:
+        """Return what a reader has to know of pages of these items."""
+        items = len(catalogue)
+        terms = {PAGES: self.terms.to_bytes()}
+        return Outline(catalogue, np.arange(items), np.zeros(items, np.float32), np.zeros(0), terms)
+
+
+Answer = Callable[[bytes], bytes]
+"""Of one of the two servers, wherever it is."""
+
 
 class Retrieved:
-    """All three sides in one process.
+    """A reader, and two servers that it asks at once.
 
     Args:
-        catalogue: of the items.
-        pages: of each item, in its order.
-        at_once: how many pages every question asks for, 1 to 64.
+        reader: the person's side.
+        servers: how the first answers, and the second.
     """
 
-    def __init__(self, catalogue: Catalogue, pages: Sequence[bytes], at_once: int = 1) -> None:
-        self.library = Library(pages)
-        self.reader = Reader(self.library.terms, catalogue, at_once)
+    def __init__(self, reader: Reader, servers: tuple[Answer, Answer]) -> None:
+        self.reader, self.servers = reader, servers
+
+    @classmethod
+    def here(cls, catalogue: Catalogue, pages: Sequence[bytes], at_once: int = 1) -> Retrieved:
+        """Return all three in one process.
+
+        Args:
+            catalogue: of the items.
+            pages: of each item, in its order.
+            at_once: how many pages every question asks for, 1 to 64.
+        """
+        library = Library(pages)
+        return cls(Reader(library.terms, catalogue, at_once), (library.answer, library.answer))
 
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
         """See ``Reader.ask``."""
@@ -132,12 +175,18 @@ class Retrieved:
 
     def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         """Answer as both servers."""
-        first, second = request
-        return self.library.answer(first), self.library.answer(second)
+        return of_both(self.servers, request)
 
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> tuple[bytes, ...]:
         """See ``Reader.read``."""
         return self.reader.read(reply, kept)
+
+
+def of_both(servers: Sequence[Answer], questions: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return the answers of two servers that are asked at once, each one thing."""
+    with ThreadPoolExecutor(len(servers)) as threads:
+        first, second = threads.map(lambda server, question: server(question), servers, questions)
+    return first, second
 
 
 def padded(page: bytes, size: int) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from discreet.compiled import compiled
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
 from discreet.inference.outline import Outline, factors, finest, quantised
-from discreet.inference.retrieved import FOLD
+from discreet.inference.retrieved import FOLD, of_both
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever
@@ -92,6 +93,16 @@ class Server:
         )
         state = trained.state
         self.outline = Outline(trained.catalogue, state["kept"], state["counts"], scales, terms)
+
+    @property
+    def most(self) -> int:
+        """How many bytes a question may have."""
+        return self._scorer.most
+
+    @property
+    def most_of_rows(self) -> int:
+        """How many bytes a question for rows may have."""
+        return 0 if self._rows is None else self._rows.most
 
     def answer(self, request: bytes) -> bytes:
         """See ``Scorer.answer``."""
@@ -191,30 +202,43 @@ class Device:
         return source
 
 
+class Answering(Protocol):
+    """One of the two servers, wherever it is."""
+
+    def answer(self, request: bytes) -> bytes:
+        """Return its half of the scores."""
+
+    def row(self, request: bytes) -> bytes:
+        """Return its half of rows of the encoder."""
+
+
 class Shared:
-    """All three sides in one process.
+    """A device, and two servers that it asks at once.
 
     Args:
-        trained: the released model.
-        n: length of the list.
+        device: of the person.
+        servers: the first, and the second.
     """
 
-    def __init__(self, trained: Trained, n: int = 10) -> None:
-        self.server = Server(trained)
-        self.device = Device(self.server.outline, n)
+    def __init__(self, device: Device, servers: tuple[Answering, Answering]) -> None:
+        self.device, self.servers = device, servers
+
+    @classmethod
+    def here(cls, trained: Trained, n: int = 10) -> Shared:
+        """Return all three in one process."""
+        server = Server(trained)
+        return cls(Device(server.outline, n), (server, server))
 
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
         """Fetch what is wanted; then see ``Device.ask``."""
         for places in self.device.wanted(history):
             retrieval = self.device.fetch(places)
-            first, second = retrieval.questions
-            self.device.learn(places, retrieval, (self.server.row(first), self.server.row(second)))
+            self.device.learn(places, retrieval, of_both([each.row for each in self.servers], retrieval.questions))
         return self.device.ask(history)
 
     def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         """Answer as both servers."""
-        first, second = request
-        return self.server.answer(first), self.server.answer(second)
+        return of_both([each.answer for each in self.servers], request)
 
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
         """See ``Device.read``."""

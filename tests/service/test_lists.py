@@ -1,0 +1,392 @@
+"""Lists over HTTPS: every way keeps the contract, what is refused, and servers that die, lie or are busy."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import running
+
+from discreet.cli.processes import free_port, start, stopping
+from discreet.client.wire import Denied, Over, Wire
+from discreet.data.interactions import Histories
+from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
+from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.inference.plain import Plain
+from discreet.inference.shared import Device, Shared
+from discreet.models.trained import Trained
+from discreet.protocols.encryption import KeyWanted
+from discreet.service import lists as service
+from discreet.service.afar import Afar, reached
+from discreet.service.certificates import certify_loopback
+from discreet.service.listening import Address
+from discreet.service.lists import ROOT, Offer, Page, Question, lists
+from discreet.testing import check_recommender
+
+ENCRYPTED = pytest.param("encrypted", marks=pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python"))
+LISTED = [pytest.param("on_device"), pytest.param("shared"), ENCRYPTED]
+SERVERS = {"on_device": 1, "shared": 2, "retrieved": 2, "encrypted": 1}
+
+
+@dataclass(frozen=True)
+class Served:
+    """Two servers of one model, over TLS."""
+
+    trained: Trained
+    ports: tuple[int, int]
+    ca: Path
+
+    def wires(self, way: str, patience: float = 20.0) -> list[Wire]:
+        return [Wire(f"https://127.0.0.1:{port}", ca=self.ca, patience=patience) for port in self.ports[: SERVERS[way]]]
+
+
+@pytest.fixture(scope="module")
+def trained(histories: Histories) -> Trained:
+    return fit_unbilled(histories, 10.0, "subspace")
+
+
+@pytest.fixture(scope="module")
+def offers(trained: Trained) -> tuple[Offer, Offer]:
+    pages = [f"about {item}".encode() for item in trained.catalogue.ids]
+    one = ("on_device", "shared", "retrieved")
+    if not find_spec("seal"):
+        return Offer.of(trained, one, pages=pages), Offer.of(trained, ("shared", "retrieved"), pages=pages)
+    from discreet.engines.seal import Seal
+
+    whole = Offer.of(trained, (*one, "encrypted"), pages=pages, scheme=Seal())
+    return whole, Offer.of(trained, ("shared", "retrieved"), pages=pages)
+
+
+@pytest.fixture(scope="module")
+def served(trained: Trained, offers: tuple[Offer, Offer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    certificate, key = certify_loopback(tmp_path_factory.mktemp("tls"))
+    addresses = [Address(port=free_port(), certificate=certificate, key=key) for _ in offers]
+    first, second = (address.serving(lists(offer)) for address, offer in zip(addresses, offers, strict=True))
+    with running(first, addresses[0]), running(second, addresses[1]):
+        yield Served(trained, (addresses[0].port, addresses[1].port), certificate)
+
+
+class TestEachWay:
+    @pytest.mark.parametrize("way", LISTED)
+    def test_keeps_the_contract_over_https(self, way: str, served: Served, histories: Histories) -> None:
+        ids = histories.catalogue.ids
+        asked: list[list[str | int]] = [[ids[at] for at in histories.matrix[[row]].indices] for row in range(12)]
+        asked += [asked[0][::-1], [], ["nothing"], list(ids)]
+        check_recommender(reached(way, served.wires(way), 20), Plain(served.trained, 20), asked)
+
+    def test_pages(self, served: Served) -> None:
+        reader = reached("retrieved", served.wires("retrieved"), 3)
+        request, kept = reader.ask([107, 100])
+        assert reader.read(reader.answer(request), kept) == (b"about 107", b"about 100")
+
+    @pytest.mark.parametrize("way", LISTED)
+    def test_four_at_once_each_get_their_own(self, way: str, served: Served) -> None:
+        found: dict[int, Any] = {}
+
+        def ask(item: int) -> None:
+            recommender = reached(way, served.wires(way), 5)
+            for _ in range(3):
+                request, kept = recommender.ask([item])
+                found[item] = recommender.read(recommender.answer(request), kept).items
+
+        threads = [threading.Thread(target=ask, args=(item,)) for item in (100, 101, 130, 131)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for item in (100, 101, 130, 131):
+            assert len({*found[item]} & {*served.trained.recommend([item], 5).items}) >= 4
+
+    def test_a_model_is_sent_once(self, served: Served) -> None:
+        (wire,) = served.wires("on_device")
+        tag, content = wire.newer(f"{ROOT}/on_device/model", None) or ("", b"")
+        assert len(content) > 1000
+        assert wire.newer(f"{ROOT}/on_device/model", tag) is None
+        assert wire.newer(f"{ROOT}/on_device/model", '"another"') == (tag, content)
+
+    @pytest.mark.parametrize(
+        ("way", "count", "why"),
+        [
+            ("shared", 1, "two servers"),
+            ("retrieved", 1, "two servers"),
+            ("on_device", 2, "one server; 2"),
+            ("telepathy", 1, "no way 'telepathy'"),
+        ],
+    )
+    def test_what_cannot_be_asked_for(self, way: str, count: int, why: str, served: Served) -> None:
+        with pytest.raises(SettingError, match=why):
+            reached(way, served.wires("shared")[:count], 5)
+
+
+class TestOffers:
+    def test_a_model_that_was_made_unsafely_is_not_served(self, trained: Trained) -> None:
+        unsafe = replace(trained, guarantee=replace(trained.guarantee, secure=False))
+        with pytest.raises(SettingError, match="test seed"):
+            Offer.of(unsafe, ("on_device",))
+
+    @pytest.mark.parametrize(("way", "why"), [("telepathy", "no way"), ("encrypted", "need a cryptosystem")])
+    def test_ways_that_cannot_be_offered(self, way: str, why: str, trained: Trained) -> None:
+        with pytest.raises(SettingError, match=why):
+            Offer.of(trained, (way,))
+
+
+def asked(served: Served, method: str, path: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    """Ask the first server; return its status and its problem document."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(served.ca))
+    with closing(http.client.HTTPSConnection("127.0.0.1", served.ports[0], timeout=30, context=context)) as connection:
+        connection.request(method, path, content)
+        answer = connection.getresponse()
+        told = answer.read()
+        problem = answer.headers.get_content_type() == "application/problem+json"
+        return answer.status, json.loads(told) if problem else {}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("method", "path", "content", "status", "kind"),
+        [
+            ("GET", "/lists/v1/nothing", None, 404, "no-such-resource"),
+            ("GET", "/", None, 404, "no-such-resource"),
+            ("POST", "/lists/v1/nothing", b"x", 404, "no-such-resource"),
+            ("DELETE", "/lists/v1/shared", None, 405, "no-such-resource"),
+            ("POST", "/lists/v1/shared", b"", 400, "message-refused"),
+            ("POST", "/lists/v1/shared", b"junk", 400, "message-refused"),
+            ("POST", "/lists/v1/shared/rows", b"junk", 400, "message-refused"),
+            ("POST", "/lists/v1/retrieved", b"junk", 400, "message-refused"),
+            ("POST", "/lists/v1/shared", bytes(10_000), 413, "too-large"),
+        ],
+    )
+    def test_are_problem_documents(
+        self, method: str, path: str, content: bytes | None, status: int, kind: str, served: Served
+    ) -> None:
+        found, problem = asked(served, method, path, content)
+        assert (found, problem["type"]) == (status, f"urn:discreet:{kind}")
+
+    @pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
+    def test_a_key_that_is_not_held_is_wanted(self, served: Served) -> None:
+        from discreet.engines.seal import Seal
+        from discreet.inference.encrypted import Device as Encrypting
+
+        server = Afar(served.wires("encrypted")[0], "encrypted")
+        device = Encrypting(server.outline(), Seal())
+        with pytest.raises(KeyWanted):
+            server.answer(device.ask([100])[0].question)
+        with pytest.raises(Denied, match="400"):
+            server.answer(b"junk")
+
+    def test_what_another_model_is_asked_is_refused(self, served: Served, histories: Histories) -> None:
+        """The second server of another model is found out, before it says anything."""
+        other = shared_server(fit_unbilled(histories, 20.0, "subspace"))
+        address = Address(port=free_port())
+        with running(address.serving(lists(other)), address):
+            wires = [served.wires("shared")[0], Wire(f"http://127.0.0.1:{address.port}", patience=5)]
+            recommender = reached("shared", wires, 5)
+            with pytest.raises(Denied, match="another table"):
+                recommender.ask([100])
+
+    def test_an_answer_that_is_replayed_is_refused(self, served: Served) -> None:
+        first, second = (Afar(wire, "shared") for wire in served.wires("shared"))
+        device = Device(first.outline(), 5)
+        (one, other), _ = device.ask([])
+        (again, _), kept = device.ask([])
+        with pytest.raises(ProtocolError, match="another question"):
+            device.read((first.answer(one), second.answer(other)), kept)
+        with pytest.raises(ProtocolError, match="of the other server"):
+            device.read((first.answer(again), first.answer(again)), kept)
+
+    def test_nothing_of_a_question_is_logged(self, served: Served, capfd: pytest.CaptureFixture[str]) -> None:
+        recommender = reached("shared", served.wires("shared"), 5)
+        request, kept = recommender.ask([100, 131])
+        recommender.read(recommender.answer(request), kept)
+        asked(served, "POST", "/lists/v1/shared", b"junk")
+        told = capfd.readouterr()
+        assert told.out + told.err == ""
+
+
+def shared_server(trained: Trained) -> Offer:
+    return Offer.of(trained, ("shared",))
+
+
+class TestTrouble:
+    """Nothing waits for ever, whatever the other side does."""
+
+    def test_a_server_that_is_busy_says_so_and_recovers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(service, "WAITING", 0.2)
+        held, entered = threading.Event(), threading.Semaphore(0)
+
+        def slow(content: bytes) -> bytes:
+            entered.release()
+            held.wait(30)
+            return content
+
+        address = Address(port=free_port())
+        server = address.serving(lists(Offer(("x",), {}, {"x": Question(9, slow)})))
+        wire = Wire(f"http://127.0.0.1:{address.port}", patience=0.0)
+        with running(server, address):
+            cores = os.cpu_count() or 1
+            threads = [threading.Thread(target=wire.post, args=(f"{ROOT}/x", b"x")) for _ in range(cores)]
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                assert entered.acquire(timeout=10)
+            with pytest.raises(EngineLost, match="503"):
+                wire.post(f"{ROOT}/x", b"y")
+            held.set()
+            for thread in threads:
+                thread.join(30)
+            assert wire.post(f"{ROOT}/x", b"y") == b"y"
+
+    def test_a_server_that_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("discreet.client.wire.LONG_POLL", -9.5)  # half a second for an answer
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            wire = Wire(f"http://127.0.0.1:{silent.getsockname()[1]}", patience=1.0)
+            begun = time.monotonic()
+            with pytest.raises(EngineLost, match="cannot be reached"):
+                wire.post(f"{ROOT}/shared", b"x")
+            assert time.monotonic() - begun < 30
+
+    def test_a_server_that_is_not_there(self, served: Served) -> None:
+        gone = Wire(f"http://127.0.0.1:{free_port()}", patience=0.3)
+        recommender = reached("shared", served.wires("shared"), 5)
+        alone = Shared(recommender.device, (recommender.servers[0], Afar(gone, "shared")))
+        with pytest.raises(EngineLost, match="cannot be reached"):
+            alone.ask([100])
+
+    def test_answers_that_are_nonsense(self) -> None:
+        """Of a server that lies: typed errors, whatever it says."""
+        nonsense = {"on_device/model", "shared/outline", "encrypted/outline", "retrieved/outline"}
+        offer = Offer((), {path: Page.of(b"nonsense") for path in nonsense}, {})
+        address = Address(port=free_port())
+        with running(address.serving(lists(offer)), address):
+            wire = Wire(f"http://127.0.0.1:{address.port}", patience=2)
+            for way in ("shared", "retrieved"):
+                with pytest.raises(ArtefactError, match="not a device's outline"):
+                    reached(way, [wire, wire], 5)
+            model = reached("on_device", [wire], 5)
+            request, kept = model.ask([100])
+            with pytest.raises(ArtefactError):
+                model.read(model.answer(request), kept)
+            with pytest.raises(Over):
+                Afar(wire, "telepathy").outline()
+
+    def test_more_than_an_answer_may_have_is_not_read(self) -> None:
+        offer = Offer((), {"shared/outline": Page.of(bytes(5000))}, {})
+        address = Address(port=free_port())
+        with running(address.serving(lists(offer)), address):
+            wire = Wire(f"http://127.0.0.1:{address.port}", patience=2, most=4000)
+            with pytest.raises(ProtocolError, match="more than a message may have"):
+                Afar(wire, "shared").outline()
+
+
+@pytest.fixture(scope="module")
+def model(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.npz"
+    path.write_bytes(trained.to_bytes())
+    return path
+
+
+@pytest.mark.slow
+class TestProcesses:
+    def test_a_server_that_is_killed_in_mid_exchange(self, model: Path, trained: Trained, tmp_path: Path) -> None:
+        """kill -9 between its half of the rows and its half of the scores; started again, it answers."""
+        arguments = ["discreet", "inference", "serve", model, "--way", "shared", "--port"]
+        ports = [free_port(), free_port()]
+        with stopping([start([*arguments, str(port)], tmp_path / "errors.txt") for port in ports]) as processes:
+            deadline = time.monotonic() + 120
+            assert all(process.until("listening", deadline) for process in processes)
+            wires = [Wire(f"http://127.0.0.1:{port}", patience=1.0) for port in ports]
+            recommender = reached("shared", wires, 5)
+            request, kept = recommender.ask([100])
+            processes[1].running.send_signal(signal.SIGKILL)
+            processes[1].running.wait(30)
+            with pytest.raises(EngineLost, match="cannot be reached"):
+                recommender.answer(request)
+            processes.append(start([*arguments, str(ports[1])], tmp_path / "errors.txt"))
+            assert processes[-1].until("listening", deadline)
+            assert recommender.read(recommender.answer(request), kept).items == trained.recommend([100], 5).items
+
+    @pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
+    def test_workers_end_with_a_server_that_is_killed(self, model: Path, tmp_path: Path) -> None:
+        arguments = ["discreet", "inference", "serve", model, "--way", "encrypted", "--port", str(free_port())]
+        with stopping([start(arguments, tmp_path / "errors.txt")]) as (server,):
+            assert server.until("listening", time.monotonic() + 120)
+            children = Path(f"/proc/{server.running.pid}/task/{server.running.pid}/children").read_text().split()
+            assert len(children) >= 2
+            server.running.kill()
+            deadline = time.monotonic() + 30
+            while any(_lives(int(child)) for child in children):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def test_asking_by_the_command(self, model: Path, trained: Trained, tmp_path: Path) -> None:
+        certificate, key = certify_loopback(tmp_path)
+        ports = [free_port(), free_port()]
+        tls = ["--certificate", certificate, "--key", key]
+        ways = ["--way", "shared", "--way", "retrieved"]
+        servers = [
+            start(["discreet", "inference", "serve", model, *ways, *tls, "--port", str(port)], tmp_path / "errors.txt")
+            for port in ports
+        ]
+        with stopping(servers) as processes:
+            assert all(process.until("listening", time.monotonic() + 120) for process in processes)
+            ask = [sys.executable, "-m", "discreet", "inference", "ask", "--ca", str(certificate)]
+            ask += [part for port in ports for part in ("--server", f"https://127.0.0.1:{port}")]
+            ask += ["--history", "100,101", "--n", "3", "--json"]
+            listed = subprocess.run([*ask, "--way", "shared"], check=True, capture_output=True, text=True, timeout=120)
+            items = [row["item_id"] for row in json.loads(listed.stdout)["items"]]
+            assert items == list(trained.recommend([100, 101], 3).items)
+            pages = subprocess.run(
+                [*ask, "--way", "retrieved"], check=True, capture_output=True, text=True, timeout=120
+            )
+            assert json.loads(pages.stdout) == {"pages": ["100", "101"]}
+
+    def test_the_demo(self, model: Path) -> None:
+        command = [sys.executable, "-m", "discreet", "inference", "demo", str(model), "--json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        found = json.loads(done.stdout)
+        assert {each["way"] for each in found} >= {"on_device", "shared"}
+        assert all(each["agree"] >= 9 for each in found)
+        assert all(each["up"] + each["down"] > 0 for each in found if each["way"] != "on_device")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class TestPages:
+    """What `inference serve --pages` reads."""
+
+    def test_of_a_file_in_the_order_of_the_catalogue(self, trained: Trained, tmp_path: Path) -> None:
+        from discreet.cli.inference import _pages
+
+        (tmp_path / "pages.csv").write_text("page,item_id\nwhat it is,101\n")
+        found = _pages(trained, tmp_path / "pages.csv")
+        assert found[:3] == [b"", b"what it is", b""]
+        assert _pages(trained, None)[1] == b"101"
+
+    def test_of_a_file_without_them(self, trained: Trained, tmp_path: Path) -> None:
+        from discreet.cli.inference import _pages
+        from discreet.errors import DataError
+
+        (tmp_path / "pages.csv").write_text("text,item_id\nx,101\n")
+        with pytest.raises(DataError, match="need the columns item_id and page"):
+            _pages(trained, tmp_path / "pages.csv")
