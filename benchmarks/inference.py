@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import machine
 
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.inference import on_device, outline, plain, retrieved, shared
 from discreet.models.subspace import Subspace
 from discreet.models.trained import Trained

@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from discreet import fetch, read_interactions
+from discreet.data.catalogue import Catalogue
 from discreet.data.datasets import with_decades
 from discreet.data.intake import read_catalogue
-from discreet.data.interactions import Catalogue, Histories
+from discreet.data.interactions import Histories
 from discreet.data.splitting import Split
 from discreet.evaluation.ranking import METRICS, Estimate, Protocol, gain_kept, measure
 from discreet.evaluation.tradeoff import PURPOSE, Row, splits_of, tradeoff

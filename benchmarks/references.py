@@ -27,7 +27,8 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import svds
 
 from discreet import read_interactions
-from discreet.data.interactions import Catalogue, Histories
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Histories
 from discreet.evaluation.ranking import hits_of, ndcg, recall
 from discreet.evaluation.tradeoff import PURPOSE
 from discreet.models.gram import Gram

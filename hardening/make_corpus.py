@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 import targets
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Histories
+from discreet.data.interactions import Histories
 from discreet.data.store import write_interactions
 from discreet.evaluation.audit.shadow import OfLevel, ShadowAudit
 from discreet.evaluation.gains import Gains
@@ -25,7 +26,7 @@ from discreet.evaluation.transcripts import Watched
 from discreet.evaluation.trending import Trending
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
-from discreet.inference.on_device import compact
+from discreet.inference.on_device import sheet_of
 from discreet.models.broadcast import SUMS, Broadcast
 from discreet.models.deployment import TEMPLATE
 from discreet.models.recipe import Kind
@@ -59,7 +60,7 @@ def models() -> None:
     for kind in kinds:
         trained = fit_unbilled(described if kind == "subspace" else histories, 30.0, kind)
         put("model", kind, trained.to_bytes())
-        put("device", kind, compact(trained))
+        put("device", kind, sheet_of(trained).to_bytes())
         if kind in SUMS:
             _broadcasts(trained, histories)
 

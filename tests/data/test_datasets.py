@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from discreet.data import datasets
+from discreet.data.catalogue import Catalogue
 from discreet.data.datasets import fetch, with_decades
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
 from discreet.errors import DataError, DatasetUnavailable, FileNotWritten, PurposeNotAllowed, SettingError
 

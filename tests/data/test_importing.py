@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from discreet.data import importing, tables
+from discreet.data.catalogue import Catalogue
 from discreet.data.importing import import_interactions
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Interactions
+from discreet.data.interactions import Interactions
 from discreet.data.store import write_interactions
 from discreet.errors import DataError, FileNotWritten, PurposeNotAllowed, SettingError
 

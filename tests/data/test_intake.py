@@ -19,8 +19,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_catalogue, read_interactions
-from discreet.data.interactions import Catalogue
 from discreet.data.store import write_interactions
 from discreet.errors import DataError, DiscreetError, FileNotWritten, PurposeNotAllowed, SettingError
 

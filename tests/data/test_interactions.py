@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Histories, Interactions
+from discreet.data.interactions import Histories, Interactions
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
 
 PAIRS = [("ann", "x"), ("bob", "y"), ("ann", "y"), ("cas", "z")]

@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from discreet.data import store
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Held, Histories, Interactions, Rows, rows_of
+from discreet.data.interactions import Held, Histories, Interactions, Rows, rows_of
 from discreet.data.store import Passport, write_interactions, write_pieces
 from discreet.data.stored import StoredHistories
 from discreet.errors import DataError, PurposeNotAllowed, SettingError

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Interactions
+from discreet.data.interactions import Interactions
 from discreet.errors import (
     AccountMissing,
     ArtefactError,

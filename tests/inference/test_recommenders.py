@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from discreet.data.interactions import Histories
 from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
-from discreet.inference.on_device import Device, OnDevice, Reply, Request, Server, compact, expanded, quantised
+from discreet.inference.on_device import Device, OnDevice, Reply, Request, Server, sheet_of
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Shared
 from discreet.models.recipe import Kind
@@ -158,9 +157,9 @@ class TestOnDevice:
             replace(reply, model=b""),
             Reply("0" * 64, None),
         ):
-            with pytest.raises(ArtefactError, match="ask again"):
+            with pytest.raises(ArtefactError, match="again"):
                 device.read(wrong, [100])
-            with pytest.raises(ArtefactError, match="ask again"):
+            with pytest.raises(ArtefactError, match="again"):
                 Device().read(wrong, [100])
         assert device.ask([])[0] == Request(server.version)
         assert device.read(Reply(server.version, None), [100]).items == before.items
@@ -170,29 +169,33 @@ class TestOnDevice:
             Device().read(Reply(Server(trained).version, None), [100])
 
     @pytest.mark.parametrize("epsilon", [1.0, 10.0, math.inf])
-    def test_compact_model_lists_what_the_model_lists(self, kind: Kind, epsilon: float, histories: Histories) -> None:
+    def test_a_device_lists_what_the_model_lists(self, kind: Kind, epsilon: float, histories: Histories) -> None:
         whole = fit_unbilled(histories, epsilon, kind)
-        small = expanded(compact(whole))
-        shares = []
-        for row in range(100):
-            history = [histories.catalogue.ids[at] for at in histories.matrix[[row]].indices]
-            first, second = whole.recommend(history, 20).items, small.recommend(history, 20).items
-            shares.append(len({*first} & {*second}) / 20)
-        assert np.mean(shares) >= 0.99
-        assert small.guarantee == whole.guarantee
+        asked: list[list[str | int]] = [
+            [histories.catalogue.ids[at] for at in histories.matrix[[row]].indices] for row in range(100)
+        ]
+        check_recommender(OnDevice.here(whole, 20), Plain(whole, 20), [*asked, [], ["nothing"], [*whole.catalogue.ids]])
+        assert sheet_of(whole).promise == whole.guarantee.sentence
 
-    def test_matrices_travel_as_int8(self, trained: Trained, histories: Histories) -> None:
-        for model in (trained, fit_unbilled(histories, math.inf, "gram")):
-            state = Trained.from_bytes(compact(model)).state
-            assert {array.dtype.kind for array in state.values() if array.ndim == 2} == {"i"}
-            assert {array.dtype.itemsize for array in state.values() if array.ndim == 2} == {1}
+    def test_a_change_is_sent_to_whoever_holds_the_model_before(self, trained: Trained, histories: Histories) -> None:
+        counts = trained.state["counts"].copy()
+        counts[3] += 1
+        newer = replace(trained, state=trained.state | {"counts": counts})
+        device, before = Device(), Server(trained)
+        device.read(before.answer(Request(None)), [100])
+        for previous in ([trained], [fit_unbilled(histories, 4.0, "gram"), trained]):
+            held, server = Device(held=device.held), Server(newer, previous)
+            reply = server.answer(held.ask([])[0])
+            assert reply.model is not None
+            assert len(reply.model) < len(server.model) / 2
+            listed = held.read(reply, [100])
+            assert held.version == server.version
+            assert listed.items == slate(OnDevice.here(newer), [100]).items
+        with pytest.raises(ArtefactError):  # of another model than the one held
+            Device(held=Server(fit_unbilled(histories, 2.0, "popularity")).model).read(reply, [100])
 
-    @pytest.mark.parametrize("columns", [3, 300])
-    def test_quantised_is_near(self, columns: int) -> None:
-        matrix = np.random.default_rng(1).standard_normal((40, columns)) * np.geomspace(1e-9, 1e9, 40)[:, None]
-        matrix[7] = 0.0
-        parts = quantised(matrix)
-        near = parts[""].astype(float) + (parts[".fine"] / 254 if ".fine" in parts else 0.0)
-        steps = 254 if ".fine" in parts else 1
-        reach = np.abs(matrix).max(axis=1, keepdims=True) / 127 / steps
-        assert (np.abs(near * parts[".scale"][:, None] - matrix) <= 0.5001 * reach + 1e-6 * np.abs(matrix)).all()
+    def test_a_model_that_is_kept_needs_no_server(self, trained: Trained) -> None:
+        device = Device(held=Server(trained).model)
+        request, kept = device.ask([100])
+        assert Server(trained).answer(request).model is None
+        assert device.read(Server(trained).answer(request), kept).items == slate(OnDevice.here(trained), [100]).items

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue, Histories
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Histories
 from discreet.errors import ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference import retrieved, shared

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from discreet.data.interactions import Histories
 from discreet.errors import SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
-from discreet.inference.on_device import compact, expanded
+from discreet.inference.on_device import sheet_of
 from discreet.models.base import EVIDENCE, Explainable
 from discreet.models.explanation import noise_of, other_ranks, ranges_of, ranks_of
 from discreet.models.popularity import other_counts
@@ -115,10 +115,10 @@ def test_a_device_makes_lists_without_the_evidence(tagged: bool, histories: Hist
     trained = fit_unbilled(described if tagged else histories, 6.0, "subspace")
     assert EVIDENCE in trained.state
     assert (TAGS in trained.state) == tagged
-    small = expanded(compact(trained))
-    assert not {EVIDENCE, TAGS} & small.state.keys()
-    assert small.explain(MINE, 5).draws == 0
-    assert small.explain(MINE, 1).ranks[0].reasons
+    small = sheet_of(trained)
+    assert not {EVIDENCE, TAGS} & small.arrays.keys()
+    assert small.catalogue.tags is None
+    assert len(small.recommend(MINE, 5)) == 5
 
 
 @pytest.mark.parametrize(("kind", "tagged"), [("subspace", False), ("subspace", True), ("gram", False)])

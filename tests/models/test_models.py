@@ -11,15 +11,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import Catalogue, Histories, Rows
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Histories, Rows
 from discreet.errors import SettingError
 from discreet.models.als import Als
 from discreet.models.base import Model, State
 from discreet.models.gram import Gram
 from discreet.models.ials import Ials
-from discreet.models.popularity import Popularity, behind, steps_of
+from discreet.models.popularity import Popularity, steps_of
 from discreet.models.recipe import Kind, recipe
 from discreet.models.sgd import Sgd
+from discreet.models.slate import behind
 from discreet.models.subspace import MOST_TAGS, TAGS, Subspace, deflation, posterior, principal, shrink, told_by
 from discreet.privacy.accounting import cap
 from discreet.privacy.clipping import Summed

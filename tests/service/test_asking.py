@@ -16,7 +16,7 @@ from discreet.client.device import Allowance
 from discreet.client.spending import Spending
 from discreet.client.taking_part import Person, take_part
 from discreet.client.wire import Wire
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.errors import ReleaseConflict
 from discreet.governance.ledger import Ledger
 from discreet.models.queries import LengthCounts

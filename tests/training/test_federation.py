@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.errors import EngineLost, LedgerError, ReleaseConflict, SettingError
 from discreet.governance.ledger import Ledger
 from discreet.models.base import Model

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from tests.conftest import MEASURE, TRAIN
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions, read_levels
-from discreet.data.interactions import Catalogue, Histories, Interactions
+from discreet.data.interactions import Histories, Interactions
 from discreet.data.store import write_interactions
 from discreet.errors import ArtefactError, BudgetExceeded, DataError, ReleaseConflict, SettingError
 from discreet.evaluation import risk, tradeoff

@@ -149,7 +149,7 @@ def coordinate(
 ) -> None:
     """Train with devices over HTTPS, and publish the model: by secure aggregation, or as the second of two servers."""
     from discreet.client.enrolment import read_lines, read_roster
-    from discreet.data.interactions import Catalogue
+    from discreet.data.catalogue import Catalogue
     from discreet.files import writing
     from discreet.governance.ledger import Ledger
     from discreet.service.coordination import Federation, ask

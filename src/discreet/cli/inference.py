@@ -14,6 +14,8 @@ from discreet.cli.models import ModelFile, items_of, show_slate
 from discreet.cli.output import Json, say, say_json, screen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from discreet.models.trained import Trained
     from discreet.service.lists import Offer
 
@@ -39,6 +41,10 @@ def serve(
             "--way", help="on_device, shared, retrieved or encrypted; may be repeated. Without it: on_device."
         ),
     ] = None,
+    previous: Annotated[
+        list[Path] | None,
+        typer.Option("--previous", help="Model that devices may still hold: what changed is sent; may be repeated."),
+    ] = None,
     pages: Annotated[
         Path | None, typer.Option("--pages", help="CSV or Parquet of item_id and page, for `retrieved`; else: titles.")
     ] = None,
@@ -61,7 +67,8 @@ def serve(
     address = Address(host, port, certificate, key)
     trained = Trained.load(file)
     with ExitStack() as stack, closing(address.bound()) as listening:
-        offer = _offered(trained, tuple(ways or ["on_device"]), pages, workers, stack)
+        before = [Trained.load(path) for path in previous or []]
+        offer = _offered(trained, tuple(ways or ["on_device"]), before, pages, workers, stack)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
         screen.file.flush()
         asyncio.run(address.serving(lists(offer)).serve(sockets=[listening]))
@@ -105,7 +112,14 @@ def ask(
         show_slate(made, f"For a history of {len(items)}, which stayed here")
 
 
-def _offered(trained: Trained, ways: tuple[str, ...], pages: Path | None, workers: int, stack: ExitStack) -> Offer:
+def _offered(
+    trained: Trained,
+    ways: tuple[str, ...],
+    previous: Sequence[Trained],
+    pages: Path | None,
+    workers: int,
+    stack: ExitStack,
+) -> Offer:
     from discreet.service.lists import Offer
 
     scheme = None
@@ -114,7 +128,7 @@ def _offered(trained: Trained, ways: tuple[str, ...], pages: Path | None, worker
 
         scheme = Seal(stack.enter_context(Workers(workers)))
     texts = _pages(trained, pages) if "retrieved" in ways else []
-    return Offer.of(trained, ways, pages=texts, scheme=scheme)
+    return Offer.of(trained, ways, previous=previous, pages=texts, scheme=scheme)
 
 
 def _pages(trained: Trained, path: Path | None) -> list[bytes]:

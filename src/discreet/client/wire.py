@@ -29,6 +29,8 @@ LONGEST_BODY = 300.0
 """Seconds in which a message has to be there, whole."""
 
 BINARY = "application/octet-stream"
+CHANGE = "discreet-change"
+"""What a device accepts instead of a newer model (RFC 3229): what changed."""
 LONGEST_PATIENCE = 86_400.0
 LONG_POLL = 25.0
 """Seconds that a server may keep a question waiting; a connection is given up a little later."""
@@ -103,12 +105,13 @@ class Wire:
         return self._asked("GET", path, b"")[0]
 
     def newer(self, path: str, version: str | None) -> tuple[str, bytes] | None:
-        """Return what is there and its version (an entity tag), or None if that is the one that is held.
+        """Return what is there, or what changed, and its version (an entity tag); None if that is the one held.
 
         Raises:
             Over, ProtocolError, EngineLost: as for ``get``.
         """
-        content, found = self._asked("GET", path, b"", {} if version is None else {"If-None-Match": version})
+        headers = {} if version is None else {"If-None-Match": version, "A-IM": CHANGE}
+        content, found = self._asked("GET", path, b"", headers)
         return None if content is None else (found, content)
 
     def put(self, path: str, content: bytes) -> None:
@@ -145,8 +148,8 @@ class Wire:
     ) -> tuple[bytes | None, str]:
         """Return an answer, None if there is none yet or none that is newer, and its entity tag."""
         status, body, tag = self._until_answered(lambda: self._once(method, path, content, headers or {}))
-        if status in {200, 204, 304}:
-            return body if status == 200 else None, tag
+        if status in {200, 204, 226, 304}:
+            return body if status in {200, 226} else None, tag
         said = body[:200].decode(errors="replace")
         if status in {404, 410}:
             raise Over("what was asked for is over")

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 import polars as pl
 
-from discreet.data.interactions import CONTROL
+from discreet.data.catalogue import CONTROL
 from discreet.errors import DataError
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import platformdirs
 import polars as pl
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import TRAINING, read_interactions
-from discreet.data.interactions import Catalogue, Interactions
+from discreet.data.interactions import Interactions
 from discreet.data.store import passport_of, write_interactions
 from discreet.data.tables import ParquetTable, readable
 from discreet.errors import DataError, DatasetUnavailable, SettingError

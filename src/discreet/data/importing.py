@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from discreet.data import columns
+from discreet.data.catalogue import Catalogue
 from discreet.data.columns import Where
 from discreet.data.intake import (
     Events,
@@ -31,7 +32,7 @@ from discreet.data.intake import (
     read_interactions,
     unknown_items,
 )
-from discreet.data.interactions import Catalogue, Held, Intake, Interactions
+from discreet.data.interactions import Held, Intake, Interactions
 from discreet.data.store import Passport, checked_path, write_interactions, write_pieces
 from discreet.data.tables import Frame, Table, table_of
 from discreet.errors import DataError, FileNotWritten

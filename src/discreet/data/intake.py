@@ -17,8 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from discreet.data import columns
+from discreet.data.catalogue import SENSITIVE, Catalogue
 from discreet.data.columns import Where
-from discreet.data.interactions import SENSITIVE, Catalogue, Held, Intake, Interactions, checked_name, rows_of
+from discreet.data.interactions import Held, Intake, Interactions, checked_name, rows_of
 from discreet.data.store import Passport, passport_of
 from discreet.data.stored import InFile
 from discreet.data.tables import Frame, ParquetTable, Table, table_of
@@ -133,7 +134,7 @@ def _declared(catalogue: object) -> Catalogue | None:
 def read_catalogue(path: str | Path) -> Catalogue:
     """Read a public list of items from a file with the column ``item_id`` and, where they are there, others.
 
-    These are ``title``; ``sensitive``, one of :data:`~discreet.data.interactions.SENSITIVE` or nothing; and ``tags``
+    These are ``title``; ``sensitive``, one of :data:`~discreet.data.catalogue.SENSITIVE` or nothing; and ``tags``
     (without them ``genres``, or ``category``), separated by ``|``.
 
     Raises:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
-from discreet.data.interactions import Catalogue, Held, Intake, Interactions, checked_name
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Held, Intake, Interactions, checked_name
 from discreet.data.tables import ParquetTable
 from discreet.errors import DataError
 from discreet.files import replace_file

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue, Held, Opening, Rows, ascending, is_canonical, rows_of
+from discreet.data.catalogue import Catalogue, ascending
+from discreet.data.interactions import Held, Opening, Rows, is_canonical, rows_of
 from discreet.data.store import StoredBlock, digest
 from discreet.data.tables import readable
 from discreet.errors import DataError, SettingError

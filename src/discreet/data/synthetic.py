@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.intake import read_interactions
-from discreet.data.interactions import Catalogue, Held, Interactions, rows_of
+from discreet.data.interactions import Held, Interactions, rows_of
 from discreet.data.store import BLOCK_PEOPLE, Passport, write_pieces
 from discreet.errors import SettingError
 from discreet.randomness import public_generator

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from discreet.client.answering import Told
 from discreet.client.enrolment import read_lines, read_roster
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.engines.flower import MESSAGE, RECORD, Gathered, check_quiet
 from discreet.governance.ledger import Ledger
 from discreet.models.base import Model

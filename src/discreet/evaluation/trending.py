@@ -21,7 +21,8 @@ import numpy as np
 import rfc8785
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import Catalogue, Interactions
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Interactions
 from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, DataError, SettingError
 from discreet.evaluation.counting import release_counts

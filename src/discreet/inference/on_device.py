@@ -1,29 +1,27 @@
 """The server sees that someone asked, and which model they already have. The list is made on the device.
 
-A released model is public, so a device may have all of it. It asks with the version that it holds (or none), gets a
-newer one if there is one, and scores its own history. Matrices travel as int8 with one scale an item,
-factors as two int8: see ``quantised``.
+A released model is public, so a device may have all of it (``models/sheet``). It asks with the version that it holds
+(or none), gets a newer one if there is one, or what changed, and scores its own history.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discreet.errors import ArtefactError
 from discreet.inference.base import History
-from discreet.models.base import EVIDENCE, FINE, SCALE, State
+from discreet.models.sheet import Sheet, patch, patched, quantised, turned
 from discreet.models.slate import Slate
-from discreet.models.trained import Trained
 
-FINER = 254
-"""Steps of the finer int8 in one of the coarse: what is left of a coarse step is at most a half, 127 of these."""
-NARROW = 256
-"""Columns of the widest matrix that travels with a finer int8."""
+if TYPE_CHECKING:  # a device has neither
+    from discreet.models.als import Als
+    from discreet.models.base import State
+    from discreet.models.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Reply:
 
     Attributes:
         version: of the current model.
-        model: its compact form, or None if the device has it.
+        model: it, or a change to the one that the device holds, or None if that is the current one.
     """
 
     version: str
@@ -51,19 +49,24 @@ class Reply:
 
 
 class Server:
-    """The answering side: the same for everybody, so it can be a file on any web server.
+    """The answering side: the same for everybody, so it can be files on any web server.
 
     Args:
         trained: the released model.
+        previous: those before it, for whose holders there are changes.
     """
 
-    def __init__(self, trained: Trained) -> None:
-        self._model = compact(trained)
-        self.version = hashlib.sha256(self._model).hexdigest()
+    def __init__(self, trained: Trained, previous: Sequence[Trained] = ()) -> None:
+        self.model = sheet_of(trained).to_bytes()
+        self.version = version_of(self.model)
+        held = [sheet_of(each).to_bytes() for each in previous]
+        self.changes = {version_of(each): patch(each, self.model) for each in held if each != self.model}
 
     def answer(self, request: Request) -> Reply:
-        """Send the current model unless the device has it."""
-        return Reply(self.version, None if request.version == self.version else self._model)
+        """Send the current model unless the device has it; a change, if that is shorter."""
+        if request.version == self.version:
+            return Reply(self.version, None)
+        return Reply(self.version, self.changes.get(request.version or "") or self.model)
 
 
 class Device:
@@ -71,31 +74,38 @@ class Device:
 
     Args:
         n: length of the list.
+        held: a model that was kept from an earlier time; later the one that is held.
+
+    Raises:
+        ArtefactError: what was kept is damaged.
     """
 
-    def __init__(self, n: int = 10) -> None:
+    def __init__(self, n: int = 10, held: bytes | None = None) -> None:
         self.n = n
-        self._version: str | None = None
-        self._trained: Trained | None = None
+        self.held, self.version = held, None if held is None else version_of(held)
+        self._sheet = None if held is None else Sheet.from_bytes(held)
 
     def ask(self, history: History) -> tuple[Request, History]:
         """Send the version of the model that is held; keep the history."""
-        return Request(self._version), history
+        return Request(self.version), history
 
     def read(self, reply: Reply, kept: History) -> Slate:
-        """Take the model, if one came, and make the list.
+        """Take the model, or the change to the one held, if one came, and make the list.
 
         Raises:
             ArtefactError: the model is not the version that was announced, or none came and none is held; a model
                 that was held before still is.
         """
         if reply.model is not None:
-            if hashlib.sha256(reply.model).hexdigest() != reply.version:
+            content = reply.model
+            if version_of(content) != reply.version and self.held is not None:
+                content = patched(self.held, content)
+            if version_of(content) != reply.version:
                 raise ArtefactError("the model that came is not the version that was announced; ask again")
-            self._trained, self._version = expanded(reply.model), reply.version
-        if self._trained is None or self._version != reply.version:
+            self._sheet, self.held, self.version = Sheet.from_bytes(content), content, reply.version
+        if self._sheet is None or self.version != reply.version:
             raise ArtefactError("the server sent no model and this device holds another; ask again without a version")
-        return self._trained.recommend(kept, self.n)
+        return self._sheet.recommend(kept, self.n)
 
 
 class Answering(Protocol):
@@ -134,45 +144,31 @@ class OnDevice:
         return self.device.read(reply, kept)
 
 
-def compact(trained: Trained) -> bytes:
-    """Return the model file with its matrices as int8, without what lists do not need."""
-    small: State = {}
-    for name, array in trained.state.items():
-        if name.startswith(EVIDENCE):
-            continue
-        if array.dtype.kind == "f" and array.ndim == 2:
-            small |= {name + part: values for part, values in quantised(array).items()}
-        else:
-            small[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
-    return replace(trained, state=small).to_bytes()
+def sheet_of(trained: Trained) -> Sheet:
+    """Return what a device holds of a model: see ``models/sheet``."""
+    state, model = trained.state, trained.model
+    arrays: State = {"counts": state["counts"].astype(np.float32)}
+    if "kept" in state and len(state["kept"]) < len(trained.catalogue):
+        arrays["kept"] = state["kept"].astype(np.int32)
+    catalogue, promise = replace(trained.catalogue, categories=None, tags=None), trained.guarantee.sentence
+    if model.name == "gram":
+        arrays["matrix"], arrays["scale"] = quantised(state["weights"])
+        return Sheet(catalogue, "weights", promise, arrays)
+    if "decoder" in state:
+        arrays["matrix"], arrays["scale"] = quantised(state["decoder"])
+        derived = turned(state["encoder"], state["decoder"])
+        if derived is not None:
+            return Sheet(catalogue, "factors", promise, arrays | dict(zip(("ratio", "turn"), derived, strict=True)))
+        arrays["source"], arrays["source_scale"] = quantised(state["encoder"])
+        return Sheet(catalogue, "coded", promise, arrays)
+    if "factors" in state:
+        arrays["matrix"], arrays["scale"] = quantised(state["factors"], np.int16)
+        unobserved, ridge = cast("Als", model).solving(state)
+        arrays |= {"unobserved": np.array([unobserved], np.float64), "ridge": np.array([ridge], np.float64)}
+        return Sheet(catalogue, "solved", promise, arrays)
+    return Sheet(catalogue, "counts", promise, arrays)
 
 
-def expanded(content: bytes) -> Trained:
-    """Return a model that can recommend, from its compact form.
-
-    Raises:
-        ArtefactError: if it is damaged, or something else.
-    """
-    trained = Trained.from_bytes(content)
-    state = {name: array for name, array in trained.state.items() if not name.endswith((SCALE, FINE))}
-    for name in [name.removesuffix(SCALE) for name in trained.state if name.endswith(SCALE)]:
-        matrix, scale = state[name].astype(np.float32), trained.state[name + SCALE]
-        if name + FINE in trained.state:
-            matrix += trained.state[name + FINE].astype(np.float32) / FINER
-        state[name] = matrix * scale[:, None]
-    return replace(trained, state=state)
-
-
-def quantised(matrix: NDArray[np.floating]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:
-    """Return parts of a matrix [rows, columns]: int8, one float32 scale a row, and of a narrow matrix a finer int8.
-
-    The matrix is near ``(coarse + fine / 254) * scale``. A score is a sum over the columns: over many of them the
-    rounding of the first int8 averages out, over the few of a factor it would reorder one item in a hundred.
-    """
-    scale = np.maximum(np.abs(matrix).max(axis=1, initial=0.0), 1e-30) / 127.0
-    steps = matrix / scale[:, None]
-    coarse = np.rint(steps)
-    parts = {"": coarse.astype(np.int8), SCALE: scale.astype(np.float32)}
-    if matrix.shape[1] <= NARROW:
-        parts[FINE] = np.rint((steps - coarse) * FINER).astype(np.int8)
-    return parts
+def version_of(content: bytes) -> str:
+    """Return the name of a sheet: the SHA-256 of its bytes."""
+    return hashlib.sha256(content).hexdigest()

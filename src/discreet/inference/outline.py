@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.inference.base import History
 from discreet.models.archive import packed, unpacked
 from discreet.models.base import State
-from discreet.models.popularity import behind, positions_of
-from discreet.models.slate import Slate, best
+from discreet.models.slate import Slate, behind, best, positions_of
 from discreet.models.trained import Trained
 
 FORMAT = 1

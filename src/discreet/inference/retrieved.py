@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.compiled import compiled
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
 from discreet.inference.outline import Outline

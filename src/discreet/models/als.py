@@ -27,7 +27,8 @@ from scipy.sparse import csr_array
 
 from discreet.compiled import compiled
 from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, counted, most_popular, positions_of
+from discreet.models.popularity import counted, most_popular
+from discreet.models.slate import behind, positions_of
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 from discreet.randomness import public_generator
@@ -137,7 +138,11 @@ class Als:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        return folded_in(histories, state, self.items, self.unobserved, self.reg * SCORING_REG)
+        return folded_in(histories, state, self.items, *self.solving(state))
+
+    def solving(self, state: State) -> tuple[float, float]:
+        """Return what an item that is not known weighs in a person's system, and its ridge."""
+        return self.unobserved * float(state["typical"].item()), self.reg * SCORING_REG
 
 
 SCORING_REG = 10.0
@@ -157,12 +162,18 @@ def person_system(state: State, unobserved: float) -> tuple[NDArray[np.float64],
 
 
 def folded_in(histories: csr_array, state: State, items: int, unobserved: float, reg: float) -> NDArray[np.float32]:
-    """Solve for each person's factor, and score; items that were not kept come last. float32 [people, items]."""
-    factors, common = person_system(state, unobserved)
+    """Solve for each person's factor, and score; items that were not kept come last. float32 [people, items].
+
+    Whoever is not known gets what everybody likes.
+    """
+    factors = np.array(state["factors"], np.float64)  # a copy: one layout, one compilation
+    common = unobserved * factors.T @ factors
     people = np.zeros((histories.shape[0], factors.shape[1]))
     known = (histories.indptr, histories.indices, positions_of(state["kept"], items))
     solve_people(*known, factors, common, reg, people)
-    return behind((people @ factors.T).astype(np.float32), state["kept"], state["counts"])
+    among_kept = (people @ factors.T).astype(np.float32)
+    among_kept[~people.any(axis=1)] = state["counts"][state["kept"]]
+    return behind(among_kept, state["kept"], state["counts"])
 
 
 def typical_root(counts: Disclosed, people: int) -> NDArray[np.float64]:

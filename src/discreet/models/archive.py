@@ -1,6 +1,6 @@
 """Named arrays and a header in one file: a NumPy archive without pickles.
 
-The header is canonical JSON, and holds the sha256 of each array; the seal is the sha256 of the header. The same content
+The header is JSON, and holds the sha256 of each array; the seal is the sha256 of the header. The same content
 is the same bytes.
 """
 
@@ -14,16 +14,16 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 
 from discreet.errors import ArtefactError
 
 HEADER, SEAL = "header", "seal"
+Dumps = Callable[[Any], bytes]
 MOST_MEMBERS = 64
 
 DAMAGE = (
@@ -33,15 +33,20 @@ DAMAGE = (
 """What the readers of zip and NumPy files raise at a wrong byte: each of these was seen, or is in their source."""
 
 
-def packed(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def packed(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], dumps: Dumps | None = None) -> bytes:
     """Return a file's content.
 
     Args:
         header: what JSON can hold, with a ``format``.
         arrays: by name.
+        dumps: what writes the header; None for canonical JSON (RFC 8785).
     """
+    if dumps is None:
+        import rfc8785
+
+        dumps = rfc8785.dumps
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    said = rfc8785.dumps({**header, "arrays": {name: _digest(array) for name, array in whole.items()}})
+    said = dumps({**header, "arrays": {name: _digest(array) for name, array in whole.items()}})
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **({HEADER: np.frombuffer(said, np.uint8), SEAL: _seal(said)} | whole))
     return buffer.getvalue()
@@ -75,6 +80,11 @@ def unpacked(content: bytes, what: str, of: int, then: str) -> tuple[dict[str, A
     if version != of:
         raise ArtefactError(f"the {what} is of another format; this version of discreet reads {of}")
     return document, parts
+
+
+def sorted_json(document: Any) -> bytes:
+    """Return JSON that is the same for the same document, by Python alone; there must be no floats in it."""
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _digest(array: NDArray[Any]) -> str:

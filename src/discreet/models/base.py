@@ -27,9 +27,6 @@ EVIDENCE = "evidence"
 Others that are only needed to read it have names that begin so.
 """
 
-SCALE, FINE = ".scale", ".fine"
-"""What the names of the parts of a matrix end in that travels as int8."""
-
 
 class Model(Protocol):
     """A recommender. Its fields are public settings; people are rows; it never sees a sum that was not disclosed."""

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from discreet.compiled import compiled
 from discreet.models.base import EVIDENCE, Directions, State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import behind, counted, linear, most_popular, other_counts, positions_of
+from discreet.models.popularity import counted, most_popular, other_counts
+from discreet.models.slate import behind, linear, positions_of
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 

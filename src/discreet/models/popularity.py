@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING
@@ -133,51 +133,3 @@ def _drawn_truth(released: NDArray[np.float64], random: np.random.Generator) -> 
 def most_popular(counts: NDArray[np.float64], kept: int) -> NDArray[np.int64]:
     """Return the positions of the ``kept`` largest counts, in catalogue order."""
     return np.sort(np.argsort(-counts, kind="stable")[:kept])
-
-
-def positions_of(kept: NDArray[np.int64], items: int) -> NDArray[np.int64]:
-    """Return where each item of the catalogue stands among the kept ones, -1 where it does not."""
-    positions = np.full(items, -1, np.int64)
-    positions[kept] = np.arange(len(kept))
-    return positions
-
-
-def linear(
-    weights: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]],
-    positions: NDArray[np.int64],
-    known: NDArray[np.int64],
-    listed: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Return ``weights`` between the kept ones of two lists of items, and 0 where an item was not kept.
-
-    Args:
-        weights: of positions among the kept items, [known, listed].
-        positions: as ``positions_of`` returns them.
-        known: positions in the catalogue.
-        listed: positions in the catalogue.
-    """
-    mine, theirs = positions[known], positions[listed]
-    found = np.zeros((len(known), len(listed)))
-    found[np.ix_(mine >= 0, theirs >= 0)] = weights(mine[mine >= 0], theirs[theirs >= 0])
-    return found
-
-
-def behind(
-    among_kept: NDArray[np.float32], kept: NDArray[np.int64], counts: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Spread the scores of the kept items over the catalogue; all others follow behind, in the order of ``counts``.
-
-    Args:
-        among_kept: float32 [people, kept].
-        kept: positions of the kept items.
-        counts: float32 [items].
-
-    Returns:
-        float32 [people, items].
-    """
-    lowest = among_kept.min(axis=1, initial=0.0)[:, None]
-    reach = 1.0 + np.abs(among_kept).max(axis=1, initial=0.0)[:, None]
-    place = (counts - counts.max()) / (float(np.ptp(counts)) + 1e-12)  # in [-1, 0]
-    scores: NDArray[np.float32] = (lowest + reach * (place[None] - 1e-3)).astype(np.float32)
-    scores[:, kept] = among_kept
-    return scores

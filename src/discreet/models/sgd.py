@@ -37,7 +37,8 @@ from discreet.models.als import (
     unpacked,
 )
 from discreet.models.base import State, after_round, beginning, check_setting, round_number
-from discreet.models.popularity import counted, most_popular, positions_of
+from discreet.models.popularity import counted, most_popular
+from discreet.models.slate import positions_of
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
 
@@ -148,7 +149,11 @@ class Sgd:
 
     def scores(self, histories: csr_array, state: State) -> NDArray[np.float32]:
         """Solve for each person's factor; items that were not kept come last."""
-        return folded_in(histories, state, self.items, self.unobserved, self.reg * SCORING_REG)
+        return folded_in(histories, state, self.items, *self.solving(state))
+
+    def solving(self, state: State) -> tuple[float, float]:
+        """Return what an item that is not known weighs in a person's system, and its ridge."""
+        return self.unobserved * float(state["typical"].item()), self.reg * SCORING_REG
 
 
 @compiled

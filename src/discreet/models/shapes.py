@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import ArtefactError
-from discreet.models.base import EVIDENCE, FINE, SCALE, State
+from discreet.models.base import EVIDENCE, State
 
 LARGEST = 1e15
 """Of any number: no count comes near it, and sums of products of two such are finite in single precision."""
@@ -94,9 +94,8 @@ def check_asked(kind: str, state: State, items: int) -> None:
 
 
 def _check(expected: Mapping[str, _Dimensions], state: State, items: int) -> None:
-    allowed = {**expected, **_parts(expected)}
     for name in state:
-        if name not in allowed:
+        if name not in expected:
             raise _refusal(name, "has no place in it")
     for name in expected:
         if name not in state:
@@ -107,7 +106,7 @@ def _check(expected: Mapping[str, _Dimensions], state: State, items: int) -> Non
         kept = len(state["kept"])
         sizes |= {"kept": kept, "pairs": kept * (kept + 1) // 2}
     for name, array in state.items():
-        _check_shape(name, array, allowed[name], sizes)
+        _check_shape(name, array, expected[name], sizes)
         if array.dtype.kind not in _KINDS.get(name, "fiu") or not _are_small(name, array):
             raise _refusal(name, "holds what is no number, or none that could be there")
 
@@ -125,12 +124,6 @@ def _expected(
 def _are_small(name: str, array: NDArray[Any]) -> bool:
     most = _MOST.get(name, LARGEST)
     return array.size == 0 or bool(-most <= array.min() and array.max() <= most)  # of which a NaN is neither; no copies
-
-
-def _parts(expected: Mapping[str, _Dimensions]) -> dict[str, _Dimensions]:
-    """Return what there may be of matrices that travel in parts."""
-    matrices = {name: dimensions for name, dimensions in expected.items() if len(dimensions) == 2}
-    return {name + SCALE: matrices[name][:1] for name in matrices} | {name + FINE: matrices[name] for name in matrices}
 
 
 def _check_kept(kept: NDArray[np.generic], items: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.documents import fields_of
 from discreet.errors import ArtefactError, DiscreetError, SettingError
 from discreet.models.als import Als

@@ -2,7 +2,8 @@
 
 ==========================================  =======================================================================
 ``GET  /lists/v1``                          which ways there are (JSON)
-``GET  /lists/v1/on_device/model``          the released model, with an entity tag; 304 to whoever has it
+``GET  /lists/v1/on_device/model``          the released model, with an entity tag; 304 to whoever has it, 226 and what
+                                            changed (RFC 3229) to whoever has the one before and accepts that
 ``GET  /lists/v1/WAY/outline``              what a device has to know of it, likewise
 ``POST /lists/v1/shared``                   half a question to one of two servers: half of the scores
 ``POST /lists/v1/shared/rows``              half a question for rows of the encoder
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request, Response
 
+from discreet.client.wire import BINARY, CHANGE
 from discreet.errors import EngineLost, SettingError
 from discreet.inference import encrypted, on_device, retrieved, shared
 from discreet.inference.outline import Outline
@@ -74,11 +76,13 @@ class Offer:
         ways: that it answers in.
         pages: public, the same for everybody.
         questions: each answered by itself.
+        changes: to the model that devices hold, by the entity tag of the one before.
     """
 
     ways: tuple[str, ...]
     pages: Mapping[str, Page]
     questions: Mapping[str, Question]
+    changes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -86,6 +90,7 @@ class Offer:
         trained: Trained,
         ways: tuple[str, ...],
         *,
+        previous: Sequence[Trained] = (),
         pages: Sequence[bytes] = (),
         scheme: Scheme | None = None,
     ) -> Offer:
@@ -94,6 +99,7 @@ class Offer:
         Args:
             trained: the model.
             ways: of ``WAYS``.
+            previous: models that devices may still hold.
             pages: of each item of the catalogue, for those who retrieve them.
             scheme: what queries are encrypted with.
 
@@ -104,10 +110,13 @@ class Offer:
             raise SettingError("the model's noise came from a test seed; such a model is not served")
         public: dict[str, Page] = {}
         questions: dict[str, Question] = {}
+        changes: dict[str, bytes] = {}
         for way in ways:
             match way:
                 case "on_device":
-                    public["on_device/model"] = Page.of(on_device.compact(trained))
+                    device = on_device.Server(trained, previous)
+                    public["on_device/model"] = Page.of(device.model)
+                    changes = {f'"{held}"': change for held, change in device.changes.items() if change}
                 case "shared":
                     server = shared.Server(trained)
                     _warmed(server)
@@ -127,7 +136,7 @@ class Offer:
                     questions["encrypted/key"] = Question(one.evaluator.most_of_key, one.key)
                 case _:
                     raise SettingError(f"there is no way {way!r}; there are {', '.join(WAYS)}")
-        return cls(ways, public, questions)
+        return cls(ways, public, questions, changes)
 
 
 def lists(offer: Offer) -> FastAPI:
@@ -145,8 +154,12 @@ def lists(offer: Offer) -> FastAPI:
         found = offer.pages.get(path)
         if found is None:
             raise Refused(404, "no-such-resource", "there is nothing of this kind at this address")
-        if found.tag in request.headers.get("if-none-match", ""):
+        held = request.headers.get("if-none-match", "")
+        if found.tag in held:
             return Response(status_code=304, headers={"ETag": found.tag})
+        if CHANGE in request.headers.get("a-im", "") and path == "on_device/model" and held in offer.changes:
+            headers = {"ETag": found.tag, "IM": CHANGE}
+            return Response(offer.changes[held], 226, headers, media_type=BINARY)
         told = answer(found.content)
         told.headers["ETag"] = found.tag
         return told

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from discreet.data.interactions import Catalogue, rows_of
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import rows_of
 from discreet.documents import fingerprint
 from discreet.errors import SettingError
 from discreet.governance.ledger import Account, Ledger

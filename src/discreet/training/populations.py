@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from discreet.data.interactions import Catalogue, Opened, Rows, rows_of
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Opened, Rows, rows_of
 from discreet.models.base import Model, State
 from discreet.privacy.clipping import Summed, layered
 from discreet.privacy.levels import Level

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from discreet.data.interactions import Catalogue
+from discreet.data.catalogue import Catalogue
 from discreet.errors import SettingError
 from discreet.models.base import Model, State
 from discreet.models.trained import Trained

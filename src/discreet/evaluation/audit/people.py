@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from discreet.data.interactions import Catalogue, Histories, Rows, rows_of
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Histories, Rows, rows_of
 from discreet.models.base import Model
 from discreet.models.recipe import Kind, recipe
 from discreet.privacy.accounting import cap

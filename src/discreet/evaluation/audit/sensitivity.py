@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from discreet.data.interactions import SENSITIVE, Rows
+from discreet.data.catalogue import SENSITIVE
+from discreet.data.interactions import Rows
 from discreet.evaluation.audit.canaries import ADDERS, PARTIES, Adder
 from discreet.evaluation.audit.findings import Check, Claim, Finding
 from discreet.evaluation.audit.people import KINDS, crowd, opened, planned, rows, stacked
