@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.errors import ProtocolError
-from discreet.protocols import intersection, retrieval, scoring, sharing, two_servers
+from discreet.protocols import ensemble, intersection, retrieval, scoring, sharing, two_servers
 from discreet.protocols.keys import request_text
 from discreet.protocols.messages import VERSION, Message
 from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers, intersection)
+    for room in (terms, sharing, scoring, retrieval, two_servers, intersection, ensemble)
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -33,6 +33,7 @@ CHECKED = {
     scoring.ScoringTerms,
     retrieval.RetrievalTerms,
     intersection.IntersectionTerms,
+    ensemble.Agreement,
 }
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -45,8 +46,8 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert len(KINDS) == 20
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 30, 31]
+    assert len(KINDS) == 23
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 30, 31, 32, 33, 34]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))
