@@ -78,7 +78,7 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search", "trending")}
     claims |= {
         SOURCE / f"discreet/protocols/{name}.md"
-        for name in ("ensemble", "intersection", "retrieval", "scoring", "secagg/client", "sharing")
+        for name in ("ensemble", "intersection", "retrieval", "scoring", "secagg/client", "sharing", "simple_pir")
     }
     claims.add(SOURCE / "discreet/client/device.md")
     assert claims == set(PROOFS)

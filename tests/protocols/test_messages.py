@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.errors import ProtocolError
-from discreet.protocols import ensemble, intersection, retrieval, scoring, sharing, two_servers
+from discreet.protocols import ensemble, intersection, retrieval, scoring, sharing, simple_pir, two_servers
 from discreet.protocols.keys import request_text
 from discreet.protocols.messages import VERSION, Message
 from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers, intersection, ensemble)
+    for room in (terms, sharing, scoring, retrieval, two_servers, intersection, ensemble, simple_pir)
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -34,6 +34,7 @@ CHECKED = {
     retrieval.RetrievalTerms,
     intersection.IntersectionTerms,
     ensemble.Agreement,
+    simple_pir.TableTerms,
 }
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -46,8 +47,8 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert len(KINDS) == 23
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 30, 31, 32, 33, 34]
+    assert len(KINDS) == 25
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(30, 37)]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))
