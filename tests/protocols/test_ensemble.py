@@ -75,14 +75,14 @@ def test_the_sum_is_exact(data: st.DataObject) -> None:
 
 
 def test_the_largest_sum_that_there_may_be_does_not_wrap() -> None:
-    """Of 16 bits, with the weights 1, 2 and 4; one more is refused by the agreement."""
+    """Of 16 bits, with the weights 1, 2 and 4: 32767; a sum of one more is refused by the agreement."""
     terms = agreement(weights=(1, 2, 4), most=32767 // 7, bits=16)
     for sign in (1, -1):
         scores = np.full(4, sign * terms.most)
         summing, sent = answers(terms, organisations(terms), [scores] * 3)
         assert summing.read(sent).tolist() == [sign * 7 * terms.most] * 4
     with pytest.raises(ProtocolError, match="may not fit into 16 bits"):
-        replace(terms, most=terms.most + 1)
+        replace(terms, weights=(1, 1, 2), most=32768 // 4)
 
 
 @pytest.mark.parametrize(
