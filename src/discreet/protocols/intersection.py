@@ -116,7 +116,7 @@ class IntersectionTerms(Message):
             raise ProtocolError(f"the two parties have two names of 1 to {MOST_NAME} bytes")
         if not all(1 <= size <= MOST_SIZE for size in self.sizes):
             raise ProtocolError(f"a set is announced with 1 to {MOST_SIZE} identifiers")
-        if self.both > 1 or self.counted > 1:
+        if not {self.both, self.counted} <= {0, 1}:
             raise ProtocolError("what is told, and whether to both, is 0 or 1")
 
     @property
