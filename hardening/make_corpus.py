@@ -182,9 +182,19 @@ def messages() -> None:
         "tuple[int, ...]": (0, 2, 7),
         "tuple[bytes, ...]": (b"", b"abc", bytes(40)),
     }
-    numbers = {"degree": 46, "threshold": 24, "survivors": 24, "second": bytes(32)}
+    fitting: dict[str, Any] = {
+        "degree": 46,
+        "threshold": 24,
+        "survivors": 24,
+        "second": bytes(32),
+        "answerer": b"bank",
+        "both": 1,
+        "counted": 0,
+        "organisations": tuple(bytes([number] * 32) for number in range(3)),
+        "weights": (1, 2, 3),
+    }
     for kind in targets.KINDS:
-        message = kind(**{each.name: numbers.get(each.name, values[str(each.type)]) for each in fields(kind)})
+        message = kind(**{each.name: fitting.get(each.name, values[str(each.type)]) for each in fields(kind)})
         put("messages", kind.__name__.lower(), message.to_bytes())
 
 

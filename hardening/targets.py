@@ -43,7 +43,7 @@ from discreet.models.deployment import Deployment
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import Level
-from discreet.protocols import retrieval, scoring, sharing, two_servers
+from discreet.protocols import ensemble, intersection, retrieval, scoring, sharing, simple_pir, two_servers
 from discreet.protocols.messages import Message
 from discreet.protocols.ring import Ring
 from discreet.protocols.secagg import terms as secagg
@@ -63,7 +63,7 @@ LONGEST_MESSAGE = 2_000
 
 KINDS: list[type[Message]] = [
     each
-    for room in (secagg, sharing, scoring, retrieval, two_servers)
+    for room in (secagg, sharing, scoring, retrieval, two_servers, intersection, ensemble, simple_pir)
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)

@@ -13,14 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.errors import ProtocolError
-from discreet.protocols import encryption, retrieval, scoring, sharing, two_servers
+from discreet.protocols import (
+    encryption,
+    ensemble,
+    intersection,
+    retrieval,
+    scoring,
+    sharing,
+    simple_pir,
+    two_servers,
+)
 from discreet.protocols.keys import request_text
 from discreet.protocols.messages import VERSION, Message
 from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers, encryption)
+    for room in (terms, sharing, scoring, retrieval, two_servers, encryption, intersection, ensemble, simple_pir)
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -33,6 +42,9 @@ CHECKED = {
     scoring.ScoringTerms,
     retrieval.RetrievalTerms,
     encryption.EncryptionTerms,
+    intersection.IntersectionTerms,
+    ensemble.Agreement,
+    simple_pir.TableTerms,
 }
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -45,7 +57,7 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(37, 41)]
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(30, 41)]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))

@@ -1,8 +1,14 @@
-"""Two servers send an item's page, and neither learns of which item, unless they tell each other.
+"""Servers send an item's page, and do not learn of which item.
 
-Private information retrieval (``protocols/retrieval``) behind ask, answer, read. Every server learns that somebody
-asked, how many pages at most (``at_once``, whatever is wanted), and nothing of which. A page is public, so if all pages
-together are small, downloading them once tells less and costs less.
+Private information retrieval behind ask, answer, read. Every server learns that somebody asked, how many pages at most
+(``at_once``, whatever is wanted), and nothing of which.
+
+- ``Retrieved``: two servers, which must not tell each other (``protocols/retrieval``).
+- ``Hinted``: one server, under an assumption on lattices (``protocols/simple_pir``). The device downloads a hint before
+  its first question, anew when the pages change: 4 KiB for each row of the table, which is about square.
+
+A page is public, so if all pages together are small, downloading them once tells less and costs less: a table of less
+than ``LEAST_TABLE`` bytes gets no hint, unless whoever serves says so.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
 from discreet.inference.outline import Outline
-from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever, folded
+from discreet.protocols.retrieval import MOST_AT_ONCE, Retrieval, RetrievalTerms, Retriever, folded
 
 PAGES = "pages"
 """Terms in an outline."""
@@ -96,14 +102,9 @@ class Reader:
         Raises:
             SettingError: they are more than ``at_once``, or one is not in the catalogue.
         """
-        found = [self.catalogue.positions([item])[0].tolist() for item in history]
-        positions = [position for each in found for position in each]
-        if len(positions) < len(found):
-            raise SettingError("an item that is not in the catalogue has no page")
-        if len(positions) > self.at_once:
-            raise SettingError(f"{self.at_once} pages are asked for at once, not {len(positions)}")
-        retrieval = Retrieval(self.terms, positions + [0] * (self.at_once - len(positions)))
-        return retrieval.questions, Kept(retrieval, len(positions))
+        positions, wanted = positions_wanted(self.catalogue, history, self.at_once)
+        retrieval = Retrieval(self.terms, positions)
+        return retrieval.questions, Kept(retrieval, wanted)
 
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> tuple[bytes, ...]:
         """Return the pages, in the order in which they were asked for.
@@ -187,6 +188,23 @@ def of_both(servers: Sequence[Answer], questions: tuple[bytes, bytes]) -> tuple[
     with ThreadPoolExecutor(len(servers)) as threads:
         first, second = threads.map(lambda server, question: server(question), servers, questions)
     return first, second
+
+
+def positions_wanted(catalogue: Catalogue, history: History, at_once: int) -> tuple[list[int], int]:
+    """Return positions of the items that are wanted, padded to ``at_once``, and how many are wanted.
+
+    Raises:
+        SettingError: they are more, or that is not 1 to 64, or one is not in the catalogue.
+    """
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise SettingError(f"1 to {MOST_AT_ONCE} pages are asked for at once, not {at_once}")
+    found = [catalogue.positions([item])[0].tolist() for item in history]
+    positions = [position for each in found for position in each]
+    if len(positions) < len(found):
+        raise SettingError("an item that is not in the catalogue has no page")
+    if len(positions) > at_once:
+        raise SettingError(f"{at_once} pages are asked for at once, not {len(positions)}")
+    return positions + [0] * (at_once - len(positions)), len(positions)
 
 
 def padded(page: bytes, size: int) -> bytes:

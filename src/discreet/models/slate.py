@@ -48,12 +48,12 @@ class Slate:
 
 
 def best(
-    scores: NDArray[np.float32], catalogue: Catalogue, n: int, *, exclude: NDArray[np.int64], unknown: int = 0
+    scores: NDArray[np.floating], catalogue: Catalogue, n: int, *, exclude: NDArray[np.int64], unknown: int = 0
 ) -> Slate:
     """Return the ``n`` best items (fewer if there are not as many), ties in catalogue order.
 
     Args:
-        scores: float32 [items].
+        scores: [items].
         catalogue: what the positions mean.
         n: at least 1.
         exclude: positions that are not to be listed.
