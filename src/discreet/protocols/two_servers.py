@@ -23,6 +23,8 @@ both servers tell each other        they learn what was asked: that is the assum
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -111,6 +113,30 @@ class Exchange:
         if (answer.session, answer.seat, len(answer.parts)) != (self._session, seat, self._count):
             raise ProtocolError("an answer is to another question, or of the other server", blame=seat)
         return answer.parts
+
+
+class Steps:
+    """What is to be done next by a party to a protocol of several steps: each once, in order, and none after an error.
+
+    Args:
+        steps: their names, in order.
+    """
+
+    def __init__(self, *steps: str) -> None:
+        self._left = steps
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Do a step.
+
+        Raises:
+            ProtocolError: it is not its turn, or one before it failed.
+        """
+        left, self._left = self._left, ()
+        if left[:1] != (name,):
+            raise ProtocolError(f"this is not the time for {name}: each step comes once, in order, and none after an error")
+        yield
+        self._left = left[1:]
 
 
 def longest(count: int, size: int) -> int:
