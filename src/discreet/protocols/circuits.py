@@ -65,7 +65,7 @@ class Count:
 
     def both(self, x: Wires, y: Wires) -> Wires:
         """See ``Gates``."""
-        made = np.broadcast_to(x, np.broadcast_shapes(x.shape, y.shape))
+        made: Wires = np.broadcast_to(x, np.broadcast_shapes(x.shape, y.shape))
         self.gates += int(np.prod(made.shape[:-1]))
         return made
 

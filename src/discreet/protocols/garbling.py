@@ -36,6 +36,7 @@ a wrong label, or a spoilt table    labels of no meaning come out: nothing fails
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -78,12 +79,12 @@ class Hash:
 
     def _permuted(self, labels: Labels) -> Labels:
         result = np.empty(labels.nbytes + LABEL_BYTES - 1, np.uint8)
-        self._encrypt.update_into(labels.reshape(-1).view(np.uint8), result)
+        self._encrypt.update_into(memoryview(labels.reshape(-1).view(np.uint8)), memoryview(result))
         permuted: Labels = result[: labels.nbytes].view("<u8").reshape(labels.shape)
         return permuted
 
 
-class _Halves:
+class _Halves(ABC):
     """What both sides have in common: AND gates in chunks, numbered as they come."""
 
     def __init__(self, key: bytes, tables: Labels) -> None:
@@ -107,8 +108,9 @@ class _Halves:
             self._gates += size
         return made.reshape(shape)
 
+    @abstractmethod
     def _gate(self, x: Labels, y: Labels, tweaks: NDArray[np.uint64], tables: Labels) -> Labels:
-        raise NotImplementedError
+        """Return the labels of gates [size, 2]; tweaks are [2, size], of x and y, and tables [2, size, 2]."""
 
 
 class Garbling(_Halves):

@@ -134,7 +134,9 @@ class Steps:
         """
         left, self._left = self._left, ()
         if left[:1] != (name,):
-            raise ProtocolError(f"this is not the time for {name}: each step comes once, in order, and none after an error")
+            raise ProtocolError(
+                f"this is not the time for {name}: each step comes once, in order, and none after an error"
+            )
         yield
         self._left = left[1:]
 
