@@ -32,7 +32,7 @@ from discreet.models.popularity import behind, positions_of
 from discreet.models.slate import Slate, best
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever
-from discreet.protocols.scoring import LIMIT, Scorer, Scoring, ScoringTerms
+from discreet.protocols.scoring import Scorer, Scoring, ScoringTerms
 
 MOST = 32767
 """Largest absolute value of a quantised matrix."""
@@ -94,31 +94,34 @@ class Kept:
     unknown: int = field(repr=False)
 
 
-class Server:
-    """One of the two servers; both are alike.
+class Factors:
+    """What a server holds of a model: the matrix that it scores with, and the rows that it lets devices fetch.
 
     Args:
         trained: the released model, of kind ``subspace`` or ``gram``.
+        most: largest absolute value of the matrix, quantised.
 
     Raises:
         SettingError: its scores are of another shape, or the same for everybody.
+
+    Attributes:
+        matrix: int16 [kept, width].
+        scales: see ``Outline``.
     """
 
-    def __init__(self, trained: Trained) -> None:
-        state, catalogue = trained.state, trained.catalogue
+    def __init__(self, trained: Trained, most: int = MOST) -> None:
         encoder, decoder = _factors(trained)
-        matrix, scales = quantised(decoder)
-        self._scorer = Scorer(matrix, PRODUCT)
+        self.matrix, self.scales = quantised(decoder, most)
         self._rows: Retriever | None = None
         if encoder is not None:
             source, steps = quantised(encoder)
-            self._rows, scales = Retriever([row.astype("<i2").tobytes() for row in source], FOLD), scales * steps
-        terms = None if self._rows is None else self._rows.terms
-        self.outline = Outline(catalogue, state["kept"], state["counts"], self._scorer.terms, scales, terms)
+            self._rows = Retriever([row.astype("<i2").tobytes() for row in source], FOLD)
+            self.scales = self.scales * steps
 
-    def answer(self, request: bytes) -> bytes:
-        """See ``Scorer.answer``."""
-        return self._scorer.answer(request)
+    @property
+    def rows(self) -> RetrievalTerms | None:
+        """What rows are fetched by; None if there are none."""
+        return None if self._rows is None else self._rows.terms
 
     def row(self, request: bytes) -> bytes:
         """Return rows of the encoder: see ``Retriever.answer``.
@@ -131,16 +134,37 @@ class Server:
         return self._rows.answer(request)
 
 
-class Device:
-    """The person's side. Keeps the rows that it fetched; the history stays in the call.
+class Server(Factors):
+    """One of the two servers; both are alike.
+
+    Args:
+        trained: the released model, of kind ``subspace`` or ``gram``.
+
+    Raises:
+        SettingError: its scores are of another shape, or the same for everybody.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__(trained)
+        state, catalogue = trained.state, trained.catalogue
+        self._scorer = Scorer(self.matrix, PRODUCT)
+        terms = self._scorer.terms
+        self.outline = Outline(catalogue, state["kept"], state["counts"], terms, self.scales, self.rows)
+
+    def answer(self, request: bytes) -> bytes:
+        """See ``Scorer.answer``."""
+        return self._scorer.answer(request)
+
+
+class Asker:
+    """A person's device, as far as it makes queries. Keeps the rows that it fetched; the history stays in the call.
 
     Args:
         outline: of the model.
-        n: length of the list.
     """
 
-    def __init__(self, outline: Outline, n: int = 10) -> None:
-        self.outline, self.n = outline, n
+    def __init__(self, outline: Outline) -> None:
+        self.outline = outline
         self._places = positions_of(outline.kept, len(outline.catalogue))
         self._rows: dict[int, NDArray[np.int16]] = {}
 
@@ -171,8 +195,8 @@ class Device:
         for place, row in zip(places, retrieval.read(reply), strict=True):
             self._rows[place] = np.frombuffer(row, "<i2")
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
-        """Share the query out.
+    def query(self, history: History) -> tuple[NDArray[np.int64], float, NDArray[np.int64], int]:
+        """Return the query of a history, what a step of its scores is worth, and what is known: see ``Kept``.
 
         Raises:
             SettingError: the history holds something other than ids.
@@ -180,21 +204,11 @@ class Device:
         """
         places, known, unknown = self._known(history)
         query, step = finest(self._source(places) * self.outline.scales, self.outline.scoring)
-        scoring = Scoring(self.outline.scoring, query)
-        return scoring.questions, Kept(scoring, step, known, unknown)
+        return query, step, known, unknown
 
-    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
-        """Join the scores, and make the list.
-
-        Raises:
-            ProtocolError: a server's answer cannot be one to this question; names its seat.
-            SettingError: the list is to be shorter than one.
-        """
-        among_kept = (kept.scoring.read(reply) * kept.step).astype(np.float32)
-        if (self._places[kept.known] < 0).all():
-            among_kept = self.outline.counts[self.outline.kept]
-        scores = behind(among_kept[None], self.outline.kept, self.outline.counts)[0]
-        return best(scores, self.outline.catalogue, self.n, exclude=kept.known, unknown=kept.unknown)
+    def is_stranger(self, known: NDArray[np.int64]) -> bool:
+        """Tell whether none of the items says anything: who has no others gets what everybody likes."""
+        return bool((self._places[known] < 0).all())
 
     def _known(self, history: History) -> tuple[list[int], NDArray[np.int64], int]:
         known, unknown = self.outline.catalogue.positions(history)
@@ -213,6 +227,43 @@ class Device:
         return source
 
 
+class Device(Asker):
+    """The person's side.
+
+    Args:
+        outline: of the model.
+        n: length of the list.
+    """
+
+    def __init__(self, outline: Outline, n: int = 10) -> None:
+        super().__init__(outline)
+        self.n = n
+
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+        """Share the query out.
+
+        Raises:
+            SettingError: the history holds something other than ids.
+            ProtocolError: rows of it were not fetched.
+        """
+        query, step, known, unknown = self.query(history)
+        scoring = Scoring(self.outline.scoring, query)
+        return scoring.questions, Kept(scoring, step, known, unknown)
+
+    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
+        """Join the scores, and make the list.
+
+        Raises:
+            ProtocolError: a server's answer cannot be one to this question; names its seat.
+            SettingError: the list is to be shorter than one.
+        """
+        among_kept = (kept.scoring.read(reply) * kept.step).astype(np.float32)
+        if self.is_stranger(kept.known):
+            among_kept = self.outline.counts[self.outline.kept]
+        scores = behind(among_kept[None], self.outline.kept, self.outline.counts)[0]
+        return best(scores, self.outline.catalogue, self.n, exclude=kept.known, unknown=kept.unknown)
+
+
 class Shared:
     """All three sides in one process.
 
@@ -227,10 +278,7 @@ class Shared:
 
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
         """Fetch what is wanted; then see ``Device.ask``."""
-        for places in self.device.wanted(history):
-            retrieval = self.device.fetch(places)
-            first, second = retrieval.questions
-            self.device.learn(places, retrieval, (self.server.row(first), self.server.row(second)))
+        fetch_wanted(self.device, (self.server, self.server), history)
         return self.device.ask(history)
 
     def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -243,14 +291,27 @@ class Shared:
         return self.device.read(reply, kept)
 
 
-def quantised(matrix: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Return a matrix [rows, width] as int16 in steps, and the size of a step of each column, float64 [width]."""
-    steps = np.maximum(np.abs(matrix).max(axis=0, initial=0.0).astype(np.float64), 1e-30) / MOST
+def fetch_wanted(device: Asker, servers: tuple[Factors, Factors], history: History) -> None:
+    """Carry what a device has to fetch for a history, and what comes of it."""
+    for places in device.wanted(history):
+        retrieval = device.fetch(places)
+        first, second = (server.row(question) for server, question in zip(servers, retrieval.questions, strict=True))
+        device.learn(places, retrieval, (first, second))
+
+
+def quantised(matrix: NDArray[np.floating], most: int = MOST) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Return a matrix [rows, width] as int16 in steps, and the size of a step of each column, float64 [width].
+
+    Args:
+        matrix: what is rounded.
+        most: largest absolute value that there may be.
+    """
+    steps = np.maximum(np.abs(matrix).max(axis=0, initial=0.0).astype(np.float64), 1e-30) / most
     return np.rint(matrix / steps).astype(np.int16), steps
 
 
 def finest(query: NDArray[np.float64], terms: ScoringTerms) -> tuple[NDArray[np.int64], float]:
-    """Return the longest integers along a query of which no score wraps, int64 [width], and what their step is worth.
+    """Return the longest integers along a query whose scores all fit, int64 [width], and what their step is worth.
 
     Rounding makes a vector longer by half the root of its width at most; twice that is left free.
     """
@@ -258,7 +319,7 @@ def finest(query: NDArray[np.float64], terms: ScoringTerms) -> tuple[NDArray[np.
     if largest == 0.0:
         return np.zeros(terms.width, np.int64), 1.0
     relative = query / largest  # or squares of small numbers might vanish
-    step = float(np.linalg.norm(relative)) / (math.sqrt(LIMIT / max(terms.longest, 1)) - math.sqrt(terms.width))
+    step = float(np.linalg.norm(relative)) / (math.sqrt(terms.REACH / max(terms.longest, 1)) - math.sqrt(terms.width))
     return np.rint(relative / step).astype(np.int64), largest * step
 
 

@@ -90,7 +90,7 @@ def added(gates: Gates, x: Wires, y: Wires) -> Wires:
 
 def exceeds(gates: Gates, x: Wires, y: Wires) -> Wires:
     """Return a wire for each pair of unsigned numbers [bits, ...]: whether x > y."""
-    found = x[0] ^ gates.both(x[0], y[0])
+    found: Wires = x[0] ^ gates.both(x[0], y[0])
     for a, b in zip(x[1:], y[1:], strict=True):
         found = a ^ gates.both(a ^ found, b ^ found)
     return found

@@ -79,7 +79,7 @@ class Hash:
 
     def _permuted(self, labels: Labels) -> Labels:
         result = np.empty(labels.nbytes + LABEL_BYTES - 1, np.uint8)
-        self._encrypt.update_into(memoryview(labels.reshape(-1).view(np.uint8)), memoryview(result))
+        self._encrypt.update_into(labels.reshape(-1).view(np.uint8).data, result.data)
         permuted: Labels = result[: labels.nbytes].view("<u8").reshape(labels.shape)
         return permuted
 
