@@ -77,7 +77,8 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in rules}
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search", "trending")}
     claims |= {
-        SOURCE / f"discreet/protocols/{name}.md" for name in ("sharing", "scoring", "retrieval", "secagg/client")
+        SOURCE / f"discreet/protocols/{name}.md"
+        for name in ("sharing", "scoring", "retrieval", "garbling", "transfers", "oblivious", "secagg/client")
     }
     claims.add(SOURCE / "discreet/client/device.md")
     assert claims == set(PROOFS)
