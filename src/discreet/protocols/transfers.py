@@ -194,7 +194,7 @@ def transposed(columns: NDArray[np.uint8]) -> Labels:
     Returns:
         uint64 [rows, 2].
     """
-    squares = np.ascontiguousarray(columns.reshape(LABEL_BYTES, 8, -1).swapaxes(1, 2)).view("<u8")[..., 0]
+    squares = columns.reshape(LABEL_BYTES, 8, -1).swapaxes(1, 2).copy().view("<u8")[..., 0]
     for distance, nearer in _HALVES:
         moved = (squares ^ (squares >> np.uint64(distance))) & np.uint64(nearer)
         squares ^= moved ^ (moved << np.uint64(distance))
