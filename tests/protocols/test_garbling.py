@@ -30,7 +30,8 @@ def drawn(*shape: int) -> Labels:
 
 
 def new_delta() -> Labels:
-    return drawn(1)[0] | np.array([1, 0], "<u8")
+    delta: Labels = drawn(1)[0] | np.array([1, 0], "<u8")
+    return delta
 
 
 def moved(labels: Labels, bits: NDArray[Any], delta: Labels) -> Labels:
@@ -77,7 +78,7 @@ class TestHash:
         """FIPS 197, appendix C.1: once for the block, and once more for what the tweak makes of it."""
         key, block = bytes(range(16)), bytes.fromhex("00112233445566778899aabbccddeeff")
         once = bytes.fromhex("69c4e0d86a7b0430d8cdb78070b4c55a")
-        made = Hash(key)(np.frombuffer(block, "<u8"), np.uint64(258))
+        made = Hash(key)(np.frombuffer(block, "<u8"), np.array(258, np.uint64))
         tweaked = bytes([once[0] ^ 2, once[1] ^ 1]) + once[2:]
         encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
         assert made.tobytes() == bytes(a ^ b for a, b in zip(encryptor.update(tweaked), once, strict=True))
@@ -86,7 +87,7 @@ class TestHash:
         labels, hashed = drawn(3, 4), Hash(bytes(16))
         made = hashed(labels, np.arange(4, dtype=np.uint64))
         for row, column in np.ndindex(3, 4):
-            assert (made[row, column] == hashed(labels[row, column], np.uint64(column))).all()
+            assert (made[row, column] == hashed(labels[row, column], np.array(column, np.uint64))).all()
 
 
 @pytest.mark.parametrize("size", [1, 7, 9])

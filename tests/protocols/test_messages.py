@@ -13,21 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discreet.errors import ProtocolError
-from discreet.protocols import retrieval, scoring, sharing, two_servers
+from discreet.protocols import oblivious, retrieval, scoring, sharing, two_servers
 from discreet.protocols.keys import request_text
 from discreet.protocols.messages import VERSION, Message
 from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers)
+    for room in (terms, sharing, scoring, retrieval, two_servers, oblivious)
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
     and hasattr(each, "KIND")
     and each.__module__ == room.__name__
 ]
-CHECKED = {terms.Terms, sharing.SharedTerms, scoring.ScoringTerms, retrieval.RetrievalTerms}
+CHECKED = {terms.Terms, sharing.SharedTerms, scoring.ScoringTerms, retrieval.RetrievalTerms, oblivious.SelectionTerms}
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(0, 2**64 - 1),
@@ -39,8 +39,8 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert len(KINDS) == 18
-    assert sorted(kind.KIND for kind in KINDS) == list(range(1, 19))
+    assert len(KINDS) == 20
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 24, 25]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))
