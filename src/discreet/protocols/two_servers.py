@@ -123,7 +123,7 @@ class Steps:
     """
 
     def __init__(self, *steps: str) -> None:
-        self._left = steps
+        self._left = [steps]
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -132,13 +132,16 @@ class Steps:
         Raises:
             ProtocolError: it is not its turn, or one before it failed.
         """
-        left, self._left = self._left, ()
+        try:
+            left = self._left.pop()  # in one go: of two threads one gets it
+        except IndexError:
+            left = ()
         if left[:1] != (name,):
             raise ProtocolError(
                 f"this is not the time for {name}: each step comes once, in order, and none after an error"
             )
         yield
-        self._left = left[1:]
+        self._left.append(left[1:])
 
 
 def longest(count: int, size: int) -> int:
