@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from evenness import FALSE_ALARM, evenness
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from discreet.errors import ProtocolError
 from discreet.protocols import garbling
@@ -21,7 +21,6 @@ from discreet.protocols.circuits import chosen, gates_of
 from discreet.protocols.garbling import Evaluation, Garbling, Hash, Labels, colours, garbled_bytes, times
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/garbling.json").read_text())
-FALSE_ALARM = 1e-6
 
 
 def drawn(*shape: int) -> Labels:
@@ -163,13 +162,6 @@ def test_wrong_labels_and_tables_give_nonsense_and_no_error() -> None:
     spoilt = Evaluation(content[:16] + bytes(256), 8).both(x | np.array([1, 0], "<u8"), y | np.array([1, 0], "<u8"))
     for labels in (wrong, spoilt):
         assert not ((labels == made) | (labels == made ^ delta)).all(axis=-1).any()
-
-
-def evenness(content: bytes) -> float:
-    """Return the probability of bytes at least as uneven."""
-    cells = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    expected = len(content) / 256
-    return float(chi2.sf(((cells - expected) ** 2 / expected).sum(), 255))
 
 
 @pytest.mark.parametrize("bit", [0, 1])

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evenness import FALSE_ALARM, evenness
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binom, chi2
+from scipy.stats import binom
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.protocols.oblivious import (
@@ -40,7 +41,6 @@ COUNT = 4
 SELECTORS = Selector(MATRIX, COUNT, 0), Selector(MATRIX, COUNT, 1)
 TERMS = SELECTORS[0].terms
 VECTORS = json.loads((Path(__file__).parent / "vectors/oblivious.json").read_text())
-FALSE_ALARM = 1e-6
 
 Tamper = Callable[[str, bytes], bytes]
 
@@ -393,13 +393,6 @@ class TestSessions:
         assert len({answers[0] for answers in both}) > 1
         added = {bytes(a ^ b for a, b in zip(*pair, strict=True)) for pair in both}
         assert len(added) == 1
-
-
-def evenness(content: bytes) -> float:
-    """Return the probability of bytes at least as uneven."""
-    cells = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    expected = len(content) / 256
-    return float(chi2.sf(((cells - expected) ** 2 / expected).sum(), 255))
 
 
 WIDE = Selector(np.ones((1_000, 64), np.int16), 1, 0), Selector(np.ones((1_000, 64), np.int16), 1, 1)

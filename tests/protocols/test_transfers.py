@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evenness import FALSE_ALARM, evenness
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings as group
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.protocols.garbling import Labels
 from discreet.protocols.transfers import Receiver, Sender, column_bytes, transposed
+from discreet.protocols.two_servers import Steps
 
 CONTEXT = b"what they are for"
 VECTORS = json.loads((Path(__file__).parent / "vectors/transfers.json").read_text())
-FALSE_ALARM = 1e-6
 
 IDENTITY = bytes([1]) + bytes(31)
 SMALL = bytes(32)
@@ -85,6 +85,13 @@ def test_vectors(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class TestOrder:
+    def test_of_two_at_once_one_is_refused(self) -> None:
+        steps = Steps("this", "that")
+        with steps.step("this"), pytest.raises(ProtocolError, match="not the time for this"), steps.step("this"):
+            pass
+        with steps.step("that"):
+            pass
+
     def test_each_step_comes_once(self) -> None:
         receiver, sender = Receiver(CONTEXT, 8), Sender(CONTEXT, 8)
         points = sender.points(receiver.point())
@@ -168,13 +175,6 @@ def test_another_context_gives_other_labels() -> None:
     columns, held = receiver.columns(sender.points(receiver.point()), noise(8))
     labels = sender.labels(columns)
     assert not ((held == labels) | (held == labels ^ sender.delta)).all(axis=1).any()
-
-
-def evenness(content: bytes) -> float:
-    """Return the probability of bytes at least as uneven."""
-    cells = np.bincount(np.frombuffer(content, np.uint8), minlength=256)
-    expected = len(content) / 256
-    return float(chi2.sf(((cells - expected) ** 2 / expected).sum(), 255))
 
 
 @pytest.mark.parametrize("value", [0, 255])
