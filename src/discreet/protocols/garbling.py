@@ -66,7 +66,7 @@ class Hash:
 
     def __init__(self, key: bytes) -> None:
         # ECB is no mode of encryption here: AES stands for a public permutation of single blocks.
-        self._encrypt = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
+        self._encrypt = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305  # nosec B305
 
     def __call__(self, labels: Labels, tweaks: NDArray[np.uint64]) -> Labels:
         """Return the hashes of labels [..., 2], with tweaks that are broadcast to [...]."""
