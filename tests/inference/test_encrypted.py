@@ -97,7 +97,7 @@ class TestOutline:
         assert afar.read(afar.answer(request), kept).items == trained.recommend([100, 101]).items
 
     def test_of_another_way_is_refused(self, server: encrypted.Server, trained: Trained) -> None:
-        with pytest.raises(ProtocolError, match="that of `shared`"):
+        with pytest.raises(ProtocolError, match="another way"):
             shared.Device(server.outline)
         with pytest.raises(ProtocolError, match="that of `encrypted`"):
             encrypted.Device(shared.Server(trained).outline, SCHEME)

@@ -46,7 +46,8 @@ class TestEachWay:
         recommender = WAYS[way](trained, 7)
         for history in ([100, 101], [140], [100, 131, 102]):
             made = slate(recommender, history)
-            assert made.items == trained.recommend(history, 7).items
+            wanted = trained.recommend(history, 7).items
+            assert made.items == wanted if way != "on_device" else len({*made} & {*wanted}) >= 6  # a byte a number
             assert made.titles == tuple(str(item) for item in made.items)
             assert len(made) == len(set(made)) == 7
             assert not set(made) & set(history)

@@ -17,6 +17,7 @@ from discreet.protocols import (
     encryption,
     ensemble,
     intersection,
+    oblivious,
     retrieval,
     scoring,
     sharing,
@@ -29,7 +30,10 @@ from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers, encryption, intersection, ensemble, simple_pir)
+    for room in (
+        *(terms, sharing, scoring, retrieval, two_servers, oblivious),
+        *(encryption, intersection, ensemble, simple_pir),
+    )
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -41,6 +45,7 @@ CHECKED = {
     sharing.SharedTerms,
     scoring.ScoringTerms,
     retrieval.RetrievalTerms,
+    oblivious.SelectionTerms,
     encryption.EncryptionTerms,
     intersection.IntersectionTerms,
     ensemble.Agreement,
@@ -57,7 +62,7 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(30, 41)]
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 24, 25, *range(30, 41)]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))

@@ -23,11 +23,11 @@ from discreet.compiled import compiled
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
 from discreet.inference.outline import Outline, factors, finest, quantised
-from discreet.inference.retrieved import FOLD, of_both
+from discreet.inference.retrieved import FOLD, Answer, of_both
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import Retrieval, RetrievalTerms, Retriever
-from discreet.protocols.scoring import LIMIT, Scorer, Scoring, ScoringTerms
+from discreet.protocols.scoring import Scorer, Scoring, ScoringTerms
 
 MOST = 32767
 """Largest absolute value of a quantised matrix."""
@@ -70,43 +70,34 @@ class Kept:
     unknown: int = field(repr=False)
 
 
-class Server:
-    """One of the two servers; both are alike.
+class Factors:
+    """What a server holds of a model: the matrix that it scores with, and the rows that it lets devices fetch.
 
     Args:
         trained: the released model, of kind ``subspace`` or ``gram``.
+        most: largest absolute value of the matrix, in steps.
 
     Raises:
         SettingError: its scores are of another shape, or the same for everybody.
+
+    Attributes:
+        matrix: int16 [kept, width].
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: Trained, most: int) -> None:
         encoder, decoder = factors(trained)
-        matrix, scales = quantised(decoder, MOST)
-        self._scorer = Scorer(matrix, PRODUCT)
+        self.matrix, self._scales = quantised(decoder, most)
         self._rows: Retriever | None = None
         if encoder is not None:
             source, steps = quantised(encoder, MOST)
-            self._rows, scales = Retriever([row.astype("<i2").tobytes() for row in source], FOLD), scales * steps
-        terms = {SCORING: self._scorer.terms.to_bytes()} | (
-            {} if self._rows is None else {ROWS: self._rows.terms.to_bytes()}
-        )
-        state = trained.state
-        self.outline = Outline(trained.catalogue, state["kept"], state["counts"], scales, terms)
-
-    @property
-    def most(self) -> int:
-        """How many bytes a question may have."""
-        return self._scorer.most
+            self._rows = Retriever([row.astype("<i2").tobytes() for row in source], FOLD)
+            self._scales = self._scales * steps
+        self._trained = trained
 
     @property
     def most_of_rows(self) -> int:
         """How many bytes a question for rows may have."""
         return 0 if self._rows is None else self._rows.most
-
-    def answer(self, request: bytes) -> bytes:
-        """See ``Scorer.answer``."""
-        return self._scorer.answer(request)
 
     def row(self, request: bytes) -> bytes:
         """Return rows of the encoder: see ``Retriever.answer``.
@@ -118,25 +109,56 @@ class Server:
             raise ProtocolError("this model has no rows to fetch; its query is the history")
         return self._rows.answer(request)
 
+    def outlined(self, name: str, terms: ScoringTerms) -> Outline:
+        """Return what a device has to know of the model, and of what is asked."""
+        rows = {} if self._rows is None else {ROWS: self._rows.terms.to_bytes()}
+        state, told = self._trained.state, {name: terms.to_bytes()} | rows
+        return Outline(self._trained.catalogue, state["kept"], state["counts"], self._scales, told)
 
-class Device:
-    """The person's side. Keeps the rows that it fetched; the history stays in the call.
+
+class Server(Factors):
+    """One of the two servers; both are alike.
+
+    Args:
+        trained: the released model, of kind ``subspace`` or ``gram``.
+
+    Raises:
+        SettingError: its scores are of another shape, or the same for everybody.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__(trained, MOST)
+        self._scorer = Scorer(self.matrix, PRODUCT)
+        self.outline = self.outlined(SCORING, self._scorer.terms)
+
+    @property
+    def most(self) -> int:
+        """How many bytes a question may have."""
+        return self._scorer.most
+
+    def answer(self, request: bytes) -> bytes:
+        """See ``Scorer.answer``."""
+        return self._scorer.answer(request)
+
+
+class Asker:
+    """A person's device, as far as it makes queries. Keeps the rows that it fetched; the history stays in the call.
 
     Args:
         outline: of the model.
-        n: length of the list.
+        name: of the terms in it.
+        kind: of the terms.
 
     Raises:
         ProtocolError: the outline is of another way, or damaged.
     """
 
-    def __init__(self, outline: Outline, n: int = 10) -> None:
-        self.outline, self.n = outline, n
-        if SCORING not in outline.terms:
-            raise ProtocolError("this outline is of another way to make lists; ask for that of `shared`")
-        self._scoring = ScoringTerms.from_bytes(outline.terms[SCORING])
+    def __init__(self, outline: Outline, name: str, kind: type[ScoringTerms]) -> None:
+        if name not in outline.terms:
+            raise ProtocolError("this outline is of another way to make lists; ask for the right one")
+        self.outline, self.terms = outline, kind.from_bytes(outline.terms[name])
         self._retrieval = RetrievalTerms.from_bytes(outline.terms[ROWS]) if ROWS in outline.terms else None
-        if self._scoring.width != len(outline.scales):
+        if self.terms.width != len(outline.scales):
             raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self._rows: dict[int, NDArray[np.int16]] = {}
 
@@ -167,8 +189,8 @@ class Device:
         for place, row in zip(places, retrieval.read(reply), strict=True):
             self._rows[place] = np.frombuffer(row, "<i2")
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
-        """Share the query out.
+    def query(self, history: History) -> tuple[NDArray[np.int64], float, NDArray[np.int64], int]:
+        """Return the query of a history, what a step of its scores is worth, and what is known: see ``Kept``.
 
         Raises:
             SettingError: the history holds something other than ids.
@@ -176,8 +198,45 @@ class Device:
         """
         places, known, unknown = self.outline.known(history)
         source = self._source(places) * self.outline.scales
-        query, step = finest(source, self._scoring.longest, math.sqrt(LIMIT))
-        scoring = Scoring(self._scoring, query)
+        query, step = finest(source, self.terms.longest, math.sqrt(self.terms.REACH))
+        return query, step, known, unknown
+
+    def _source(self, places: list[int]) -> NDArray[np.float64]:
+        source = np.zeros(self.terms.width)
+        if self._retrieval is None:
+            source[places] = 1.0
+            return source
+        for place in places:
+            if place not in self._rows:
+                raise ProtocolError("rows of the history are not here; fetch what is wanted first")
+            source += self._rows[place]
+        return source
+
+
+class Device(Asker):
+    """The person's side.
+
+    Args:
+        outline: of the model.
+        n: length of the list.
+
+    Raises:
+        ProtocolError: the outline is of another way, or damaged.
+    """
+
+    def __init__(self, outline: Outline, n: int = 10) -> None:
+        super().__init__(outline, SCORING, ScoringTerms)
+        self.n = n
+
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+        """Share the query out.
+
+        Raises:
+            SettingError: the history holds something other than ids.
+            ProtocolError: rows of it were not fetched.
+        """
+        query, step, known, unknown = self.query(history)
+        scoring = Scoring(self.terms, query)
         return scoring.questions, Kept(scoring, step, known, unknown)
 
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
@@ -189,17 +248,6 @@ class Device:
         """
         among_kept = (kept.scoring.read(reply) * kept.step).astype(np.float32)
         return self.outline.listed(among_kept, kept.known, kept.unknown, self.n)
-
-    def _source(self, places: list[int]) -> NDArray[np.float64]:
-        source = np.zeros(self._scoring.width)
-        if self._retrieval is None:
-            source[places] = 1.0
-            return source
-        for place in places:
-            if place not in self._rows:
-                raise ProtocolError("rows of the history are not here; fetch what is wanted first")
-            source += self._rows[place]
-        return source
 
 
 class Answering(Protocol):
@@ -231,9 +279,7 @@ class Shared:
 
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
         """Fetch what is wanted; then see ``Device.ask``."""
-        for places in self.device.wanted(history):
-            retrieval = self.device.fetch(places)
-            self.device.learn(places, retrieval, of_both([each.row for each in self.servers], retrieval.questions))
+        fetch_wanted(self.device, (self.servers[0].row, self.servers[1].row), history)
         return self.device.ask(history)
 
     def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -243,3 +289,10 @@ class Shared:
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
+
+
+def fetch_wanted(device: Asker, servers: tuple[Answer, Answer], history: History) -> None:
+    """Carry what a device has to fetch for a history, and what comes of it."""
+    for places in device.wanted(history):
+        retrieval = device.fetch(places)
+        device.learn(places, retrieval, of_both(servers, retrieval.questions))

@@ -28,6 +28,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,7 @@ class ScoringTerms(Message):
     """
 
     KIND = 15
+    REACH: ClassVar[int] = LIMIT
 
     table: bytes
     rows: int
@@ -69,9 +71,9 @@ class ScoringTerms(Message):
             raise ProtocolError(f"a matrix has a digest, 1 to {MOST_ROWS} rows and 1 to {MOST_WIDTH} columns")
 
     def fits(self, query: NDArray[np.int64]) -> bool:
-        """Tell whether every score of a query is below 2^31, and comes back as itself."""
+        """Tell whether every score of a query, squared, is below ``REACH``; below ``LIMIT`` it comes back as itself."""
         squared = sum(int(value) ** 2 for value in query)
-        return squared * max(self.longest, 1) < LIMIT
+        return squared * max(self.longest, 1) < self.REACH
 
 
 class Scoring:
@@ -86,14 +88,9 @@ class Scoring:
     """
 
     def __init__(self, terms: ScoringTerms, query: NDArray[np.int64]) -> None:
-        if query.dtype != np.int64 or query.shape != (terms.width,):
-            raise SettingError(f"a query is {terms.width} int64 values, not {query.shape} of {query.dtype}")
-        if not terms.fits(query):
-            raise SettingError("scores of this query might wrap; scale it down")
+        first, second = halves(terms, query)
         self._answers = Ring(BITS, terms.rows)
-        mask = np.frombuffer(secrets.token_bytes(4 * terms.width), "<u4")
-        rest = (query & 0xFFFFFFFF).astype(np.uint32) - mask
-        self._exchange = Exchange(terms.digest, ((mask.tobytes(),), (rest.astype("<u4").tobytes(),)))
+        self._exchange = Exchange(terms.digest, ((first,), (second,)))
 
     def __repr__(self) -> str:
         return "Scoring()"
@@ -143,6 +140,10 @@ class Scorer:
         """How many bytes a question may have."""
         return longest(1, 4 * self.terms.width)
 
+    def multiplied(self, share: bytes) -> NDArray[np.uint32]:
+        """Return the product of the matrix and a share of a query, modulo 2^32, [rows]."""
+        return self._product(self._matrix, np.frombuffer(share, "<u4"))
+
     def answer(self, content: bytes) -> bytes:
         """Return the answer to one half of a question.
 
@@ -150,5 +151,19 @@ class Scorer:
             ProtocolError: it is none, or about another matrix.
         """
         question = bounded(Question, content, self.terms.digest, 1, 4 * self.terms.width)
-        scores = self._product(self._matrix, np.frombuffer(question.parts[0], "<u4"))
-        return answered(question, (scores.astype("<u4").tobytes(),))
+        return answered(question, (self.multiplied(question.parts[0]).astype("<u4").tobytes(),))
+
+
+def halves(terms: ScoringTerms, query: NDArray[np.int64]) -> tuple[bytes, bytes]:
+    """Return the shares of a query, 4 bytes a value, for the first server, and for the second.
+
+    Raises:
+        SettingError: see ``Scoring``.
+    """
+    if query.dtype != np.int64 or query.shape != (terms.width,):
+        raise SettingError(f"a query is {terms.width} int64 values, not {query.shape} of {query.dtype}")
+    if not terms.fits(query):
+        raise SettingError("scores of this query might wrap; scale it down")
+    mask = np.frombuffer(secrets.token_bytes(4 * terms.width), "<u4")
+    rest = (query & 0xFFFFFFFF).astype(np.uint32) - mask
+    return mask.tobytes(), rest.astype("<u4").tobytes()

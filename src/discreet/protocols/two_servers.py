@@ -23,6 +23,8 @@ both servers tell each other        they learn what was asked: that is the assum
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -111,6 +113,35 @@ class Exchange:
         if (answer.session, answer.seat, len(answer.parts)) != (self._session, seat, self._count):
             raise ProtocolError("an answer is to another question, or of the other server", blame=seat)
         return answer.parts
+
+
+class Steps:
+    """What is to be done next by a party to a protocol of several steps: each once, in order, and none after an error.
+
+    Args:
+        steps: their names, in order.
+    """
+
+    def __init__(self, *steps: str) -> None:
+        self._left = [steps]
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Do a step.
+
+        Raises:
+            ProtocolError: it is not its turn, or one before it failed.
+        """
+        try:
+            left = self._left.pop()  # in one go: of two threads one gets it
+        except IndexError:
+            left = ()
+        if left[:1] != (name,):
+            raise ProtocolError(
+                f"this is not the time for {name}: each step comes once, in order, and none after an error"
+            )
+        yield
+        self._left.append(left[1:])
 
 
 def longest(count: int, size: int) -> int:
