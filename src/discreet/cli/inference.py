@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from discreet.models.trained import Trained
-    from discreet.service.lists import Offer
+    from discreet.service.lists import Offer, Seat
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(demo)
@@ -38,7 +38,7 @@ def serve(
     ways: Annotated[
         list[str] | None,
         typer.Option(
-            "--way", help="on_device, shared, retrieved or encrypted; may be repeated. Without it: on_device."
+            "--way", help="on_device, shared, retrieved, encrypted or garbled; may be repeated. None: on_device."
         ),
     ] = None,
     previous: Annotated[
@@ -55,8 +55,21 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8445,
     certificate: Certificate = None,
     key: TlsKey = None,
+    second: Annotated[
+        str | None, typer.Option("--second", help="`garbled`: this is the first server; key of the second, pinned.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--first", help="`garbled`: this is the second server; address of the first.")
+    ] = None,
+    first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
+    identity: Annotated[Path | None, typer.Option("--identity", help="Key that the second signs with.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
+    candidates: Annotated[int, typer.Option("--candidates", help="Items that they are found among; likewise.")] = 4_000,
 ) -> None:
-    """Answer devices, until stopped. `shared` and `retrieved` need two servers, of two who do not tell each other."""
+    """Answer devices, until stopped.
+
+    `shared`, `retrieved` and `garbled` need two servers, of two who do not tell each other.
+    """
     import asyncio
     from contextlib import closing
 
@@ -68,15 +81,30 @@ def serve(
     trained = Trained.load(file)
     with ExitStack() as stack, closing(address.bound()) as listening:
         before = [Trained.load(path) for path in previous or []]
-        offer = _offered(trained, tuple(ways or ["on_device"]), before, pages, workers, stack)
+        seat = _seat(second, first, first_ca, identity, n, candidates)
+        offer = _offered(trained, tuple(ways or ["on_device"]), before, pages, workers, seat, stack)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
         screen.file.flush()
         asyncio.run(address.serving(lists(offer)).serve(sockets=[listening]))
 
 
 @app.command()
+def key(path: Annotated[Path, typer.Argument(help="File for the key; must not exist.")], as_json: Json = False) -> None:
+    """Make the key that the second of two servers signs with; print its public half."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from discreet.client.enrolment import make_key
+
+    public = make_key(path, Ed25519PrivateKey).hex()
+    if as_json:
+        say_json({"public": public})
+    else:
+        say(public)
+
+
+@app.command()
 def ask(
-    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved or encrypted.")],
+    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted or garbled.")],
     servers: Annotated[
         list[str], typer.Option("--server", help="Address, such as https://host:8445; two of two servers.")
     ],
@@ -118,6 +146,7 @@ def _offered(
     previous: Sequence[Trained],
     pages: Path | None,
     workers: int,
+    seat: Seat,
     stack: ExitStack,
 ) -> Offer:
     from discreet.service.lists import Offer
@@ -128,7 +157,19 @@ def _offered(
 
         scheme = Seal(stack.enter_context(Workers(workers)))
     texts = _pages(trained, pages) if "retrieved" in ways else []
-    return Offer.of(trained, ways, previous=previous, pages=texts, scheme=scheme)
+    return Offer.of(trained, ways, previous=previous, pages=texts, scheme=scheme, seat=seat)
+
+
+def _seat(
+    second: str | None, first: str | None, ca: Path | None, identity: Path | None, n: int, candidates: int
+) -> Seat:
+    from discreet.client.enrolment import public_keys, signing_key
+    from discreet.client.wire import Wire
+    from discreet.service.lists import Seat
+
+    peer = None if second is None else public_keys([second], "--second")[0]
+    wire = None if first is None or identity is None else Wire(first, signing_key(identity), ca=ca, patience=5.0)
+    return Seat(n, candidates, peer, wire)
 
 
 def _pages(trained: Trained, path: Path | None) -> list[bytes]:

@@ -7,6 +7,7 @@ without anything about anybody.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from discreet.client.wire import BINARY, LONGEST_BODY
 from discreet.errors import DiscreetError, ProtocolError
+from discreet.protocols.keys import is_signed, request_text
 
 Statuses = Mapping[type[Exception], tuple[int, str]]
 """Of errors: the status, and what comes after ``urn:discreet:``."""
@@ -113,3 +115,20 @@ async def body(request: Request, most: int) -> bytes:
     except TimeoutError:
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, "too-slow", "the request did not arrive in time") from None
     return b"".join(parts)
+
+
+async def signed_body(request: Request, most: int, by: bytes) -> bytes:
+    """Return a request's body, if it is signed by whom it has to be: that is known before any of it is read."""
+    kind, _, rest = request.headers.get("authorization", "").partition(" ")
+    digest, _, signature = rest.partition(" ")
+    try:
+        text = request_text(request.method, request.url.path, bytes.fromhex(digest))
+        signed = kind == "Discreet" and is_signed(by, bytes.fromhex(signature), text)
+    except ValueError:
+        signed = False
+    if not signed:
+        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "the request is not signed by its seat")
+    content = await body(request, most)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "another body was signed")
+    return content

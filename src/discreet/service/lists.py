@@ -10,6 +10,7 @@
 ``POST /lists/v1/retrieved``                half a question for pages: half of the pages
 ``POST /lists/v1/encrypted``                an encrypted question: encrypted scores; 428 if its key is not held
 ``PUT  /lists/v1/encrypted/key``            a device's evaluation key
+``POST /lists/v1/garbled``, ``/rows``       half a question to each of two servers that garble: see ``garblings``
 ==========================================  =======================================================================
 
 Questions are bounded before they are read, and held for no longer than it takes to answer them; nothing about them is
@@ -22,24 +23,33 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from discreet.client.wire import BINARY, CHANGE
+from discreet.client.wire import BINARY, CHANGE, Wire
 from discreet.errors import EngineLost, SettingError
-from discreet.inference import encrypted, on_device, retrieved, shared
+from discreet.inference import encrypted, garbled, on_device, retrieved, shared
+from discreet.inference.garbled import CANDIDATES
 from discreet.inference.outline import Outline
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted, Scheme
-from discreet.service.http import Refused, Statuses, answer, application, body
+from discreet.protocols.oblivious import EVALUATOR, GARBLER
+from discreet.service.garblings import STEPS, EvaluatorHouse, GarblerHouse
+from discreet.service.http import Refused, Statuses, answer, application, body, signed_body
 
 ROOT = "/lists/v1"
-WAYS = ("on_device", "shared", "retrieved", "encrypted")
+WAYS = ("on_device", "shared", "retrieved", "encrypted", "garbled")
 WAITING = 10.0
 """Seconds that a question waits for its turn."""
 STATUSES: Statuses = {KeyWanted: (428, "key-wanted"), EngineLost: (503, "not-now")}
+
+
+Work = Callable[[bytes], bytes | None]
+Waiting = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,30 @@ class Question:
 
     Attributes:
         most: bytes that it may have.
-        work: what answers it; None: nothing is said to it.
+        work: what answers it; None: nothing is said to it. If it waits for somebody, it is a coroutine.
+        by: key of who may ask it, and signs it; None: anybody.
     """
 
     most: int
-    work: Callable[[bytes], bytes | None]
+    work: Work | Waiting
+    by: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which of the two servers of ``garbled`` this is.
+
+    Attributes:
+        n: length of the lists.
+        candidates: how many items are selected from; the same on both servers.
+        peer: the first server's: public key of the second.
+        wire: the second server's: to the first, signed.
+    """
+
+    n: int = 10
+    candidates: int = CANDIDATES
+    peer: bytes | None = None
+    wire: Wire | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -93,6 +122,7 @@ class Offer:
         previous: Sequence[Trained] = (),
         pages: Sequence[bytes] = (),
         scheme: Scheme | None = None,
+        seat: Seat | None = None,
     ) -> Offer:
         """Prepare a released model.
 
@@ -102,6 +132,7 @@ class Offer:
             previous: models that devices may still hold.
             pages: of each item of the catalogue, for those who retrieve them.
             scheme: what queries are encrypted with.
+            seat: of this server of two that garble.
 
         Raises:
             SettingError: a way is none, or not one for this kind of model, or the model was made unsafely.
@@ -134,6 +165,13 @@ class Offer:
                     public["encrypted/outline"] = _page(one.outline)
                     questions["encrypted"] = Question(one.evaluator.most, one.answer)
                     questions["encrypted/key"] = Question(one.evaluator.most_of_key, one.key)
+                case "garbled":
+                    if seat is None or (seat.peer is None) == (seat.wire is None):
+                        raise SettingError("of two servers that garble, the first knows the second's key, or the way")
+                    garbling, asked = _garbling(trained, seat)
+                    public["garbled/outline"] = _page(garbling.outline)
+                    questions["garbled/rows"] = Question(garbling.most_of_rows, garbling.row)
+                    questions |= asked
                 case _:
                     raise SettingError(f"there is no way {way!r}; there are {', '.join(WAYS)}")
         return cls(ways, public, questions, changes)
@@ -170,18 +208,37 @@ def lists(offer: Offer) -> FastAPI:
         asked = offer.questions.get(path)
         if asked is None:
             raise Refused(404, "no-such-resource", "there is nothing of this kind at this address")
-        content = await body(request, asked.most)
+        content = await (body(request, asked.most) if asked.by is None else signed_body(request, asked.most, asked.by))
+        if asyncio.iscoroutinefunction(asked.work):
+            return answer(await cast("Waiting", asked.work)(content))
         try:
             async with asyncio.timeout(WAITING):
                 await turns.acquire()
         except TimeoutError:
             raise Refused(503, "not-now", "too many ask at once; ask again") from None
         try:
-            return answer(await asyncio.to_thread(asked.work, content))
+            return answer(await asyncio.to_thread(cast("Work", asked.work), content))
         finally:
             turns.release()
 
     return app
+
+
+def _garbling(trained: Trained, seat: Seat) -> tuple[garbled.Server, dict[str, Question]]:
+    """Return one of the two servers that garble, and what it is asked."""
+    number = GARBLER if seat.wire is None else EVALUATOR
+    server = garbled.Server(trained, number, seat.n, seat.candidates)
+    if seat.wire is not None:
+        evaluator = EvaluatorHouse(server, seat.wire)
+        threading.Thread(target=evaluator.prepare, daemon=True).start()
+        return server, {"garbled": Question(server.most, evaluator.answer)}
+    garbler = GarblerHouse(server)
+    asked = {"point": garbler.point, "columns": garbler.columns, "difference": garbler.difference}
+    between = {
+        f"garbled/{name}": Question(server.terms.passed_size(STEPS[name]), work, seat.peer)
+        for name, work in asked.items()
+    }
+    return server, {"garbled": Question(server.most, garbler.ask), **between}
 
 
 def _warmed(server: shared.Server) -> None:
