@@ -102,7 +102,13 @@ class Traffic:
         return found
 
 
-def serving(folder: Path, model: Path, ways: Sequence[Sequence[str]], processes: list[Process]) -> Servers:
+def serving(
+    folder: Path,
+    model: Path,
+    ways: Sequence[Sequence[str]],
+    processes: list[Process],
+    more: Sequence[str] = (),
+) -> Servers:
     """Start a server for each of ``ways``: what it offers. The second is the second of all ways that need two."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -120,7 +126,19 @@ def serving(folder: Path, model: Path, ways: Sequence[Sequence[str]], processes:
         else:
             first = f"https://127.0.0.1:{servers.ports[0]}"
             tls += ["--first", first, "--first-ca", certificate, "--identity", folder / "second.key"]
-        arguments = ["discreet", "inference", "serve", model, *options, "--port", str(port), "--workers", "1", *tls]
+        arguments = [
+            "discreet",
+            "inference",
+            "serve",
+            model,
+            *options,
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            *tls,
+            *more,
+        ]
         servers.processes.append(start(arguments, folder / "errors.txt"))
         processes.append(servers.processes[-1])
     servers.ready()
