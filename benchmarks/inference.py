@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from quality import machine
 
-from discreet.cli.inference_demo import LISTED, Servers, serving
+from discreet.cli.inference_demo import Servers, serving
 from discreet.cli.processes import stopping
 from discreet.engines.seal import Seal
 from discreet.evaluation.advice import Advice, advise, histories, made_up, measure
@@ -32,7 +32,7 @@ from discreet.protocols.scoring import LIMIT, Product, Scorer, Scoring
 from discreet.service.afar import reached
 
 SIZES = (4_000, 20_000, 100_000)
-WIDTH, PEOPLE, RECORD = 64, 60, 256
+WIDTH, PEOPLE, LISTED, RECORD = 64, 60, 20, 256
 RUNS = 15
 OFFERED = (("on_device", "shared", "retrieved", "garbled", "encrypted"), ("shared", "retrieved", "garbled"))
 COUNTS = {"on_device": 1, "shared": 2, "garbled": 2, "encrypted": 1}
@@ -80,7 +80,7 @@ def measured() -> Iterator[str]:
             (folder / "model.npz").write_bytes(trained.to_bytes())
             pages = written_pages(folder / "pages.csv", items)
             more = ["--pages", str(folder / "pages.csv")]
-            servers = serving(folder, folder / "model.npz", OFFERED, processes, more)
+            servers = serving(folder, folder / "model.npz", OFFERED, processes, more, LISTED)
             yield from ways(trained, servers)
             yield page(servers, pages, items)
             memory = ", ".join(f"{resident(process.running.pid) / 1e6:,.0f} MB" for process in processes)

@@ -108,8 +108,18 @@ def serving(
     ways: Sequence[Sequence[str]],
     processes: list[Process],
     more: Sequence[str] = (),
+    n: int = LISTED,
 ) -> Servers:
-    """Start a server for each of ``ways``: what it offers. The second is the second of all ways that need two."""
+    """Start a server for each of ``ways``: what it offers. The second is the second of all ways that need two.
+
+    Args:
+        folder: for their certificate, keys and complaints.
+        model: file.
+        ways: of each server.
+        processes: where they are added.
+        more: arguments of all of them.
+        n: length of the lists of ``garbled``.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from discreet.client.enrolment import make_key
@@ -120,25 +130,14 @@ def serving(
     servers = Servers([], [free_port() for _ in ways], certificate)
     for offered, port in zip(ways, servers.ports, strict=True):
         options = [part for way in offered for part in ("--way", way)]
-        tls: list[str | Path] = ["--certificate", certificate, "--key", key, "--n", str(LISTED)]
+        tls: list[str | Path] = ["--certificate", certificate, "--key", key]
         if port == servers.ports[0]:
             tls += ["--second", second]
         else:
             first = f"https://127.0.0.1:{servers.ports[0]}"
             tls += ["--first", first, "--first-ca", certificate, "--identity", folder / "second.key"]
-        arguments = [
-            "discreet",
-            "inference",
-            "serve",
-            model,
-            *options,
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            *tls,
-            *more,
-        ]
+        where = ["discreet", "inference", "serve", model, "--port", str(port), "--workers", "1", "--n", str(n)]
+        arguments = [*where, *options, *tls, *more]
         servers.processes.append(start(arguments, folder / "errors.txt"))
         processes.append(servers.processes[-1])
     servers.ready()
