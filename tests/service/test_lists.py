@@ -24,9 +24,11 @@ from serving import running
 
 from discreet.cli.processes import free_port, start, stopping
 from discreet.client.wire import Denied, Over, Wire
+from discreet.data.importing import import_interactions
 from discreet.data.interactions import Histories
 from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.governance.ledger import Account, Ledger
 from discreet.inference.garbled import Device as Garbling
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
@@ -38,7 +40,7 @@ from discreet.service import lists as service
 from discreet.service.afar import Afar, reached
 from discreet.service.certificates import certify_loopback
 from discreet.service.listening import Address
-from discreet.service.lists import ROOT, Offer, Page, Question, Seat, lists
+from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists
 from discreet.testing import check_recommender
 
 ENCRYPTED = pytest.param("encrypted", marks=pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python"))
@@ -76,10 +78,10 @@ def served(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         one, scheme = (*one, "encrypted"), Seal()
     identity = Ed25519PrivateKey.generate()
     wire = Wire(f"https://127.0.0.1:{first.port}", identity, ca=certificate, patience=5.0)
-    garbler = Offer.of(trained, one, pages=pages, scheme=scheme, seat=Seat(20, peer=public_bytes(identity)))
+    garbler = Offer.of(one, Given(trained, (), pages, scheme, Seat(20, peer=public_bytes(identity))))
     with running(first.serving(lists(garbler)), first):
         ways = ("shared", "retrieved", "garbled")
-        evaluator = Offer.of(trained, ways, pages=pages, seat=Seat(20, wire=wire))
+        evaluator = Offer.of(ways, Given(trained, (), pages, seat=Seat(20, wire=wire)))
         with running(second.serving(lists(evaluator)), second):
             yield Served(trained, (first.port, second.port), certificate)
 
@@ -140,19 +142,19 @@ class TestOffers:
     def test_a_model_that_was_made_unsafely_is_not_served(self, trained: Trained) -> None:
         unsafe = replace(trained, guarantee=replace(trained.guarantee, secure=False))
         with pytest.raises(SettingError, match="test seed"):
-            Offer.of(unsafe, ("on_device",))
+            Offer.of(("on_device",), Given(unsafe))
 
     @pytest.mark.parametrize(
         ("way", "why"),
         [
             ("telepathy", "no way"),
             ("encrypted", "need a cryptosystem"),
-            ("garbled", "the first knows the second's key"),
+            ("garbled", "first knows the second's key"),
         ],
     )
     def test_ways_that_cannot_be_offered(self, way: str, why: str, trained: Trained) -> None:
         with pytest.raises(SettingError, match=why):
-            Offer.of(trained, (way,))
+            Offer.of((way,), Given(trained))
 
 
 def asked(served: Served, method: str, path: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:
@@ -276,7 +278,7 @@ class TestGarblings:
     def test_a_second_server_that_is_cut_off_says_so(self, trained: Trained) -> None:
         gone = Wire(f"http://127.0.0.1:{free_port()}", Ed25519PrivateKey.generate(), patience=0.2)
         address = Address(port=free_port())
-        offer = Offer.of(trained, ("garbled",), seat=Seat(wire=gone))
+        offer = Offer.of(("garbled",), Given(trained, seat=Seat(wire=gone)))
         with running(address.serving(lists(offer)), address):
             wire = Wire(f"http://127.0.0.1:{address.port}", patience=0.0)
             second = Afar(wire, "garbled")
@@ -286,7 +288,7 @@ class TestGarblings:
 
 
 def shared_server(trained: Trained) -> Offer:
-    return Offer.of(trained, ("shared",))
+    return Offer.of(("shared",), Given(trained))
 
 
 class TestTrouble:
@@ -456,3 +458,35 @@ class TestPages:
         (tmp_path / "pages.csv").write_text("text,item_id\nx,101\n")
         with pytest.raises(DataError, match="need the columns item_id and page"):
             _pages(trained, tmp_path / "pages.csv")
+
+
+def test_lists_of_live_data_over_http_by_the_command(
+    columns: dict[str, list[int] | list[str]], model: Path, tmp_path: Path
+) -> None:
+    """One release however often it is asked for; another state of the file is another one."""
+    data = tmp_path / "tastes.parquet"
+    import_interactions(columns, data, name="tastes", purposes=["trending"])
+    account = Account("tastes", "trending", by_interaction=True)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.open_budget(account, epsilon=1.0, delta=1e-5)
+    port = free_port()
+    arguments = ["discreet", "inference", "serve", model, "--way", "noisy", "--live", data, "--port", str(port)]
+    kept = ["--ledger", tmp_path / "ledger.db", "--folder", tmp_path / "live", "--epsilon", "0.2"]
+    with stopping([start([*arguments, *kept], tmp_path / "errors.txt")]) as (server,):
+        assert server.until("listening", time.monotonic() + 120)
+        wire = Wire(f"http://127.0.0.1:{port}", patience=10)
+        found = set()
+        for _ in range(30):
+            way = reached("noisy", [wire], 10)
+            request, kept_history = way.ask([100])
+            found.add(way.read(way.answer(request), kept_history).scores)
+        assert len(found) == 1
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            once = ledger.account(account).spent
+        fewer = {name: values[:-20] for name, values in columns.items()}
+        import_interactions(fewer, tmp_path / "newer.parquet", name="tastes", purposes=["trending"])
+        (tmp_path / "newer.parquet").replace(data)
+        request, kept_history = way.ask([100])
+        assert way.read(way.answer(request), kept_history).scores not in found
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            assert ledger.account(account).spent == 2 * once > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,15 @@ from discreet.cli.output import Json, say, say_json, screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from discreet.inference.noisy import Noisy
+    from discreet.models.sheet import Sheet
     from discreet.models.trained import Trained
-    from discreet.service.lists import Offer, Seat
+    from discreet.service.lists import Given, Seat
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(demo)
 
+LEDGER = Path("ledger.db")
 Host = Annotated[str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
 TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
@@ -38,7 +42,7 @@ def serve(
     ways: Annotated[
         list[str] | None,
         typer.Option(
-            "--way", help="on_device, shared, retrieved, encrypted or garbled; may be repeated. None: on_device."
+            "--way", help="on_device, shared, retrieved, encrypted garbled or noisy; may be repeated. None: on_device."
         ),
     ] = None,
     previous: Annotated[
@@ -63,6 +67,14 @@ def serve(
     ] = None,
     first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
     identity: Annotated[Path | None, typer.Option("--identity", help="Key that the second signs with.")] = None,
+    live: Annotated[
+        Path | None, typer.Option("--live", help="`noisy`: data set that lists of what is chosen now are made of.")
+    ] = None,
+    ledger: Annotated[Path, typer.Option("--ledger", help="`noisy`: where its releases are billed.")] = Path(
+        "ledger.db"
+    ),
+    epsilon: Annotated[float, typer.Option("--epsilon", help="`noisy`: of each release, in nats.")] = 0.1,
+    folder: Annotated[Path, typer.Option("--folder", help="`noisy`: where its releases are kept.")] = Path("live"),
     n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
     candidates: Annotated[int, typer.Option("--candidates", help="Items that they are found among; likewise.")] = 4_000,
 ) -> None:
@@ -75,14 +87,18 @@ def serve(
 
     from discreet.models.trained import Trained
     from discreet.service.listening import Address
-    from discreet.service.lists import lists
+    from discreet.service.lists import Offer, lists
 
     address = Address(host, port, certificate, key)
     trained = Trained.load(file)
     with ExitStack() as stack, closing(address.bound()) as listening:
-        before = [Trained.load(path) for path in previous or []]
-        seat = _seat(second, first, first_ca, identity, n, candidates)
-        offer = _offered(trained, tuple(ways or ["on_device"]), before, pages, workers, seat, stack)
+        offered = tuple(ways or ["on_device"])
+        given = replace(
+            _given(trained, offered, previous or [], pages, workers, stack),
+            seat=_seat(second, first, first_ca, identity, n, candidates),
+            live=None if live is None else _live(live, ledger, epsilon, folder),
+        )
+        offer = Offer.of(offered, given)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
         screen.file.flush()
         asyncio.run(address.serving(lists(offer)).serve(sockets=[listening]))
@@ -104,7 +120,7 @@ def key(path: Annotated[Path, typer.Argument(help="File for the key; must not ex
 
 @app.command()
 def ask(
-    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted or garbled.")],
+    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted, garbled or noisy.")],
     servers: Annotated[
         list[str], typer.Option("--server", help="Address, such as https://host:8445; two of two servers.")
     ],
@@ -140,16 +156,11 @@ def ask(
         show_slate(made, f"For a history of {len(items)}, which stayed here")
 
 
-def _offered(
-    trained: Trained,
-    ways: tuple[str, ...],
-    previous: Sequence[Trained],
-    pages: Path | None,
-    workers: int,
-    seat: Seat,
-    stack: ExitStack,
-) -> Offer:
-    from discreet.service.lists import Offer
+def _given(
+    trained: Trained, ways: Sequence[str], previous: Sequence[Path], pages: Path | None, workers: int, stack: ExitStack
+) -> Given:
+    from discreet.models.trained import Trained
+    from discreet.service.lists import Given
 
     scheme = None
     if "encrypted" in ways:
@@ -157,7 +168,34 @@ def _offered(
 
         scheme = Seal(stack.enter_context(Workers(workers)))
     texts = _pages(trained, pages) if "retrieved" in ways else []
-    return Offer.of(trained, ways, previous=previous, pages=texts, scheme=scheme, seat=seat)
+    return Given(trained, [Trained.load(path) for path in previous], texts, scheme)
+
+
+def _live(data: Path, ledger: Path, epsilon: float, folder: Path) -> Noisy:
+    """Return lists of a data set as its file stands: another content is another release."""
+    from hashlib import file_digest
+
+    from discreet.data.intake import read_interactions
+    from discreet.data.tables import readable
+    from discreet.evaluation.trending import release_trending, sheet_of
+    from discreet.files import writing
+    from discreet.inference.noisy import Noisy
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def epoch() -> str:
+        with readable(str(data)), data.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()[:32]
+
+    def release(of: str) -> Sheet:
+        source = read_interactions(data)
+        out = folder / f"{of}.json"
+        return sheet_of(release_trending(source, ledger=ledger, epsilon=epsilon, release=f"live-{of}", out=out))
+
+    noisy = Noisy(release, epoch)
+    noisy.current()  # what stands against a release is said at the start, not to the first who asks
+    return noisy
 
 
 def _seat(

@@ -83,14 +83,16 @@ class ModelAfar:
 
     Attributes:
         wire: to it.
+        way: ``on_device``, or ``noisy``.
     """
 
     wire: Wire
+    way: str = "on_device"
 
     def answer(self, request: Request) -> Reply:
         """Fetch the model, unless the one that is held is the current one."""
         held = None if request.version is None else f'"{request.version}"'
-        found = self.wire.newer(f"{ROOT}/on_device/model", held)
+        found = self.wire.newer(f"{ROOT}/{self.way}/model", held)
         if found is None:
             return Reply(request.version or "", None)
         return Reply(found[0].strip('"'), found[1])
@@ -120,8 +122,8 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
         return retrieved.Retrieved(retrieved.Reader.of(first.outline(), n), (first.answer, second.answer))
     if len(servers) != 1:
         raise SettingError(f"{way} needs one server; {len(servers)} are named")
-    if way == "on_device":
-        return on_device.OnDevice(on_device.Device(n), ModelAfar(wires[0]))
+    if way in {"on_device", "noisy"}:
+        return on_device.OnDevice(on_device.Device(n), ModelAfar(wires[0], way))
     if way == "encrypted":
         from discreet.engines.seal import Seal
 
