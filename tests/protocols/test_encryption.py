@@ -92,7 +92,7 @@ def test_scores_are_exact(data: st.DataObject) -> None:
     server = Evaluator(matrix, SCHEME)
     keys = Keyring(server.terms, SCHEME)
     server.take(keys.message)
-    if server.terms.fits(query, SCHEME.limit):
+    if not server.terms.reaches(query, SCHEME.limit):
         asked = Encryption(keys, query)
         scores = asked.read(server.answer(asked.question))
         assert (scores == matrix.astype(np.int64) @ query).all()
@@ -116,7 +116,7 @@ def test_other_matrices_are_refused(matrix: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 257)])
 def test_matrices_out_of_range_are_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(ProtocolError, match="1 to 256 columns"):
+    with pytest.raises(ProtocolError, match="columns"):
         Evaluator(np.zeros(shape, np.int16), SCHEME)
 
 

@@ -50,6 +50,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.protocols.messages import Message
+from discreet.protocols.scoring import ScoringTerms, terms_of
 from discreet.protocols.two_servers import DIGEST_BYTES, SESSION_BYTES
 
 MOST_ROWS, MOST_WIDTH = 1 << 22, 256
@@ -108,34 +109,27 @@ class KeyWanted(ProtocolError):
 
 
 @dataclass(frozen=True, repr=False)
-class EncryptionTerms(Message):
-    """What is asked, and how. Public.
+class EncryptionTerms(ScoringTerms):
+    """What is asked, and how. Public. Of a matrix, and
 
     Attributes:
-        table: SHA-256 of the matrix and its shape.
-        rows: how many scores there are.
-        width: length of a query.
-        longest: largest squared length of a row.
         scheme: name of the cryptosystem, ASCII.
     """
 
     KIND = 37
 
-    table: bytes
-    rows: int
-    width: int
-    longest: int
     scheme: bytes
 
     def __post_init__(self) -> None:
-        if len(self.table) != DIGEST_BYTES or not (1 <= self.rows <= MOST_ROWS and 1 <= self.width <= MOST_WIDTH):
-            raise ProtocolError(f"a matrix has a digest, 1 to {MOST_ROWS} rows and 1 to {MOST_WIDTH} columns")
+        super().__post_init__()
+        if self.rows > MOST_ROWS or self.width > MOST_WIDTH:
+            raise ProtocolError(f"a matrix has at most {MOST_ROWS} rows and {MOST_WIDTH} columns under encryption")
         if not 0 < len(self.scheme) <= LONGEST_NAME or not self.scheme.isascii():
             raise ProtocolError("terms name a cryptosystem")
 
-    def fits(self, query: NDArray[np.int64], limit: int) -> bool:
-        """Tell whether every score of a query is below the limit, and comes back as itself."""
-        return sum(int(value) ** 2 for value in query) * max(self.longest, 1) < limit**2
+    def reaches(self, query: NDArray[np.int64], limit: int) -> bool:
+        """Tell whether a score of a query might be as large as the limit, and not come back as itself."""
+        return sum(int(value) ** 2 for value in query) * max(self.longest, 1) >= limit**2
 
 
 @dataclass(frozen=True, repr=False)
@@ -220,7 +214,7 @@ class Encryption:
         terms = keys.terms
         if query.dtype != np.int64 or query.shape != (terms.width,):
             raise SettingError(f"a query is {terms.width} int64 values, not {query.shape} of {query.dtype}")
-        if not terms.fits(query, keys.scheme.limit):
+        if terms.reaches(query, keys.scheme.limit):
             raise SettingError("scores of this query might wrap; scale it down")
         self._keys, self._session, self._over = keys, secrets.token_bytes(SESSION_BYTES), False
         self.question = EncryptedQuestion(
@@ -263,11 +257,8 @@ class Evaluator:
     """
 
     def __init__(self, matrix: NDArray[np.int16], scheme: Scheme) -> None:
-        if matrix.dtype != np.int16 or matrix.ndim != 2:
-            raise SettingError(f"a matrix is int16 of two dimensions, not {matrix.ndim} of {matrix.dtype}")
-        digest = hashlib.sha256(f"discreet matrix {matrix.shape} ".encode() + matrix.astype("<i2").tobytes()).digest()
-        largest = max((int(row @ row) for row in matrix.astype(np.int64)), default=0)
-        self.terms = EncryptionTerms(digest, len(matrix), matrix.shape[1], largest, scheme.name.encode())
+        of = terms_of(matrix)
+        self.terms = EncryptionTerms(of.table, of.rows, of.width, of.longest, scheme.name.encode())
         self._scheme, self._compute = scheme, scheme.compute(matrix)
         self._keys: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = Lock()

@@ -123,12 +123,7 @@ class Scorer:
     """
 
     def __init__(self, matrix: NDArray[np.int16], product: Product | None = None) -> None:
-        if matrix.dtype != np.int16 or matrix.ndim != 2:
-            raise SettingError(f"a matrix is int16 of two dimensions, not {matrix.ndim} of {matrix.dtype}")
-        digest = hashlib.sha256(f"discreet matrix {matrix.shape} ".encode() + matrix.astype("<i2").tobytes()).digest()
-        largest = max((int(row @ row) for row in matrix.astype(np.int64)), default=0)
-        rows, width = matrix.shape
-        self.terms = ScoringTerms(digest, rows, width, largest)
+        self.terms = terms_of(matrix)
         self._product: Callable[..., NDArray[np.uint32]] = np.matmul if product is None else product
         self._matrix = matrix.astype(np.uint32) if product is None else matrix
 
@@ -152,6 +147,21 @@ class Scorer:
         """
         question = bounded(Question, content, self.terms.digest, 1, 4 * self.terms.width)
         return answered(question, (self.multiplied(question.parts[0]).astype("<u4").tobytes(),))
+
+
+def terms_of(matrix: NDArray[np.int16]) -> ScoringTerms:
+    """Return what is announced of a matrix.
+
+    Raises:
+        SettingError: it is something else.
+        ProtocolError: it is larger than a matrix may be, or empty.
+    """
+    if matrix.dtype != np.int16 or matrix.ndim != 2:
+        raise SettingError(f"a matrix is int16 of two dimensions, not {matrix.ndim} of {matrix.dtype}")
+    digest = hashlib.sha256(f"discreet matrix {matrix.shape} ".encode() + matrix.astype("<i2").tobytes()).digest()
+    largest = max((int(row @ row) for row in matrix.astype(np.int64)), default=0)
+    rows, width = matrix.shape
+    return ScoringTerms(digest, rows, width, largest)
 
 
 def halves(terms: ScoringTerms, query: NDArray[np.int64]) -> tuple[bytes, bytes]:
