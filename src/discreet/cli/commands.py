@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 import discreet
-from discreet.cli import attack, audit, budgets, data, demo, disclose, federated, inference, models, risk, training
+from discreet.cli import (
+    attack,
+    audit,
+    between,
+    budgets,
+    data,
+    demo,
+    disclose,
+    federated,
+    inference,
+    models,
+    risk,
+    training,
+)
 from discreet.cli.output import complain, hush, say, unwritten
 from discreet.errors import DiscreetError, FileNotWritten
 
@@ -61,6 +74,7 @@ app.add_typer(budgets.budget, name="budget", help="Open budgets and see what is 
 app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal.")
 app.add_typer(federated.app, name="federated", help="Train where the data stays with many parties.")
 app.add_typer(inference.app, name="inference", help="Make lists without seeing histories.")
+app.add_typer(between.app, name="between", help="Between organisations: intersections and ensembles.")
 app.command()(audit.audit)
 app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)

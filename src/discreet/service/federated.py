@@ -20,18 +20,15 @@ Messages are bounded before they are parsed. What else holds: ``service/http``.
 
 from __future__ import annotations
 
-import hashlib
-from http import HTTPStatus
-
 from fastapi import FastAPI, Request, Response
 
 from discreet.client.wire import LONG_POLL
 from discreet.errors import TermsRefused, TooFewLeft
-from discreet.protocols.keys import Roster, is_signed, request_text
+from discreet.protocols.keys import Roster
 from discreet.protocols.messages import SHORT
 from discreet.protocols.secagg.terms import Stage
 from discreet.service.halves import First
-from discreet.service.http import Refused, Statuses, answer, application, body
+from discreet.service.http import Refused, Statuses, answer, application, signed_body
 from discreet.service.rounds import Rounds
 from discreet.training.spool import NotKnown, NotNow, TooLate
 
@@ -67,13 +64,13 @@ def coordinator(rounds: Rounds, items: bytes) -> FastAPI:
 
     @app.put(ROOT + "/rounds/{session}/{stage}/{seat}")
     async def say(session: str, stage: str, seat: int, request: Request) -> Response:
-        content = await _signed_body(request, rounds.most(session), _key_of(rounds.roster, seat))
+        content = await signed_body(request, rounds.most(session), _key_of(rounds.roster, seat))
         rounds.take(session, _stage(stage), seat, content)
         return answer(None)
 
     @app.get(ROOT + "/rounds/{session}/{stage}/{seat}")
     async def hear(session: str, stage: str, seat: int, request: Request) -> Response:
-        await _signed_body(request, 0, _key_of(rounds.roster, seat))
+        await signed_body(request, 0, _key_of(rounds.roster, seat))
         return answer(await rounds.reply(session, _stage(stage), seat, WAIT))
 
     @app.get(f"{ROOT}/model")
@@ -91,48 +88,31 @@ def first_server(first: First) -> FastAPI:
 
     @app.put(ROOT + "/halves/{session}")
     async def begin(session: str, request: Request) -> Response:
-        first.begin(session, await _signed_body(request, SHORT, first.second))
+        first.begin(session, await signed_body(request, SHORT, first.second))
         return answer(None)
 
     @app.put(ROOT + "/halves/{session}/seats/{seat}")
     async def say(session: str, seat: int, request: Request) -> Response:
-        content = await _signed_body(request, first.most(session), _key_of(first.roster, seat))
+        content = await signed_body(request, first.most(session), _key_of(first.roster, seat))
         first.take(session, seat, content)
         return answer(None)
 
     @app.get(ROOT + "/halves/{session}/held")
     async def held(session: str, request: Request) -> Response:
-        await _signed_body(request, 0, first.second)
+        await signed_body(request, 0, first.second)
         return answer(first.held(session))
 
     @app.put(ROOT + "/halves/{session}/total")
     async def add(session: str, request: Request) -> Response:
-        first.add(session, await _signed_body(request, SHORT, first.second))
+        first.add(session, await signed_body(request, SHORT, first.second))
         return answer(None)
 
     @app.get(ROOT + "/halves/{session}/total")
     async def total(session: str, request: Request) -> Response:
-        await _signed_body(request, 0, first.second)
+        await signed_body(request, 0, first.second)
         return answer(first.total(session))
 
     return app
-
-
-async def _signed_body(request: Request, most: int, by: bytes) -> bytes:
-    """Return a request's body, if it is signed by whom it has to be: that is known before any of it is read."""
-    kind, _, rest = request.headers.get("authorization", "").partition(" ")
-    digest, _, signature = rest.partition(" ")
-    try:
-        text = request_text(request.method, request.url.path, bytes.fromhex(digest))
-        signed = kind == "Discreet" and is_signed(by, bytes.fromhex(signature), text)
-    except ValueError:
-        signed = False
-    if not signed:
-        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "the request is not signed by its seat")
-    content = await body(request, most)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "another body was signed")
-    return content
 
 
 def _key_of(roster: Roster, seat: int) -> bytes:
