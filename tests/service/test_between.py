@@ -7,7 +7,9 @@ import http.client
 import json
 import math
 import os
+import re
 import secrets
+import shlex
 import signal
 import ssl
 import subprocess
@@ -770,3 +772,54 @@ class TestProcesses:
         (tmp_path / "other").write_bytes(other.to_bytes())
         error = command(*member_of, "--exchange-key", "0.key", "--agreement", "other", code=1).stderr
         assert "another catalogue" in error
+
+
+def typed() -> dict[str, list[list[str]]]:
+    """Return what the page says to type, by command."""
+    page = (Path(__file__).parents[2] / "docs/between-organisations.md").read_text()
+    found: dict[str, list[list[str]]] = {}
+    for line in re.findall(r"^    discreet between (.+)$", page.replace("\\\n", ""), re.MULTILINE):
+        name, *arguments = shlex.split(line, comments=True)
+        found.setdefault(name, []).append(arguments)
+    return found
+
+
+@pytest.mark.slow
+def test_what_the_page_says_to_type(command: Command, models: list[Trained], tmp_path: Path) -> None:
+    """As it stands there, but for host names and ports."""
+    houses, lines = ("clinic", "shop", "library"), typed()
+    ports = {house: free_port() for house in houses}
+    known: dict[str, str] = {}
+    for house, model in zip(houses, models, strict=True):
+        certificate, key = certify_loopback(tmp_path)
+        certificate.rename(tmp_path / f"{house}.pem")
+        key.rename(tmp_path / f"{house}-tls.key")
+        (tmp_path / f"{house}.npz").write_bytes(model.to_bytes())
+    (tmp_path / "bank.txt").write_text("\n".join(map(str, range(1_000))))
+    (tmp_path / "shop.txt").write_text("\n".join(map(str, range(900, 2_900))))
+
+    def here(arguments: Sequence[str], house: str = "clinic") -> list[str]:
+        named = [known.get(each, each).replace("0.0.0.0", "127.0.0.1") for each in arguments]  # noqa: S104
+        named = [re.sub(r"^clinic(?=[.-])", house, each) for each in named]
+        return [re.sub(r"(\w+)\.example:\d+", lambda at: f"127.0.0.1:{ports[at[1]]}", each) for each in named]
+
+    def serve(name: str, house: str) -> Process:
+        arguments = [*here(lines[name][0], house), "--port", str(ports[house])]
+        placed = [str(tmp_path / each) if (tmp_path / each).exists() else each for each in arguments]
+        return start(["discreet", "between", name, *placed], tmp_path / "errors.txt")
+
+    for file, name in (("bank.key", "BANK"), ("asker.key", "ASKER")):
+        (made,) = [each for each in lines["key"] if file in each]
+        known[name] = command("key", *made).stdout.strip()
+    (exchange,) = [each for each in lines["key"] if "--exchange" in each]
+    for house in houses:
+        known[house.upper()] = command("key", *[each.replace("clinic", house) for each in exchange]).stdout.strip()
+    (intersect_line,), (ask_line,), (agree_line,) = lines["intersect"], lines["ask"], lines["agree"]
+    with stopping([serve("answer", "shop")]) as (there,):
+        up(there)
+        command("intersect", *here(intersect_line))
+    assert set((tmp_path / "shared.txt").read_text().split()) == set(map(str, range(900, 1_000)))
+    command("agree", *[known.get(each, each) for each in agree_line])
+    with stopping([serve("member", house) for house in houses]) as members_there:
+        assert [up(each)["seat"] for each in members_there] == [0, 1, 2]
+        assert len(json.loads(command("ask", *here(ask_line), "--json").stdout)["items"]) == 10
