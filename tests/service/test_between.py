@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import http.client
 import json
@@ -172,17 +173,36 @@ class TestIntersections:
         with pytest.raises(SettingError, match="twice"):
             intersections(terms(), [b"x", b"x"], public_bytes(BANK))
 
-    def test_nothing_is_logged(self, standing: Shop, capfd: pytest.CaptureFixture[str]) -> None:
-        intersect(terms(both=1), OURS, standing.wire())
-        begun, place = Asker(terms(both=1), OURS), f"{ROOT}/{secrets.token_hex(32)}"
-        with pytest.raises(Over):
-            standing.wire().put(f"{place}/question", begun.ask())
-        agreed = terms(both=1)
-        standing.wire().put(f"{ROOT}/{agreed.session.hex()}", agreed.to_bytes())
-        standing.wire().put(f"{ROOT}/{agreed.session.hex()}/question", b"eve@x")  # nobody asks what came of it
-        asked(standing.url, standing.ca, "PUT", f"{ROOT}/eve@x", b"eve@x")
+    def test_nothing_is_logged(self, tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
+        agreed = terms()
+        place = f"{ROOT}/{agreed.session.hex()}"
+        with shop(tls) as there:
+            intersect(terms(), OURS, there.wire())
+            with pytest.raises(Over):
+                there.wire().put(f"{place}/question", b"eve@x")
+            there.wire().put(place, agreed.to_bytes())
+            there.wire().put(f"{place}/question", b"eve@x")  # nobody asks what came of it
+            asked(there.url, there.ca, "PUT", f"{ROOT}/eve@x", b"eve@x")
+        gc.collect()
         told = capfd.readouterr()
         assert told.out + told.err == ""
+
+    def test_of_a_defect_a_line_is_logged_that_quotes_nobody(
+        self, tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Which shows, too, that the test above sees what is logged."""
+        app = application("broken", {})
+
+        @app.get("/{path:path}")
+        async def fail(path: str) -> Response:
+            raise RuntimeError(path)
+
+        with listening(app, tls) as url:
+            assert asked(url, tls[0], "GET", "/eve@x")[0] == 500
+        told = capfd.readouterr().err
+        assert "a request failed: RuntimeError at test_between.py:" in told
+        assert "eve" not in told
+        assert "Traceback" not in told
 
 
 class TestWhoMayAsk:
@@ -362,6 +382,29 @@ class TestSteps:
                 there.wire().put(place, agreed.to_bytes())
             with pytest.raises(Over, match="knows this session no more"):
                 intersect(agreed, OURS, there.wire())
+
+    def test_what_is_forgotten_is_computed_no_further(
+        self, tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        agreed, going, ended = terms(), threading.Event(), threading.Event()
+        question, place = Asker(agreed, OURS).ask(), f"{ROOT}/{agreed.session.hex()}"
+
+        def slowly(self: Any, function: Callable[[Any], Any], values: Sequence[bytes]) -> list[bytes]:
+            going.set()
+            try:
+                assert list(self._apply(lambda _: time.sleep(0.01), [values] * 10_000)), function
+            finally:
+                ended.set()
+            return []
+
+        with shop(tls, lasting=0.5) as there:
+            monkeypatch.setattr("discreet.protocols.intersection._Side._applied", slowly)
+            there.wire().put(place, agreed.to_bytes())
+            there.wire().put(f"{place}/question", question)
+            with pytest.raises(ProtocolError, match="over"):
+                there.wire().wait(f"{place}/answer")
+            assert going.is_set()
+            assert ended.wait(10)
 
     def test_what_cannot_be_written_there_is_no_end(self, tls: tuple[Path, Path]) -> None:
         def full(found: Found | None) -> None:
@@ -585,12 +628,15 @@ class TestEnsembles:
         with pytest.raises(SettingError, match="test seed"):
             ensembles(Member(unsafe, agreed, KEYS[0]), (public_bytes(BANK),))
 
-    def test_nothing_is_logged(self, there: Together, capfd: pytest.CaptureFixture[str]) -> None:
-        asking = Ensemble(there.agreed, there.wires(), 5)
-        request, kept = asking.ask([100, 131])
-        asking.read(asking.answer(request), kept)
-        with pytest.raises(ProtocolError):
-            asking.answer(request)
+    def test_nothing_is_logged(
+        self, agreed: Agreement, models: list[Trained], tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with together(agreed, models, tls) as made:
+            asking = Ensemble(agreed, made.wires(), 5)
+            request, kept = asking.ask([100, 131])
+            asking.read(asking.answer(request), kept)
+            with pytest.raises(ProtocolError):
+                asking.answer(request)
         told = capfd.readouterr()
         assert told.out + told.err == ""
 
@@ -710,6 +756,25 @@ class TestProcesses:
             with pytest.raises(Over):
                 wire.wait(f"{place}/answer")
             assert json.loads(command(*self.asking(tmp_path, port), "--json").stdout)["count"] == 2
+
+    def test_an_answerer_that_is_interrupted_in_mid_session(self, bank: str, tmp_path: Path) -> None:
+        """It does not go on multiplying, and says one word."""
+        port, count = free_port(), 200_000
+        (tmp_path / "shop.txt").write_text("\n".join(map(str, range(count))))
+        identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((tmp_path / "bank.key").read_text()))
+        session = terms(purpose=hashlib.sha256(self.PURPOSE.encode()).digest(), answerer_size=count)
+        wire = Wire(f"https://127.0.0.1:{port}", identity, ca=tmp_path / "certificate.pem", patience=1.0)
+        place = f"{ROOT}/{session.session.hex()}"
+        with stopping([self.answering(tmp_path, bank, port, "--size", count)]) as (there,):
+            up(there)
+            wire.put(place, session.to_bytes())
+            wire.put(f"{place}/question", Asker(session, OURS).ask())
+            interrupt = threading.Timer(1.0, there.running.send_signal, [signal.SIGINT])
+            interrupt.start()
+            with pytest.raises(EngineLost, match="cannot be reached"):
+                wire.wait(f"{place}/answer")
+            assert there.running.wait(10) == 130
+        assert (tmp_path / "errors.txt").read_text() == "interrupted\n"
 
     def test_what_cannot_be_answered_for(self, bank: str, command: Command) -> None:
         answer = ["answer", "--ids", "shop.txt", "--purpose", "x", "--name", "shop", "--peer-name", "bank"]

@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
@@ -52,10 +52,20 @@ _Step = tuple[bytes, "asyncio.Task[bytes]"]
 """What was said (its SHA-256), and what comes of it."""
 
 
-@dataclass
 class _Session:
-    answerer: Answerer
-    steps: dict[str, _Step] = field(default_factory=dict)
+    def __init__(self, terms: IntersectionTerms, identifiers: Collection[bytes]) -> None:
+        self.answerer = Answerer(terms, identifiers, self._apply)
+        self.steps: dict[str, _Step] = {}
+        self.over = False
+
+    def _apply(
+        self, function: Callable[[Sequence[bytes]], list[bytes]], chunks: Iterable[Sequence[bytes]]
+    ) -> Iterator[list[bytes]]:
+        """Multiply for as long as somebody may still ask for it."""
+        for chunk in chunks:
+            if self.over:
+                raise ProtocolError("the session is over")
+            yield function(chunk)
 
 
 class _Desk:
@@ -83,7 +93,7 @@ class _Desk:
             self.of(name)
         if name not in self._sessions:
             count()
-            self._sessions[name] = _Session(Answerer(terms, self._identifiers))
+            self._sessions[name] = _Session(terms, self._identifiers)
             asyncio.get_running_loop().call_later(self._lasting, self._end, name, b"")
 
     def of(self, name: str) -> _Session:
@@ -121,24 +131,29 @@ class _Desk:
         return b""
 
     def _end(self, name: str, told: bytes) -> None:
-        if self._sessions.pop(name, None):
-            self._over[name] = told
+        session = self._sessions.pop(name, None)
+        if session:
+            session.over, self._over[name] = True, told
 
     def _step(
         self, session: _Session, name: str, content: bytes, work: Callable[[bytes], bytes]
     ) -> asyncio.Task[bytes]:
         said = hashlib.sha256(content).digest()
         if name not in session.steps:
-            task = asyncio.create_task(self._computed(work, content))
+            task = asyncio.create_task(self._computed(session, work, content))
             task.add_done_callback(_noticed)
             session.steps[name] = said, task
         if session.steps[name][0] != said:
             raise ProtocolError("a session takes one message of each step; start another")
         return session.steps[name][1]
 
-    async def _computed(self, work: Callable[[bytes], bytes], content: bytes) -> bytes:
-        async with self._turns:
-            return await asyncio.to_thread(work, content)
+    async def _computed(self, session: _Session, work: Callable[[bytes], bytes], content: bytes) -> bytes:
+        try:
+            async with self._turns:
+                return await asyncio.to_thread(work, content)
+        except asyncio.CancelledError:  # the server ends, and waits for its threads
+            session.over = True
+            raise
 
 
 def _noticed(task: asyncio.Task[bytes]) -> None:
