@@ -173,19 +173,27 @@ class TestIntersections:
         with pytest.raises(SettingError, match="twice"):
             intersections(terms(), [b"x", b"x"], public_bytes(BANK))
 
-    def test_nothing_is_logged(self, tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    def test_nothing_is_logged(
+        self, tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
         agreed = terms()
         place = f"{ROOT}/{agreed.session.hex()}"
-        with shop(tls) as there:
+        question = f"{place}/question"
+        said = signed("PUT", question, b"eve@x")
+        with shop(tls, lasting=1.0) as there:
             intersect(terms(), OURS, there.wire())
             with pytest.raises(Over):
-                there.wire().put(f"{place}/question", b"eve@x")
+                there.wire().put(question, b"eve@x")
             there.wire().put(place, agreed.to_bytes())
-            there.wire().put(f"{place}/question", b"eve@x")  # nobody asks what came of it
+            until = time.monotonic() + 30  # nobody asks what came of it, until it is forgotten
+            while asked(there.url, there.ca, "PUT", question, b"eve@x", said)[0] == 204:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            gc.collect()
             asked(there.url, there.ca, "PUT", f"{ROOT}/eve@x", b"eve@x")
-        gc.collect()
         told = capfd.readouterr()
         assert told.out + told.err == ""
+        assert not caplog.records
 
     def test_of_a_defect_a_line_is_logged_that_quotes_nobody(
         self, tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -155,7 +156,7 @@ def intersect(
     ours = _read_identifiers(ids)
     wire = Wire(url, signing_key(identity), ca=ca, patience=patience)
     with progress() as bars:
-        bar = bars.add_task("multiplying", total=-(-len(ours) // CHUNK) - (-peer_size // CHUNK))
+        bar = bars.add_task("multiplying", total=math.ceil(len(ours) / CHUNK) + math.ceil(peer_size / CHUNK))
 
         def counted(
             function: Callable[[Sequence[bytes]], list[bytes]], chunks: Iterable[Sequence[bytes]]

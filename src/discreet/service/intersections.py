@@ -69,7 +69,7 @@ class _Session:
 
 
 class _Desk:
-    """The sessions of an answerer."""
+    """The sessions of an answerer: those that go on, and what ended each of the others (SHA-256; nothing: time)."""
 
     def __init__(
         self,
@@ -89,8 +89,7 @@ class _Desk:
         terms = IntersectionTerms.from_bytes(content)
         if terms.session.hex() != name or replace(terms, session=self._terms.session) != self._terms:
             raise TermsRefused("another purpose, other names or sizes, or something else to be told was agreed to here")
-        if name in self._over:
-            self.of(name)
+        self._check_not_over(name)
         if name not in self._sessions:
             count()
             self._sessions[name] = _Session(terms, self._identifiers)
@@ -98,8 +97,7 @@ class _Desk:
 
     def of(self, name: str) -> _Session:
         """Return a session that goes on."""
-        if name in self._over:
-            raise Refused(410, "over", "the session is over")
+        self._check_not_over(name)
         if name not in self._sessions:
             raise Refused(404, "no-such-session", "there is no such session")
         return self._sessions[name]
@@ -125,6 +123,10 @@ class _Desk:
         session = self.of(name)
         await asyncio.shield(self._step(session, "end", content, partial(self._told, session)))
         self._end(name, told)
+
+    def _check_not_over(self, name: str) -> None:
+        if name in self._over:
+            raise Refused(410, "over", "the session is over")
 
     def _told(self, session: _Session, content: bytes) -> bytes:
         self._learn(session.answerer.read(content) if self._terms.both else None)
