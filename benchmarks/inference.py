@@ -1,9 +1,10 @@
-"""What each way to make a list costs the server and the device, in CPU time and bytes, and how far lists agree.
+"""What each way to make a list costs servers and devices, in CPU time and bytes, and how far lists agree.
 
     python benchmarks/inference.py --out docs
 
-Made-up factors of 64 numbers, in a spectrum that falls; 60 histories of 5 to 60 items. Writes inference-measured.md
-into the folder ``--out``. Fails if a score is not exact, or a record is not the one that was asked for.
+Servers are processes, asked over HTTPS. Made-up factors of 64 numbers, in a spectrum that falls; histories of 5 to 60
+items. Writes inference-measured.md into the folder ``--out``. Fails if a score is not exact, a page or a record is not
+the one that was asked for.
 """
 
 from __future__ import annotations
@@ -14,38 +15,45 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from quality import machine
 
-from discreet.data.catalogue import Catalogue
-from discreet.inference import on_device, outline, plain, retrieved, shared
-from discreet.models.subspace import Subspace
+from discreet.cli.inference_demo import Servers, serving
+from discreet.cli.processes import stopping
+from discreet.engines.seal import Seal
+from discreet.evaluation.advice import Advice, advise, histories, made_up, measure
+from discreet.inference import outline, retrieved, shared
 from discreet.models.trained import Trained
-from discreet.privacy.guarantee import Guarantee
-from discreet.privacy.plan import Plan
 from discreet.protocols.retrieval import Fold, Retrieval, Retriever, folded
 from discreet.protocols.scoring import LIMIT, Product, Scorer, Scoring
+from discreet.service.afar import reached
 
 SIZES = (4_000, 20_000, 100_000)
 WIDTH, PEOPLE, LISTED, RECORD = 64, 60, 20, 256
 RUNS = 15
+OFFERED = (("on_device", "shared", "retrieved", "garbled", "encrypted"), ("shared", "retrieved", "garbled"))
+COUNTS = {"on_device": 1, "shared": 2, "garbled": 2, "encrypted": 1}
 
 HEAD = """# Private inference, measured
 
-Written by `benchmarks/inference.py`: what it printed. CPU time of one thread, the median of {runs} runs and their
-range; made-up factors of {width} numbers. Bytes are of whole messages; of `plain`, of ids as text. Both of two servers
-do the same: time and bytes are of one of them. Large tables are read as fast as memory is, which others may be using:
-hence the load. *Agree*: the mean share of a list of {listed} that is on the one of
-`plain`. What the figures mean: [private inference](private-inference.md).
+Written by `benchmarks/inference.py`: what it printed. Servers are processes, asked over HTTPS on this machine, one
+question at a time. *Server ms*: CPU time of the busiest server, all of it: HTTP, TLS, worker processes, and, of
+`garbled`, the garbling that is made for the next question. *Device ms*: CPU time of the process that asks, TLS
+included. *All ms*: until the list is there. Medians of {runs} and their range; made-up factors of {width} numbers.
+Bytes are of bodies, of all servers together; *first* includes what a device has to know of the model. *Agree*: the mean
+share of a list of {listed} that is on the model's own; `garbled` finds lists among the 4,000 most frequent items, and
+is held against the best of these. Large tables are read as fast as memory is, which others may be using: hence the
+load. What the figures mean: [private inference](private-inference.md).
 
     python benchmarks/inference.py
 """
 
 Made = TypeVar("Made")
 Times = tuple[float, ...]
+Asked = tuple[tuple[float, float, float], Any]
 
 
 def main() -> None:
@@ -65,57 +73,116 @@ def measured() -> Iterator[str]:
     """Yield a line a case."""
     yield f"{machine()}; load before: {os.getloadavg()[0]:.1f}"
     yield ""
-    yield f"{'lists':<22}{'items':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}{'agree':>8}"
+    yield f"{'lists':<18}{'items':>8}{'server ms':>20}{'device ms':>20}{'all ms':>20}{'up':>9}{'down':>11}{'agree':>8}"
     for items in SIZES:
-        trained = made_up(items)
-        people = histories(items)
-        yield from (line(name, items, *figures) for name, figures in ways(trained, people))
+        with TemporaryDirectory() as name, stopping([]) as processes:
+            trained, folder = made_up(items, WIDTH), Path(name)
+            (folder / "model.npz").write_bytes(trained.to_bytes())
+            pages = written_pages(folder / "pages.csv", items)
+            more = ["--pages", str(folder / "pages.csv")]
+            servers = serving(folder, folder / "model.npz", OFFERED, processes, more, LISTED)
+            yield from ways(trained, servers)
+            yield page(servers, pages, items)
+            memory = ", ".join(f"{resident(process.running.pid) / 1e6:,.0f} MB" for process in processes)
+            yield f"{'servers hold':<18}{items:>8,}  {memory}: all ways at once, workers beside"
     yield ""
-    yield f"{'scores alone':<22}{'items':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
+    yield f"{'scores alone':<18}{'items':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
     for items in SIZES:
         for name, product in (("compiled", shared.PRODUCT), ("NumPy alone", None)):
-            yield line(name, items, *scores(items, product))
+            yield kernel(name, items, *scores(items, product))
     yield ""
-    yield f"{'records of 256 bytes':<22}{'records':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
+    yield f"{'256 bytes':<18}{'records':>8}{'server ms':>20}{'device ms':>20}{'up':>10}{'down':>12}"
     for items in SIZES:
         for name, fold in (("one, compiled", retrieved.FOLD), ("one, NumPy alone", folded)):
-            yield line(name, items, *record(items, fold))
+            yield kernel(name, items, *record(items, fold))
+    yield from advised()
 
 
-def ways(trained: Trained, people: list[list[int]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield each way to make lists, with times of server and device, bytes up and down, and agreement."""
-    wanted = [trained.recommend(history, LISTED).items for history in people]
-    server_times, _ = timed(lambda: trained.recommend(people[0], LISTED))
-    agree = agreement(plain.Plain(trained, LISTED), people, wanted)
-    yield "plain", (server_times, (), len(",".join(map(str, people[0]))), len(",".join(map(str, wanted[0]))), agree)
-    device = on_device.OnDevice.here(trained, LISTED)
-    _, (request, kept) = timed(lambda: device.ask(people[0]))
-    server_times, reply = timed(lambda: device.answer(request))
-    device.read(reply, kept)
-    held = on_device.Reply(reply.version, None)
-    device_times, _ = timed(lambda: device.read(held, kept))
-    model = len(reply.model or b"")
-    yield "on_device, first time", ((), (), 0, model, None)
-    yield "on_device, then", (server_times, device_times, 64, 64, agreement(device, people, wanted))
-    yield from two_servers(trained, people, wanted)
+def ways(trained: Trained, servers: Servers) -> Iterator[str]:
+    """Yield a line for the first list of each way, and one for those that follow."""
+    items = len(trained.catalogue)
+    people = histories(items, PEOPLE)
+    candidates = {*np.argsort(-trained.state["counts"], kind="stable")[:4_000].tolist()}
+    for way, count in COUNTS.items():
+        wires, traffic = servers.wires(count)
+        recommender = reached(way, wires, LISTED)
+        known = traffic.taken()
+        first = asked(recommender, people[0], servers)
+        sent = traffic.taken()
+        yield line(f"{way}, first", items, [first], (known[0] + sent[0], known[1] + sent[1]))
+        again = [asked(recommender, people[0], servers) for _ in range(RUNS)]
+        up, down = traffic.taken()
+        shares = []
+        for history in people:
+            made = asked(recommender, history, servers)[1]
+            within = candidates if way == "garbled" else None
+            shares.append(len({*made} & {*wanted(trained, history, within)}) / LISTED)
+        yield line(way, items, again, (up // RUNS, down // RUNS), float(np.mean(shares)))
 
 
-def two_servers(
-    trained: Trained, people: list[list[int]], wanted: list[tuple[str | int, ...]]
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    both = shared.Shared.here(trained, LISTED)
-    (places, *_) = both.device.wanted(people[0])
-    fetching, retrieval = timed(lambda: both.device.fetch(places))
-    server_times, row = timed(lambda: both.servers[0].row(retrieval.questions[0]))
-    yield "shared, 16 rows once", (server_times, fetching, len(retrieval.questions[0]), len(row), None)
-    agree = agreement(both, people, wanted)
-    asking, (request, kept) = timed(lambda: both.ask(people[0]))
-    server_times, first = timed(lambda: both.servers[0].answer(request[0]))
-    start = time.process_time()
-    both.read((first, both.servers[0].answer(request[1])), kept)
-    reading = 1e3 * (time.process_time() - start) - float(np.median(server_times))
-    device_times = tuple(each + reading for each in asking)
-    yield "shared, a list", (server_times, device_times, len(request[0]), len(first), agree)
+def wanted(trained: Trained, history: list[int], within: set[int] | None) -> list[int]:
+    """Return the model's own list, of some items alone if they are given."""
+    length = LISTED if within is None else len(trained.catalogue)
+    ranked = [int(item) for item in trained.recommend(history, length)]
+    return [item for item in ranked if within is None or item in within][:LISTED]
+
+
+def asked(recommender: Any, history: list[int], servers: Servers) -> Asked:
+    """Ask once; return ms of the busiest server, of the device, and in all, and what was read."""
+    before, own, begun = servers.cpu(), time.process_time(), time.perf_counter()
+    request, kept = recommender.ask(history)
+    made = recommender.read(recommender.answer(request), kept)
+    whole, device = time.perf_counter() - begun, time.process_time() - own
+    time.sleep(0.02)  # what a server does after it has answered is its work, too
+    server = max(after - since for after, since in zip(servers.cpu(), before, strict=True))
+    return (1e3 * server, 1e3 * device, 1e3 * whole), made
+
+
+def page(servers: Servers, pages: list[str], items: int) -> str:
+    """Return the line of one page that is fetched unseen."""
+    wires, traffic = servers.wires(2)
+    reader, found = reached("retrieved", wires, 1), []
+    traffic.taken()
+    for at in np.random.default_rng(2).integers(0, items, RUNS).tolist():
+        found.append(asked(reader, [at], servers))
+        if found[-1][1] != (pages[at].encode(),):
+            raise RuntimeError("a page is wrong")
+    up, down = traffic.taken()
+    return line("retrieved, a page", items, found, (up // RUNS, down // RUNS))
+
+
+def written_pages(path: Path, items: int) -> list[str]:
+    """Write pages that make records of 256 bytes."""
+    content = os.urandom(items * 126).hex()
+    pages = [content[start : start + 252] for start in range(0, len(content), 252)]
+    path.write_text("item_id,page\n" + "\n".join(f"{at},{text}" for at, text in enumerate(pages)))
+    return pages
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def advised() -> Iterator[str]:
+    """Yield what `discreet advise` says, of a public and of a secret model."""
+    costs = measure(100_000, WIDTH, Seal())
+    for model in ("public", "secret"):
+        network: dict[str, Any] = {"bandwidth": 5e6, "rtt": 0.04, "latency": 0.3, "trust": "two-servers"}
+        yield from option_lines(advise(costs, **network, model=model), model)
+
+
+def option_lines(advice: Advice, model: str) -> Iterator[str]:
+    yield ""
+    yield f"discreet advise, 100,000 items, 5 Mbit, 40 ms, two servers, a {model} model: use {advice.way}"
+    yield f"{'':<12}{'ms':>8}{'server ms':>11}{'up':>10}{'down':>11}{'once':>12}{'servers to each other':>23}"
+    for each in advice.options:
+        cost = each.cost
+        if cost is None or each.latency is None:
+            yield f"{each.way:<12}{'':>65}  {each.against}"
+            continue
+        sizes = f"{cost.up:>10,}{cost.down:>11,}{cost.once:>12,}{cost.between:>23,}"
+        yield f"{each.way:<12}{1e3 * each.latency:>8,.0f}{cost.server_ms:>11.1f}{sizes}  {each.against}"
 
 
 def scores(items: int, product: Product | None) -> tuple[Times, Times, int, int]:
@@ -143,15 +210,6 @@ def record(items: int, fold: Fold) -> tuple[Times, Times, int, int]:
     return server_times, device_times, len(retrieval.questions[0]), len(first)
 
 
-def agreement(way: Any, people: list[list[int]], wanted: list[tuple[str | int, ...]]) -> float:
-    """Return the mean share of a list that is wanted."""
-    shares = []
-    for history, listed in zip(people, wanted, strict=True):
-        request, kept = way.ask(history)
-        shares.append(len({*way.read(way.answer(request), kept)} & {*listed}) / LISTED)
-    return float(np.mean(shares))
-
-
 def timed(work: Callable[[], Made]) -> tuple[Times, Made]:
     """Return CPU times in ms, after a first run that does not count, and what was made."""
     made, times = work(), []
@@ -162,42 +220,23 @@ def timed(work: Callable[[], Made]) -> tuple[Times, Made]:
     return tuple(times), made
 
 
-def line(name: str, items: int, server: Times, device: Times, up: int, down: int, agree: float | None = None) -> str:
-    """Return a line of the table."""
+def line(name: str, items: int, found: list[Asked], sizes: tuple[int, int], agree: float | None = None) -> str:
+    """Return a line of the table of lists."""
+    columns = "".join(f"{spread(each):>20}" for each in zip(*(times for times, _ in found), strict=True))
     told = "" if agree is None else f"{agree:>8.4f}"
-    return f"{name:<22}{items:>8,}{spread(server):>20}{spread(device):>20}{up:>10,}{down:>12,}{told}"
+    return f"{name:<18}{items:>8,}{columns}{sizes[0]:>9,}{sizes[1]:>11,}{told}"
+
+
+def kernel(name: str, items: int, server: Times, device: Times, up: int, down: int) -> str:
+    """Return a line of the tables of parts."""
+    return f"{name:<18}{items:>8,}{spread(server):>20}{spread(device):>20}{up:>10,}{down:>12,}"
 
 
 def spread(values: Times) -> str:
     """Return the median and the range."""
-    return f"{np.median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else ""
-
-
-def made_up(items: int) -> Trained:
-    """Return a model with factors like those of a catalogue: a spectrum that falls, rows of uneven length."""
-    random = np.random.default_rng(items)
-    spectrum = np.arange(1, WIDTH + 1) ** -0.5
-    lengths = random.uniform(0.5, 2.0, (items, 1))
-    decoder = random.standard_normal((items, WIDTH)) * spectrum * lengths
-    encoder = decoder * random.uniform(0.5, 2.0, (items, 1)) * spectrum
-    model = Subspace(people=items, mu=None, items=items, kept=items, scouted=items, rank=WIDTH - 1)
-    state: dict[str, NDArray[Any]] = {
-        "round": np.array(model.rounds),
-        "counts": random.pareto(1.0, items).astype(np.float32),
-        "precision": np.array(1.0),
-        "kept": np.arange(items),
-        "encoder": encoder.astype(np.float32),
-        "decoder": decoder.astype(np.float32),
-    }
-    plan = Plan(bounds=(1 << 14,) * model.rounds, delta=1e-6, noise="none")
-    catalogue = Catalogue(tuple(range(items)))
-    return Trained(model, state, plan, Guarantee.of(plan), catalogue, "made up", "measure-quality", items)
-
-
-def histories(items: int) -> list[list[int]]:
-    """Return distinct items of each person."""
-    random = np.random.default_rng(1)
-    return [random.choice(items, random.integers(5, 61), replace=False).tolist() for _ in range(PEOPLE)]
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
 
 
 if __name__ == "__main__":

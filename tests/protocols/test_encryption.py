@@ -50,6 +50,9 @@ class Open:
 
         return work
 
+    def memory(self, rows: int, width: int) -> int:
+        return 2 * rows * width
+
 
 class OpenSecret:
     def __init__(self) -> None:

@@ -19,27 +19,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from serving import running
 
 from discreet.cli.processes import free_port, start, stopping
 from discreet.client.wire import Denied, Over, Wire
+from discreet.data.importing import import_interactions
 from discreet.data.interactions import Histories
 from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.governance.ledger import Account, Ledger
+from discreet.inference.garbled import Device as Garbling
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted
+from discreet.protocols.keys import public_bytes
+from discreet.service import garblings
 from discreet.service import lists as service
 from discreet.service.afar import Afar, reached
 from discreet.service.certificates import certify_loopback
 from discreet.service.listening import Address
-from discreet.service.lists import ROOT, Offer, Page, Question, lists
+from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists
 from discreet.testing import check_recommender
 
 ENCRYPTED = pytest.param("encrypted", marks=pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python"))
-LISTED = [pytest.param("on_device"), pytest.param("shared"), ENCRYPTED]
-SERVERS = {"on_device": 1, "shared": 2, "retrieved": 2, "encrypted": 1}
+LISTED = [pytest.param("on_device"), pytest.param("shared"), pytest.param("garbled"), ENCRYPTED]
+SERVERS = {"on_device": 1, "shared": 2, "retrieved": 2, "encrypted": 1, "garbled": 2}
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,24 @@ def trained(histories: Histories) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def offers(trained: Trained) -> tuple[Offer, Offer]:
-    pages = [f"about {item}".encode() for item in trained.catalogue.ids]
-    one = ("on_device", "shared", "retrieved")
-    if not find_spec("seal"):
-        return Offer.of(trained, one, pages=pages), Offer.of(trained, ("shared", "retrieved"), pages=pages)
-    from discreet.engines.seal import Seal
-
-    whole = Offer.of(trained, (*one, "encrypted"), pages=pages, scheme=Seal())
-    return whole, Offer.of(trained, ("shared", "retrieved"), pages=pages)
-
-
-@pytest.fixture(scope="module")
-def served(trained: Trained, offers: tuple[Offer, Offer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The first offers every way, the second all that need two servers."""
     certificate, key = certify_loopback(tmp_path_factory.mktemp("tls"))
-    addresses = [Address(port=free_port(), certificate=certificate, key=key) for _ in offers]
-    first, second = (address.serving(lists(offer)) for address, offer in zip(addresses, offers, strict=True))
-    with running(first, addresses[0]), running(second, addresses[1]):
-        yield Served(trained, (addresses[0].port, addresses[1].port), certificate)
+    first, second = (Address(port=free_port(), certificate=certificate, key=key) for _ in range(2))
+    pages, scheme = [f"about {item}".encode() for item in trained.catalogue.ids], None
+    one: tuple[str, ...] = ("on_device", "shared", "retrieved", "garbled")
+    if find_spec("seal"):
+        from discreet.engines.seal import Seal
+
+        one, scheme = (*one, "encrypted"), Seal()
+    identity = Ed25519PrivateKey.generate()
+    wire = Wire(f"https://127.0.0.1:{first.port}", identity, ca=certificate, patience=5.0)
+    garbler = Offer.of(one, Given(trained, (), pages, scheme, Seat(20, peer=public_bytes(identity))))
+    with running(first.serving(lists(garbler)), first):
+        ways = ("shared", "retrieved", "garbled")
+        evaluator = Offer.of(ways, Given(trained, (), pages, seat=Seat(20, wire=wire)))
+        with running(second.serving(lists(evaluator)), second):
+            yield Served(trained, (first.port, second.port), certificate)
 
 
 class TestEachWay:
@@ -136,12 +142,19 @@ class TestOffers:
     def test_a_model_that_was_made_unsafely_is_not_served(self, trained: Trained) -> None:
         unsafe = replace(trained, guarantee=replace(trained.guarantee, secure=False))
         with pytest.raises(SettingError, match="test seed"):
-            Offer.of(unsafe, ("on_device",))
+            Offer.of(("on_device",), Given(unsafe))
 
-    @pytest.mark.parametrize(("way", "why"), [("telepathy", "no way"), ("encrypted", "need a cryptosystem")])
+    @pytest.mark.parametrize(
+        ("way", "why"),
+        [
+            ("telepathy", "no way"),
+            ("encrypted", "need a cryptosystem"),
+            ("garbled", "first knows the second's key"),
+        ],
+    )
     def test_ways_that_cannot_be_offered(self, way: str, why: str, trained: Trained) -> None:
         with pytest.raises(SettingError, match=why):
-            Offer.of(trained, (way,))
+            Offer.of((way,), Given(trained))
 
 
 def asked(served: Served, method: str, path: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:
@@ -219,8 +232,63 @@ class TestRefusals:
         assert told.out + told.err == ""
 
 
+class TestGarblings:
+    def test_only_the_second_server_is_spoken_with(self, served: Served) -> None:
+        for path in ("point", "columns", "difference"):
+            found, problem = asked(served, "POST", f"/lists/v1/garbled/{path}", b"x")
+            assert (found, problem["type"]) == (401, "urn:discreet:not-signed")
+
+    def test_half_a_question_is_waited_for_and_then_given_up(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By either server; and the next question is answered."""
+        monkeypatch.setattr(garblings, "PATIENCE", 0.5)
+        wires = [replace(wire, patience=0.0) for wire in served.wires("garbled")]
+        way = reached("garbled", wires, 5)
+        for seat in (0, 1):
+            request, _ = way.ask([100])
+            with pytest.raises((EngineLost, ProtocolError)):
+                Afar(wires[seat], "garbled").answer(request[seat])
+        monkeypatch.undo()
+        request, kept = way.ask([100])
+        assert len(way.read(way.answer(request), kept)) == 5
+
+    def test_a_question_is_asked_once(self, served: Served) -> None:
+        """Two at once with one session: one of them is refused, or waits in vain; nobody learns anything twice."""
+        way = reached("garbled", [replace(wire, patience=0.0) for wire in served.wires("garbled")], 5)
+        request, _ = way.ask([100])
+        first = way.servers.first
+        held: list[Exception] = []
+
+        def again() -> None:
+            try:
+                first.answer(request[0])
+            except (EngineLost, ProtocolError) as error:
+                held.append(error)
+
+        early = threading.Thread(target=again)
+        early.start()
+        time.sleep(0.3)
+        with pytest.raises(Denied, match="asked once"):
+            first.answer(request[0])
+        way.servers.second.answer(request[1])
+        early.join(30)
+        assert not held
+
+    def test_a_second_server_that_is_cut_off_says_so(self, trained: Trained) -> None:
+        gone = Wire(f"http://127.0.0.1:{free_port()}", Ed25519PrivateKey.generate(), patience=0.2)
+        address = Address(port=free_port())
+        offer = Offer.of(("garbled",), Given(trained, seat=Seat(wire=gone)))
+        with running(address.serving(lists(offer)), address):
+            wire = Wire(f"http://127.0.0.1:{address.port}", patience=0.0)
+            second = Afar(wire, "garbled")
+            device = Garbling(second.outline(), 5)
+            with pytest.raises(EngineLost, match="503"):
+                second.answer(device.ask([])[0][1])
+
+
 def shared_server(trained: Trained) -> Offer:
-    return Offer.of(trained, ("shared",))
+    return Offer.of(("shared",), Given(trained))
 
 
 class TestTrouble:
@@ -390,3 +458,35 @@ class TestPages:
         (tmp_path / "pages.csv").write_text("text,item_id\nx,101\n")
         with pytest.raises(DataError, match="need the columns item_id and page"):
             _pages(trained, tmp_path / "pages.csv")
+
+
+def test_lists_of_live_data_over_http_by_the_command(
+    columns: dict[str, list[int] | list[str]], model: Path, tmp_path: Path
+) -> None:
+    """One release however often it is asked for; another state of the file is another one."""
+    data = tmp_path / "tastes.parquet"
+    import_interactions(columns, data, name="tastes", purposes=["trending"])
+    account = Account("tastes", "trending", by_interaction=True)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.open_budget(account, epsilon=1.0, delta=1e-5)
+    port = free_port()
+    arguments = ["discreet", "inference", "serve", model, "--way", "noisy", "--live", data, "--port", str(port)]
+    kept = ["--ledger", tmp_path / "ledger.db", "--folder", tmp_path / "live", "--epsilon", "0.2"]
+    with stopping([start([*arguments, *kept], tmp_path / "errors.txt")]) as (server,):
+        assert server.until("listening", time.monotonic() + 120)
+        wire = Wire(f"http://127.0.0.1:{port}", patience=10)
+        found = set()
+        for _ in range(30):
+            way = reached("noisy", [wire], 10)
+            request, kept_history = way.ask([100])
+            found.add(way.read(way.answer(request), kept_history).scores)
+        assert len(found) == 1
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            once = ledger.account(account).spent
+        fewer = {name: values[:-20] for name, values in columns.items()}
+        import_interactions(fewer, tmp_path / "newer.parquet", name="tastes", purposes=["trending"])
+        (tmp_path / "newer.parquet").replace(data)
+        request, kept_history = way.ask([100])
+        assert way.read(way.answer(request), kept_history).scores not in found
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            assert ledger.account(account).spent == 2 * once > 0

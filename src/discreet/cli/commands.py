@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import discreet
 from discreet.cli import (
+    advise,
     attack,
     audit,
     between,
@@ -75,6 +76,7 @@ app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal."
 app.add_typer(federated.app, name="federated", help="Train where the data stays with many parties.")
 app.add_typer(inference.app, name="inference", help="Make lists without seeing histories.")
 app.add_typer(between.app, name="between", help="Between organisations: intersections and ensembles.")
+app.command()(advise.advise)
 app.command()(audit.audit)
 app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,15 @@ from discreet.cli.output import Json, say, say_json, screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from discreet.inference.noisy import Noisy
+    from discreet.models.sheet import Sheet
     from discreet.models.trained import Trained
-    from discreet.service.lists import Offer
+    from discreet.service.lists import Given, Seat
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(demo)
 
+LEDGER = Path("ledger.db")
 Host = Annotated[str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
 TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
@@ -38,7 +42,7 @@ def serve(
     ways: Annotated[
         list[str] | None,
         typer.Option(
-            "--way", help="on_device, shared, retrieved or encrypted; may be repeated. Without it: on_device."
+            "--way", help="on_device, shared, retrieved, encrypted garbled or noisy; may be repeated. None: on_device."
         ),
     ] = None,
     previous: Annotated[
@@ -55,28 +59,68 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8445,
     certificate: Certificate = None,
     key: TlsKey = None,
+    second: Annotated[
+        str | None, typer.Option("--second", help="`garbled`: this is the first server; key of the second, pinned.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--first", help="`garbled`: this is the second server; address of the first.")
+    ] = None,
+    first_ca: Annotated[Path | None, typer.Option("--first-ca", help="What its certificate is signed by.")] = None,
+    identity: Annotated[Path | None, typer.Option("--identity", help="Key that the second signs with.")] = None,
+    live: Annotated[
+        Path | None, typer.Option("--live", help="`noisy`: data set that lists of what is chosen now are made of.")
+    ] = None,
+    ledger: Annotated[Path, typer.Option("--ledger", help="`noisy`: where its releases are billed.")] = Path(
+        "ledger.db"
+    ),
+    epsilon: Annotated[float, typer.Option("--epsilon", help="`noisy`: of each release, in nats.")] = 0.1,
+    folder: Annotated[Path, typer.Option("--folder", help="`noisy`: where its releases are kept.")] = Path("live"),
+    n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
+    candidates: Annotated[int, typer.Option("--candidates", help="Items that they are found among; likewise.")] = 4_000,
 ) -> None:
-    """Answer devices, until stopped. `shared` and `retrieved` need two servers, of two who do not tell each other."""
+    """Answer devices, until stopped.
+
+    `shared`, `retrieved` and `garbled` need two servers, of two who do not tell each other.
+    """
     import asyncio
     from contextlib import closing
 
     from discreet.models.trained import Trained
     from discreet.service.listening import Address
-    from discreet.service.lists import lists
+    from discreet.service.lists import Offer, lists
 
     address = Address(host, port, certificate, key)
     trained = Trained.load(file)
     with ExitStack() as stack, closing(address.bound()) as listening:
-        before = [Trained.load(path) for path in previous or []]
-        offer = _offered(trained, tuple(ways or ["on_device"]), before, pages, workers, stack)
+        offered = tuple(ways or ["on_device"])
+        given = replace(
+            _given(trained, offered, previous or [], pages, workers, stack),
+            seat=_seat(second, first, first_ca, identity, n, candidates),
+            live=None if live is None else _live(live, ledger, epsilon, folder),
+        )
+        offer = Offer.of(offered, given)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
         screen.file.flush()
         asyncio.run(address.serving(lists(offer)).serve(sockets=[listening]))
 
 
 @app.command()
+def key(path: Annotated[Path, typer.Argument(help="File for the key; must not exist.")], as_json: Json = False) -> None:
+    """Make the key that the second of two servers signs with; print its public half."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from discreet.client.enrolment import make_key
+
+    public = make_key(path, Ed25519PrivateKey).hex()
+    if as_json:
+        say_json({"public": public})
+    else:
+        say(public)
+
+
+@app.command()
 def ask(
-    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved or encrypted.")],
+    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted, garbled or noisy.")],
     servers: Annotated[
         list[str], typer.Option("--server", help="Address, such as https://host:8445; two of two servers.")
     ],
@@ -112,15 +156,11 @@ def ask(
         show_slate(made, f"For a history of {len(items)}, which stayed here")
 
 
-def _offered(
-    trained: Trained,
-    ways: tuple[str, ...],
-    previous: Sequence[Trained],
-    pages: Path | None,
-    workers: int,
-    stack: ExitStack,
-) -> Offer:
-    from discreet.service.lists import Offer
+def _given(
+    trained: Trained, ways: Sequence[str], previous: Sequence[Path], pages: Path | None, workers: int, stack: ExitStack
+) -> Given:
+    from discreet.models.trained import Trained
+    from discreet.service.lists import Given
 
     scheme = None
     if "encrypted" in ways:
@@ -128,7 +168,46 @@ def _offered(
 
         scheme = Seal(stack.enter_context(Workers(workers)))
     texts = _pages(trained, pages) if "retrieved" in ways else []
-    return Offer.of(trained, ways, previous=previous, pages=texts, scheme=scheme)
+    return Given(trained, [Trained.load(path) for path in previous], texts, scheme)
+
+
+def _live(data: Path, ledger: Path, epsilon: float, folder: Path) -> Noisy:
+    """Return lists of a data set as its file stands: another content is another release."""
+    from hashlib import file_digest
+
+    from discreet.data.intake import read_interactions
+    from discreet.data.tables import readable
+    from discreet.evaluation.trending import release_trending, sheet_of
+    from discreet.files import writing
+    from discreet.inference.noisy import Noisy
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def epoch() -> str:
+        with readable(str(data)), data.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()[:32]
+
+    def release(of: str) -> Sheet:
+        source = read_interactions(data)
+        out = folder / f"{of}.json"
+        return sheet_of(release_trending(source, ledger=ledger, epsilon=epsilon, release=f"live-{of}", out=out))
+
+    noisy = Noisy(release, epoch)
+    noisy.current()  # what stands against a release is said at the start, not to the first who asks
+    return noisy
+
+
+def _seat(
+    second: str | None, first: str | None, ca: Path | None, identity: Path | None, n: int, candidates: int
+) -> Seat:
+    from discreet.client.enrolment import public_keys, signing_key
+    from discreet.client.wire import Wire
+    from discreet.service.lists import Seat
+
+    peer = None if second is None else public_keys([second], "--second")[0]
+    wire = None if first is None or identity is None else Wire(first, signing_key(identity), ca=ca, patience=5.0)
+    return Seat(n, candidates, peer, wire)
 
 
 def _pages(trained: Trained, path: Path | None) -> list[bytes]:

@@ -24,10 +24,13 @@ STARTING = 120.0
 KNOWN = 5
 """Items of the history that is made up: those that most people have."""
 LISTED = 10
+TWO = ("shared", "garbled")
+"""Ways that need two servers."""
 
 LEARNS = {
     "on_device": "that somebody asked; the model is public",
     "shared": "that somebody asked, and of how many new items; nothing else, if the two do not tell each other",
+    "garbled": "that somebody asked, and of how many new items; nothing else, if the two do not tell each other",
     "encrypted": "that somebody asked, and which questions are under one key",
 }
 
@@ -99,19 +102,43 @@ class Traffic:
         return found
 
 
-def serving(folder: Path, model: Path, ways: Sequence[Sequence[str]], processes: list[Process]) -> Servers:
-    """Start a server for each of ``ways``: what it offers."""
+def serving(
+    folder: Path,
+    model: Path,
+    ways: Sequence[Sequence[str]],
+    processes: list[Process],
+    more: Sequence[str] = (),
+    n: int = LISTED,
+) -> Servers:
+    """Start a server for each of ``ways``: what it offers. The second is the second of all ways that need two.
+
+    Args:
+        folder: for their certificate, keys and complaints.
+        model: file.
+        ways: of each server.
+        processes: where they are added.
+        more: arguments of all of them.
+        n: length of the lists of ``garbled``.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from discreet.client.enrolment import make_key
     from discreet.service.certificates import certify_loopback
 
     certificate, key = certify_loopback(folder)
-    servers = Servers([], [], certificate)
-    for offered in ways:
-        port = free_port()
+    second = make_key(folder / "second.key", Ed25519PrivateKey).hex()
+    servers = Servers([], [free_port() for _ in ways], certificate)
+    for offered, port in zip(ways, servers.ports, strict=True):
         options = [part for way in offered for part in ("--way", way)]
         tls: list[str | Path] = ["--certificate", certificate, "--key", key]
-        arguments = ["discreet", "inference", "serve", model, *options, "--port", str(port), "--workers", "1", *tls]
+        if port == servers.ports[0]:
+            tls += ["--second", second]
+        else:
+            first = f"https://127.0.0.1:{servers.ports[0]}"
+            tls += ["--first", first, "--first-ca", certificate, "--identity", folder / "second.key"]
+        where = ["discreet", "inference", "serve", model, "--port", str(port), "--workers", "1", "--n", str(n)]
+        arguments = [*where, *options, *tls, *more]
         servers.processes.append(start(arguments, folder / "errors.txt"))
-        servers.ports.append(port)
         processes.append(servers.processes[-1])
     servers.ready()
     return servers
@@ -129,13 +156,13 @@ def demo(file: ModelFile, as_json: Json = False) -> None:
     from discreet.service.afar import reached
 
     trained = Trained.load(file)
-    offered = ["on_device", "shared", *(["encrypted"] if find_spec("seal") else [])]
+    offered = ["on_device", "shared", "garbled", *(["encrypted"] if find_spec("seal") else [])]
     history = list(trained.recommend([], KNOWN).items)
     wanted, found = trained.recommend(history, LISTED), []
     with TemporaryDirectory() as folder, stopping([]) as processes:
-        servers = serving(Path(folder), file.resolve(), [offered, ["shared"]], processes)
+        servers = serving(Path(folder), file.resolve(), [offered, TWO], processes)
         for way in offered:
-            wires, traffic = servers.wires(2 if way == "shared" else 1)
+            wires, traffic = servers.wires(2 if way in TWO else 1)
             recommender = reached(way, wires, LISTED)
             for number in ("first", "then"):
                 before, begun = servers.cpu(), time.perf_counter()

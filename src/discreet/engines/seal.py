@@ -79,6 +79,10 @@ class Seal:
             return _Kernel(self._wire, matrix)
         return self._workers.kernel(matrix)
 
+    def memory(self, rows: int, width: int) -> int:
+        """Return the bytes of its diagonals, under two moduli, in each process."""
+        return -(-rows // DEGREE) * _padded(width) * 2 * DEGREE * 8
+
 
 class Secret:
     """A client's keys, in this process's memory alone."""

@@ -13,7 +13,7 @@ Proof: ``trending.md``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, DataError, SettingError
 from discreet.evaluation.counting import release_counts
 from discreet.governance.ledger import Account, Ledger
+from discreet.models.sheet import Sheet
 from discreet.privacy.adjacency import Window
 from discreet.privacy.clipping import Summed
 from discreet.privacy.disclosure import Disclosed
@@ -164,6 +165,12 @@ def release_trending(
         insecure_test_seed=insecure_test_seed,
     )
     return Trending.from_bytes(content)
+
+
+def sheet_of(trending: Trending) -> Sheet:
+    """Return what a device holds of it, to make lists of what is chosen most."""
+    catalogue = replace(trending.catalogue, categories=None, tags=None)
+    return Sheet(catalogue, "counts", trending.guarantee.sentence, {"counts": np.array(trending.counts, np.float32)})
 
 
 def choice_rows(histories: csr_array, bound: int) -> Summed:

@@ -86,6 +86,11 @@ class Server(Factors):
         self.terms = self._selector.terms
         self.outline = self.outlined(SELECTION, self.terms)
 
+    @property
+    def most(self) -> int:
+        """How many bytes a question may have."""
+        return self._selector.most
+
     def share(self, request: bytes) -> Share:
         """Return what one half of a question gives this server: see ``Selector.share``."""
         return self._selector.share(request)

@@ -99,6 +99,9 @@ class Scheme(Protocol):
     def compute(self, matrix: NDArray[np.int16]) -> Compute:
         """Prepare a matrix [rows, width]."""
 
+    def memory(self, rows: int, width: int) -> int:
+        """Return how many bytes a matrix takes, once it is prepared."""
+
 
 class KeyWanted(ProtocolError):
     """The server does not hold the evaluation key of a question. Send it, then the question again."""

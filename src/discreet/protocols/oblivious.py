@@ -86,6 +86,17 @@ _HEAD_BYTES = 122
 """Of what servers send each other: kind and version, three digests, a step, and a length."""
 
 
+class Step(IntEnum):
+    """What a server sends the other."""
+
+    POINT = 1
+    POINTS = 2
+    COLUMNS = 3
+    CIRCUIT = 4
+    DIFFERENCE = 6
+    LABELS = 7
+
+
 @dataclass(frozen=True, repr=False)
 class SelectionTerms(ScoringTerms):
     """What is asked. Public. Of a matrix, and
@@ -114,20 +125,22 @@ class SelectionTerms(ScoringTerms):
         """Bytes of an answer's part."""
         return (position_bits(self.rows, self.count) * self.count + 7) // 8
 
+    def passed_size(self, step: Step) -> int:
+        """Return the bytes of what a server sends the other in a step."""
+        bits = BITS * self.rows
+        contents = {
+            Step.POINT: POINT_BYTES,
+            Step.POINTS: COLUMNS * POINT_BYTES,
+            Step.COLUMNS: column_bytes(bits),
+            Step.CIRCUIT: garbled_bytes(self.gates),
+            Step.DIFFERENCE: 4 * self.rows,
+            Step.LABELS: LABEL_BYTES * bits,
+        }
+        return _HEAD_BYTES + contents[step]
+
     def question_size(self, seat: int) -> int:
         """Return the bytes of a question's part: a share of the query; and a seed, or a share of the exclusions."""
         return 4 * self.width + (KEY_BYTES if seat == GARBLER else 4 * self.rows)
-
-
-class Step(IntEnum):
-    """What a server sends the other."""
-
-    POINT = 1
-    POINTS = 2
-    COLUMNS = 3
-    CIRCUIT = 4
-    DIFFERENCE = 6
-    LABELS = 7
 
 
 @dataclass(frozen=True, repr=False)
@@ -282,7 +295,8 @@ class _Party:
     def _passed(self, step: Step, content: bytes) -> bytes:
         return Passed(*self._head, step, content).to_bytes()
 
-    def _content(self, message: bytes, step: Step, size: int) -> bytes:
+    def _content(self, message: bytes, step: Step) -> bytes:
+        size = self._terms.passed_size(step) - _HEAD_BYTES
         passed = Passed.from_bytes(message, _HEAD_BYTES + size)
         if (passed.terms, passed.garbling, passed.session, passed.step) != (*self._head, step):
             raise ProtocolError("a message of the other server is of another garbling, question or step")
@@ -322,7 +336,7 @@ class Garbler(_Party):
             ProtocolError: it is something else, or came at the wrong time.
         """
         with self._steps.step("the points"):
-            return self._passed(Step.POINTS, self._transfers.points(self._content(message, Step.POINT, POINT_BYTES)))
+            return self._passed(Step.POINTS, self._transfers.points(self._content(message, Step.POINT)))
 
     def circuit(self, message: bytes) -> bytes:
         """Take step 3, garble, and return step 4.
@@ -331,7 +345,7 @@ class Garbler(_Party):
             ProtocolError: it is something else, or came at the wrong time.
         """
         with self._steps.step("the circuit"):
-            columns = self._content(message, Step.COLUMNS, column_bytes(self._count))
+            columns = self._content(message, Step.COLUMNS)
             theirs = self._transfers.labels(columns).reshape(self._shape)
             drawn = secrets.token_bytes(LABEL_BYTES * self._count)
             self._own: Labels = np.frombuffer(drawn, "<u8").reshape(self._shape)
@@ -347,7 +361,7 @@ class Garbler(_Party):
         """
         with self._steps.step("the labels"):
             self._asked(share, GARBLER)
-            content = self._content(message, Step.DIFFERENCE, 4 * self._terms.rows)
+            content = self._content(message, Step.DIFFERENCE)
             delta = self._transfers.delta
             bits = _bits(share.scores + np.frombuffer(content, "<u4"))
             held = self._own ^ times(bits, np.stack([np.zeros_like(delta), delta]))
@@ -384,7 +398,7 @@ class Evaluator(_Party):
             ProtocolError: it is something else, or came at the wrong time.
         """
         with self._steps.step("the columns"):
-            points = self._content(message, Step.POINTS, COLUMNS * POINT_BYTES)
+            points = self._content(message, Step.POINTS)
             choices = np.packbits(_bits(self._input), bitorder="little")
             columns, held = self._transfers.columns(points, choices)
             self._own = held.reshape(self._shape)
@@ -398,7 +412,7 @@ class Evaluator(_Party):
         """
         with self._steps.step("the circuit"):
             gates = self._terms.gates
-            self._gates = Evaluation(self._content(message, Step.CIRCUIT, garbled_bytes(gates)), gates)
+            self._gates = Evaluation(self._content(message, Step.CIRCUIT), gates)
 
     def difference(self, share: Share) -> bytes:
         """Take this server's share, and return step 6.
@@ -418,7 +432,7 @@ class Evaluator(_Party):
             ProtocolError: it is something else, or came at the wrong time.
         """
         with self._steps.step("the answer"):
-            content = self._content(message, Step.LABELS, LABEL_BYTES * self._count)
+            content = self._content(message, Step.LABELS)
             theirs = np.frombuffer(content, "<u8").reshape(self._shape)
             return answered(self._question, (_packed(chosen(self._gates, theirs, self._own, self._terms.count)),))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from discreet.client.wire import Denied, Wire
 from discreet.errors import ProtocolError, SettingError
-from discreet.inference import encrypted, on_device, retrieved, shared
+from discreet.inference import encrypted, garbled, on_device, retrieved, shared
 from discreet.inference.on_device import Reply, Request
 from discreet.inference.outline import Outline
 from discreet.protocols.encryption import KeyWanted
@@ -57,19 +57,42 @@ class Afar:
 
 
 @dataclass(frozen=True)
+class BothAfar:
+    """Two servers that garble: what is asked of both is asked at once, since each waits for the other.
+
+    Attributes:
+        first: it garbles.
+        second: it evaluates.
+    """
+
+    first: Afar
+    second: Afar
+
+    def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """Ask both."""
+        return retrieved.of_both((self.first.answer, self.second.answer), request)
+
+    def rows(self) -> tuple[retrieved.Answer, retrieved.Answer]:
+        """How each answers questions for rows."""
+        return self.first.row, self.second.row
+
+
+@dataclass(frozen=True)
 class ModelAfar:
     """A server that hands a released model out.
 
     Attributes:
         wire: to it.
+        way: ``on_device``, or ``noisy``.
     """
 
     wire: Wire
+    way: str = "on_device"
 
     def answer(self, request: Request) -> Reply:
         """Fetch the model, unless the one that is held is the current one."""
         held = None if request.version is None else f'"{request.version}"'
-        found = self.wire.newer(f"{ROOT}/on_device/model", held)
+        found = self.wire.newer(f"{ROOT}/{self.way}/model", held)
         if found is None:
             return Reply(request.version or "", None)
         return Reply(found[0].strip('"'), found[1])
@@ -88,17 +111,19 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
         EngineLost, ProtocolError, ArtefactError: as ``Afar`` does.
     """
     servers = [Afar(wire, way) for wire in wires]
-    if way in {"shared", "retrieved"}:
+    if way in {"shared", "retrieved", "garbled"}:
         if len(servers) != 2:
             raise SettingError(f"{way} needs two servers, of two who do not tell each other; {len(servers)} are named")
         first, second = servers
         if way == "shared":
             return shared.Shared(shared.Device(first.outline(), n), (first, second))
+        if way == "garbled":
+            return garbled.Garbled(garbled.Device(first.outline(), n), BothAfar(first, second))
         return retrieved.Retrieved(retrieved.Reader.of(first.outline(), n), (first.answer, second.answer))
     if len(servers) != 1:
         raise SettingError(f"{way} needs one server; {len(servers)} are named")
-    if way == "on_device":
-        return on_device.OnDevice(on_device.Device(n), ModelAfar(wires[0]))
+    if way in {"on_device", "noisy"}:
+        return on_device.OnDevice(on_device.Device(n), ModelAfar(wires[0], way))
     if way == "encrypted":
         from discreet.engines.seal import Seal
 

@@ -5,11 +5,13 @@
 ``GET  /lists/v1/on_device/model``          the released model, with an entity tag; 304 to whoever has it, 226 and what
                                             changed (RFC 3229) to whoever has the one before and accepts that
 ``GET  /lists/v1/WAY/outline``              what a device has to know of it, likewise
+``GET  /lists/v1/noisy/model``              what is released of live data: the same for everybody, until it changes
 ``POST /lists/v1/shared``                   half a question to one of two servers: half of the scores
 ``POST /lists/v1/shared/rows``              half a question for rows of the encoder
 ``POST /lists/v1/retrieved``                half a question for pages: half of the pages
 ``POST /lists/v1/encrypted``                an encrypted question: encrypted scores; 428 if its key is not held
 ``PUT  /lists/v1/encrypted/key``            a device's evaluation key
+``POST /lists/v1/garbled``, ``/rows``       half a question to each of two servers that garble: see ``garblings``
 ==========================================  =======================================================================
 
 Questions are bounded before they are read, and held for no longer than it takes to answer them; nothing about them is
@@ -22,24 +24,38 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 
-from discreet.client.wire import BINARY, CHANGE
-from discreet.errors import EngineLost, SettingError
-from discreet.inference import encrypted, on_device, retrieved, shared
+from discreet.client.wire import BINARY, CHANGE, Wire
+from discreet.errors import BudgetExceeded, EngineLost, SettingError
+from discreet.inference import encrypted, garbled, on_device, retrieved, shared
+from discreet.inference.garbled import CANDIDATES
+from discreet.inference.noisy import Noisy
 from discreet.inference.outline import Outline
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted, Scheme
-from discreet.service.http import Refused, Statuses, answer, application, body
+from discreet.protocols.oblivious import EVALUATOR, GARBLER
+from discreet.service.garblings import STEPS, EvaluatorHouse, GarblerHouse
+from discreet.service.http import Refused, Statuses, answer, application, body, signed_body
 
 ROOT = "/lists/v1"
-WAYS = ("on_device", "shared", "retrieved", "encrypted")
+MODEL, LIVE = "on_device/model", "noisy/model"
 WAITING = 10.0
 """Seconds that a question waits for its turn."""
-STATUSES: Statuses = {KeyWanted: (428, "key-wanted"), EngineLost: (503, "not-now")}
+STATUSES: Statuses = {
+    KeyWanted: (428, "key-wanted"),
+    EngineLost: (503, "not-now"),
+    BudgetExceeded: (409, "budget-exhausted"),
+}
+
+
+Work = Callable[[bytes], bytes | None]
+Waiting = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 @dataclass(frozen=True)
@@ -61,82 +77,93 @@ class Question:
 
     Attributes:
         most: bytes that it may have.
-        work: what answers it; None: nothing is said to it.
+        work: what answers it; None: nothing is said to it. If it waits for somebody, it is a coroutine.
+        by: key of who may ask it, and signs it; None: anybody.
     """
 
     most: int
-    work: Callable[[bytes], bytes | None]
+    work: Work | Waiting
+    by: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which of the two servers of ``garbled`` this is.
+
+    Attributes:
+        n: length of the lists.
+        candidates: how many items are selected from; the same on both servers.
+        peer: the first server's: public key of the second.
+        wire: the second server's: to the first, signed.
+    """
+
+    n: int = 10
+    candidates: int = CANDIDATES
+    peer: bytes | None = None
+    wire: Wire | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What ways to make lists are offered with.
+
+    Attributes:
+        trained: the released model.
+        previous: models that devices may still hold.
+        pages: of each item of the catalogue, for those who retrieve them.
+        scheme: what queries are encrypted with.
+        seat: of this server of two that garble.
+        live: what lists of live data come from.
+    """
+
+    trained: Trained
+    previous: Sequence[Trained] = ()
+    pages: Sequence[bytes] = ()
+    scheme: Scheme | None = None
+    seat: Seat | None = None
+    live: Noisy | None = None
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server offers of a model: pages and questions, by their path after the root.
+    """What a server offers: pages and questions, by their path after the root.
 
     Attributes:
         ways: that it answers in.
         pages: public, the same for everybody.
         questions: each answered by itself.
         changes: to the model that devices hold, by the entity tag of the one before.
+        live: what lists of live data come from.
     """
 
     ways: tuple[str, ...]
-    pages: Mapping[str, Page]
-    questions: Mapping[str, Question]
+    pages: Mapping[str, Page] = field(default_factory=dict)
+    questions: Mapping[str, Question] = field(default_factory=dict)
     changes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    live: Noisy | None = field(default=None, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        trained: Trained,
-        ways: tuple[str, ...],
-        *,
-        previous: Sequence[Trained] = (),
-        pages: Sequence[bytes] = (),
-        scheme: Scheme | None = None,
-    ) -> Offer:
-        """Prepare a released model.
+    def of(cls, ways: tuple[str, ...], given: Given) -> Offer:
+        """Prepare ways to make lists.
 
         Args:
-            trained: the model.
             ways: of ``WAYS``.
-            previous: models that devices may still hold.
-            pages: of each item of the catalogue, for those who retrieve them.
-            scheme: what queries are encrypted with.
+            given: what with.
 
         Raises:
-            SettingError: a way is none, or not one for this kind of model, or the model was made unsafely.
+            SettingError: a way is none, or not one for this kind of model, or lacks something; or the model was made
+                unsafely.
         """
-        if trained.unsafe_noise:
+        if given.trained.unsafe_noise:
             raise SettingError("the model's noise came from a test seed; such a model is not served")
-        public: dict[str, Page] = {}
-        questions: dict[str, Question] = {}
-        changes: dict[str, bytes] = {}
+        whole = cls(ways)
         for way in ways:
-            match way:
-                case "on_device":
-                    device = on_device.Server(trained, previous)
-                    public["on_device/model"] = Page.of(device.model)
-                    changes = {f'"{held}"': change for held, change in device.changes.items() if change}
-                case "shared":
-                    server = shared.Server(trained)
-                    _warmed(server)
-                    public["shared/outline"] = _page(server.outline)
-                    questions["shared"] = Question(server.most, server.answer)
-                    questions["shared/rows"] = Question(server.most_of_rows, server.row)
-                case "retrieved":
-                    library = retrieved.Library(pages)
-                    public["retrieved/outline"] = _page(library.outline(trained.catalogue))
-                    questions["retrieved"] = Question(library.most, library.answer)
-                case "encrypted":
-                    if scheme is None:
-                        raise SettingError("encrypted queries need a cryptosystem")
-                    one = encrypted.Server(trained, scheme)
-                    public["encrypted/outline"] = _page(one.outline)
-                    questions["encrypted"] = Question(one.evaluator.most, one.answer)
-                    questions["encrypted/key"] = Question(one.evaluator.most_of_key, one.key)
-                case _:
-                    raise SettingError(f"there is no way {way!r}; there are {', '.join(WAYS)}")
-        return cls(ways, public, questions, changes)
+            if way not in _OFFERS:
+                raise SettingError(f"there is no way {way!r}; there are {', '.join(WAYS)}")
+            part = _OFFERS[way](given)
+            pages, questions = {**whole.pages, **part.pages}, {**whole.questions, **part.questions}
+            whole = cls(ways, pages, questions, {**whole.changes, **part.changes}, part.live or whole.live)
+        return whole
 
 
 def lists(offer: Offer) -> FastAPI:
@@ -152,42 +179,114 @@ def lists(offer: Offer) -> FastAPI:
     @app.get(ROOT + "/{path:path}")
     async def page(path: str, request: Request) -> Response:
         found = offer.pages.get(path)
+        if path == LIVE and offer.live is not None:
+            found = Page.of(await asyncio.to_thread(offer.live.current))
         if found is None:
-            raise Refused(404, "no-such-resource", "there is nothing of this kind at this address")
-        held = request.headers.get("if-none-match", "")
-        if found.tag in held:
-            return Response(status_code=304, headers={"ETag": found.tag})
-        if CHANGE in request.headers.get("a-im", "") and path == "on_device/model" and held in offer.changes:
-            headers = {"ETag": found.tag, "IM": CHANGE}
-            return Response(offer.changes[held], 226, headers, media_type=BINARY)
-        told = answer(found.content)
-        told.headers["ETag"] = found.tag
-        return told
+            raise _nothing()
+        changes = offer.changes if path == MODEL and CHANGE in request.headers.get("a-im", "") else {}
+        return _sent(found, request.headers.get("if-none-match", ""), changes)
 
     @app.put(ROOT + "/{path:path}")
     @app.post(ROOT + "/{path:path}")
     async def question(path: str, request: Request) -> Response:
         asked = offer.questions.get(path)
         if asked is None:
-            raise Refused(404, "no-such-resource", "there is nothing of this kind at this address")
-        content = await body(request, asked.most)
+            raise _nothing()
+        content = await (body(request, asked.most) if asked.by is None else signed_body(request, asked.most, asked.by))
+        if asyncio.iscoroutinefunction(asked.work):
+            return answer(await cast("Waiting", asked.work)(content))
         try:
             async with asyncio.timeout(WAITING):
                 await turns.acquire()
         except TimeoutError:
             raise Refused(503, "not-now", "too many ask at once; ask again") from None
         try:
-            return answer(await asyncio.to_thread(asked.work, content))
+            return answer(await asyncio.to_thread(cast("Work", asked.work), content))
         finally:
             turns.release()
 
     return app
 
 
-def _warmed(server: shared.Server) -> None:
-    """Ask a server something: kernels are compiled at their first use."""
+def _nothing() -> Refused:
+    return Refused(404, "no-such-resource", "there is nothing of this kind at this address")
+
+
+def _sent(page: Page, held: str, changes: Mapping[str, bytes]) -> Response:
+    """Return a page, what changed in it, or that it is the one that is held."""
+    if page.tag in held:
+        return Response(status_code=304, headers={"ETag": page.tag})
+    if held in changes:
+        return Response(changes[held], 226, {"ETag": page.tag, "IM": CHANGE}, media_type=BINARY)
+    told = answer(page.content)
+    told.headers["ETag"] = page.tag
+    return told
+
+
+def _on_device(given: Given) -> Offer:
+    server = on_device.Server(given.trained, given.previous)
+    changes = {f'"{held}"': change for held, change in server.changes.items() if change}
+    return Offer((), {MODEL: Page.of(server.model)}, {}, changes)
+
+
+def _shared(given: Given) -> Offer:
+    server = shared.Server(given.trained)
     both = shared.Shared(shared.Device(server.outline), (server, server))
-    both.answer(both.ask(server.outline.catalogue.ids[:1])[0])
+    both.answer(both.ask(server.outline.catalogue.ids[:1])[0])  # kernels are compiled at their first use
+    asked = {"shared": Question(server.most, server.answer), "shared/rows": Question(server.most_of_rows, server.row)}
+    return Offer((), {"shared/outline": _page(server.outline)}, asked)
+
+
+def _retrieved(given: Given) -> Offer:
+    library = retrieved.Library(given.pages)
+    outline = _page(library.outline(given.trained.catalogue))
+    return Offer((), {"retrieved/outline": outline}, {"retrieved": Question(library.most, library.answer)})
+
+
+def _encrypted(given: Given) -> Offer:
+    if given.scheme is None:
+        raise SettingError("encrypted queries need a cryptosystem")
+    server = encrypted.Server(given.trained, given.scheme)
+    asked = {
+        "encrypted": Question(server.evaluator.most, server.answer),
+        "encrypted/key": Question(server.evaluator.most_of_key, server.key),
+    }
+    return Offer((), {"encrypted/outline": _page(server.outline)}, asked)
+
+
+def _garbled(given: Given) -> Offer:
+    seat = given.seat
+    if seat is None or (seat.peer is None) == (seat.wire is None):
+        raise SettingError("of two servers that garble, the first knows the second's key, or the second the way")
+    server = garbled.Server(given.trained, GARBLER if seat.wire is None else EVALUATOR, seat.n, seat.candidates)
+    asked = {"garbled/rows": Question(server.most_of_rows, server.row)}
+    if seat.wire is not None:
+        evaluator = EvaluatorHouse(server, seat.wire)
+        threading.Thread(target=evaluator.prepare, daemon=True).start()
+        asked["garbled"] = Question(server.most, evaluator.answer)
+    else:
+        garbler = GarblerHouse(server)
+        asked["garbled"] = Question(server.most, garbler.ask)
+        for name, work in (("point", garbler.point), ("columns", garbler.columns), ("difference", garbler.difference)):
+            asked[f"garbled/{name}"] = Question(server.terms.passed_size(STEPS[name]), work, seat.peer)
+    return Offer((), {"garbled/outline": _page(server.outline)}, asked)
+
+
+def _noisy(given: Given) -> Offer:
+    if given.live is None:
+        raise SettingError("lists of live data need a data set")
+    return Offer((), live=given.live)
+
+
+_OFFERS: dict[str, Callable[[Given], Offer]] = {
+    "on_device": _on_device,
+    "shared": _shared,
+    "retrieved": _retrieved,
+    "encrypted": _encrypted,
+    "garbled": _garbled,
+    "noisy": _noisy,
+}
+WAYS = tuple(_OFFERS)
 
 
 def _page(outline: Outline) -> Page:
