@@ -26,10 +26,12 @@ from discreet.evaluation.transcripts import Watched
 from discreet.evaluation.trending import Trending
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
+from discreet.inference import shared
 from discreet.inference.on_device import sheet_of
 from discreet.models.broadcast import SUMS, Broadcast
 from discreet.models.deployment import TEMPLATE
 from discreet.models.recipe import Kind
+from discreet.models.sheet import patch
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.guarantee import Guarantee
@@ -60,7 +62,12 @@ def models() -> None:
     for kind in kinds:
         trained = fit_unbilled(described if kind == "subspace" else histories, 30.0, kind)
         put("model", kind, trained.to_bytes())
-        put("device", kind, sheet_of(trained).to_bytes())
+        sheet = sheet_of(trained)
+        put("device", kind, sheet.to_bytes())
+        if kind == "subspace":
+            put("outline", "shared", shared.Server(trained).outline.to_bytes())
+            counts = {"counts": sheet.arrays["counts"] + 1}
+            put("change", "counts", patch(sheet.to_bytes(), replace(sheet, arrays=sheet.arrays | counts).to_bytes()))
         if kind in SUMS:
             _broadcasts(trained, histories)
 
@@ -192,6 +199,8 @@ def messages() -> None:
         "counted": 0,
         "organisations": tuple(bytes([number] * 32) for number in range(3)),
         "weights": (1, 2, 3),
+        "count": 5,
+        "scheme": b"none 4",
     }
     for kind in targets.KINDS:
         message = kind(**{each.name: fitting.get(each.name, values[str(each.type)]) for each in fields(kind)})

@@ -37,13 +37,25 @@ from discreet.governance.journal import GENESIS, chained
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.tables import VERSION
 from discreet.inference.on_device import Device, Reply
+from discreet.inference.outline import Outline
 from discreet.models.broadcast import MOST, Broadcast
 from discreet.models.card import card, card_markdown
 from discreet.models.deployment import Deployment
+from discreet.models.sheet import Sheet, patched
 from discreet.models.trained import Trained
 from discreet.privacy.adjacency import Window
 from discreet.privacy.levels import Level
-from discreet.protocols import ensemble, intersection, retrieval, scoring, sharing, simple_pir, two_servers
+from discreet.protocols import (
+    encryption,
+    ensemble,
+    intersection,
+    oblivious,
+    retrieval,
+    scoring,
+    sharing,
+    simple_pir,
+    two_servers,
+)
 from discreet.protocols.messages import Message
 from discreet.protocols.ring import Ring
 from discreet.protocols.secagg import terms as secagg
@@ -63,7 +75,10 @@ LONGEST_MESSAGE = 2_000
 
 KINDS: list[type[Message]] = [
     each
-    for room in (secagg, sharing, scoring, retrieval, two_servers, intersection, ensemble, simple_pir)
+    for room in (
+        *(secagg, sharing, scoring, retrieval, two_servers, oblivious),
+        *(encryption, intersection, ensemble, simple_pir),
+    )
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -138,6 +153,19 @@ def _model(content: bytes) -> None:
 def _device(content: bytes) -> None:
     reply = Reply(hashlib.sha256(content).hexdigest(), content)
     Device().read(reply, [101, 104])
+
+
+def _outline(content: bytes) -> None:
+    """What a device is told of a model whose scores are computed elsewhere."""
+    outline = Outline.from_bytes(content)
+    known, unknown = outline.known([101, "nothing"])[1:]
+    scores = np.zeros(len(outline.kept), np.float32)
+    outline.listed(scores, known, unknown, 5)
+
+
+def _change(content: bytes) -> None:
+    """What turns the model that a device holds into a newer one."""
+    Sheet.from_bytes(patched((CORPUS / "device" / "subspace").read_bytes(), content)).recommend([101, 104])
 
 
 def _gains(content: bytes) -> None:
@@ -332,6 +360,8 @@ TARGETS = {
     for target in (
         Target("model", _model, mutations.archive),
         Target("device", _device, mutations.archive),
+        Target("outline", _outline, mutations.archive),
+        Target("change", _change, mutations.archive),
         Target("gains", _gains, mutations.document),
         Target("lengths", _lengths, mutations.document),
         Target("trending", _trending, mutations.document),

@@ -211,6 +211,15 @@ class TestOrganisation:
             members[0].answer(Summing(terms, [first, bytes(32), bytes(32)]).sitting, SCORES)
         members[0].answer(Summing(terms, [second, bytes(32), bytes(32)]).sitting, SCORES)
 
+    def test_what_is_forgotten_is_not_answered(self) -> None:
+        terms, members = agreement(), organisations(agreement())
+        first, second = members[0].open(), members[0].open()
+        for _ in range(2):
+            members[0].forget(first)
+        with pytest.raises(ProtocolError, match="too old"):
+            members[0].answer(Summing(terms, [first, bytes(32), bytes(32)]).sitting, SCORES)
+        members[0].answer(Summing(terms, [second, bytes(32), bytes(32)]).sitting, SCORES)
+
     @pytest.mark.parametrize(
         ("why", "scores"),
         [

@@ -89,7 +89,7 @@ class TestRefusals:
     def test_nobody_speaks_for_another_seat(self, served: tuple[int, Path]) -> None:
         port, ca = served
         wire = Wire(f"https://127.0.0.1:{port}", FEDERATION.identities[1], 1, ca, patience=2)
-        with pytest.raises(ProtocolError, match=r"refused \(401\).*not signed by its seat"):
+        with pytest.raises(ProtocolError, match=r"refused \(401\).*not signed by whom it has to be"):
             wire.get(f"{ROOT}/rounds/x/advertise/0")
         with pytest.raises(EngineLost, match="it answers 503"):  # its own seat may ask, and is to ask again
             wire.get(f"{ROOT}/rounds/x/advertise/1")

@@ -17,6 +17,7 @@ from discreet.cli import (
     advise,
     attack,
     audit,
+    between,
     budgets,
     data,
     demo,
@@ -74,6 +75,7 @@ app.add_typer(budgets.budget, name="budget", help="Open budgets and see what is 
 app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal.")
 app.add_typer(federated.app, name="federated", help="Train where the data stays with many parties.")
 app.add_typer(inference.app, name="inference", help="Make lists without seeing histories.")
+app.add_typer(between.app, name="between", help="Between organisations: intersections and ensembles.")
 app.command()(advise.advise)
 app.command()(audit.audit)
 app.command("audit-model")(audit.audit_model)

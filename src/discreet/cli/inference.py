@@ -138,7 +138,7 @@ def ask(
     from discreet.client.wire import Wire
     from discreet.service.afar import reached
 
-    wires = [Wire(url, ca=_pinned(ca, seat), patience=patience) for seat, url in enumerate(servers)]
+    wires = [Wire(url, ca=pinned(ca, seat), patience=patience) for seat, url in enumerate(servers)]
     recommender, items = reached(way, wires, n), items_of(history)
     request, kept = recommender.ask(items)
     made: Any = recommender.read(recommender.answer(request), kept)
@@ -225,5 +225,6 @@ def _pages(trained: Trained, path: Path | None) -> list[bytes]:
     return [found.get(str(item), "").encode() for item in catalogue.ids]
 
 
-def _pinned(ca: list[Path] | None, seat: int) -> Path | None:
+def pinned(ca: list[Path] | None, seat: int) -> Path | None:
+    """Return what the certificate of a seat is signed by: the last one that is given counts for all after it."""
     return None if not ca else ca[min(seat, len(ca) - 1)]

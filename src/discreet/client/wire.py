@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import ipaddress
+import math
 import socket
 import ssl
 import threading
@@ -130,14 +131,21 @@ class Wire:
         """
         return self._asked("POST", path, content)[0] or b""
 
-    def wait(self, path: str) -> bytes:
+    def wait(self, path: str, longest: float = math.inf) -> bytes:
         """Return what is there, as soon as it is.
 
+        Args:
+            path: where.
+            longest: seconds to wait; one question more may be asked before they are over.
+
         Raises:
-            Over, ProtocolError, EngineLost: as for ``get``.
+            Over, ProtocolError: as for ``get``.
+            EngineLost: as for ``get``, or it was not there in time.
         """
-        asked = time.monotonic()
+        asked, begun = time.monotonic(), time.monotonic()
         while (content := self.get(path)) is None:
+            if time.monotonic() - begun > longest:
+                raise EngineLost(f"the server had no answer within {longest:g} seconds; try again later")
             if time.monotonic() - asked < 1.0:  # it was to keep this waiting, and did not
                 time.sleep(1.0)
             asked = time.monotonic()

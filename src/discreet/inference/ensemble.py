@@ -69,7 +69,7 @@ class Member:
 
     def __init__(self, trained: Trained, agreement: Agreement, key: X25519PrivateKey) -> None:
         _check(agreement, trained.catalogue)
-        self._trained, self._organisation = trained, Organisation(agreement, key)
+        self.trained, self.organisation = trained, Organisation(agreement, key)
 
     def __repr__(self) -> str:
         return f"Member({self.seat})"
@@ -77,11 +77,11 @@ class Member:
     @property
     def seat(self) -> int:
         """Its place among the organisations."""
-        return self._organisation.seat
+        return self.organisation.seat
 
     def open(self) -> bytes:
         """See ``Organisation.open``."""
-        return self._organisation.open()
+        return self.organisation.open()
 
     def answer(self, sitting: bytes, history: History) -> bytes:
         """Score a history, and mask the points.
@@ -90,8 +90,8 @@ class Member:
             ProtocolError: the sitting is of another agreement, or was answered.
             SettingError: the history holds something other than ids.
         """
-        known, _ = self._trained.catalogue.positions(history)
-        return self._organisation.answer(sitting, points(self._trained, known))
+        known, _ = self.trained.catalogue.positions(history)
+        return self.organisation.answer(sitting, points(self.trained, known))
 
 
 class Asker:

@@ -164,6 +164,10 @@ class Organisation:
         self._open[nonce] = True
         return nonce
 
+    def forget(self, nonce: bytes) -> None:
+        """Answer in no sitting that holds this nonce, if it is still open."""
+        self._open.pop(nonce, None)
+
     def answer(self, content: bytes, scores: NDArray[np.int64]) -> bytes:
         """Return this organisation's answer in a sitting, once.
 

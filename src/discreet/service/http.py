@@ -1,7 +1,8 @@
-"""What every application over HTTP does alike: bounded bodies, problem documents, no telemetry.
+"""What every application over HTTP does alike: bounded bodies, signatures, problem documents, no telemetry.
 
-Bodies are bounded before they are read, and have to come within a while. Errors are problem documents (RFC 9457)
-without anything about anybody.
+Bodies are bounded before they are read, and have to come within a while. Where it matters who asks, requests are signed
+(Ed25519, over method, path and the body's digest). Errors are problem documents (RFC 9457) without anything about
+anybody.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -20,6 +23,8 @@ from starlette.requests import ClientDisconnect
 from discreet.client.wire import BINARY, LONGEST_BODY
 from discreet.errors import DiscreetError, ProtocolError
 from discreet.protocols.keys import is_signed, request_text
+
+DAY = 86_400.0
 
 Statuses = Mapping[type[Exception], tuple[int, str]]
 """Of errors: the status, and what comes after ``urn:discreet:``."""
@@ -117,18 +122,54 @@ async def body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def signed_body(request: Request, most: int, by: bytes) -> bytes:
-    """Return a request's body, if it is signed by whom it has to be: that is known before any of it is read."""
+def signer(request: Request, *keys: bytes) -> bytes:
+    """Return by which of some signing keys a request is signed; nothing of its body is read.
+
+    Raises:
+        Refused: by none of them.
+    """
     kind, _, rest = request.headers.get("authorization", "").partition(" ")
     digest, _, signature = rest.partition(" ")
     try:
         text = request_text(request.method, request.url.path, bytes.fromhex(digest))
-        signed = kind == "Discreet" and is_signed(by, bytes.fromhex(signature), text)
+        signed = [key for key in keys if kind == "Discreet" and is_signed(key, bytes.fromhex(signature), text)]
     except ValueError:
-        signed = False
+        signed = []
     if not signed:
-        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "the request is not signed by its seat")
+        raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "the request is not signed by whom it has to be")
+    return signed[0]
+
+
+async def signed_body(request: Request, most: int, *keys: bytes) -> bytes:
+    """Return a request's body, if it is signed by one of these keys: that is known before any of it is read."""
+    signer(request, *keys)
     content = await body(request, most)
-    if hashlib.sha256(content).hexdigest() != digest:
+    if hashlib.sha256(content).hexdigest() != request.headers["authorization"].split(" ")[1]:
         raise Refused(HTTPStatus.UNAUTHORIZED, "not-signed", "another body was signed")
     return content
+
+
+class Daily:
+    """How often a party may still do something within 24 hours. Counted in memory, from the start of this process.
+
+    Args:
+        most: times.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._done: dict[bytes, deque[float]] = {}
+
+    def take(self, party: bytes) -> None:
+        """Count once more.
+
+        Raises:
+            Refused: the party had its share.
+        """
+        now, done = time.monotonic(), self._done.setdefault(party, deque())
+        while done and done[0] <= now - DAY:
+            done.popleft()
+        if len(done) >= self._most:
+            title = f"{self._most} a day were agreed to here; come again tomorrow"
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", title)
+        done.append(now)

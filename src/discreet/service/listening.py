@@ -9,6 +9,7 @@ import math
 import resource
 import socket
 import ssl
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,26 @@ class _Complaints:
         if loop.time() - self._last > COMPLAINTS:
             self._last = loop.time()
             logging.getLogger("discreet").warning("a connection failed: %s", context.get("message", "no reason given"))
+
+
+class _Plainly(logging.Filter):
+    """A line for a request that fails by a defect, without its stack trace, which may quote what somebody sent.
+
+    None for one that is cut off since the server ends.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether there is anything to say."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            record.msg, record.args = "a request failed: %s at %s", (type(error).__name__, where)
+            record.exc_info = None
+        return not isinstance(error, asyncio.CancelledError)
+
+
+_plainly = _Plainly()
 
 
 class _Server(uvicorn.Server):
@@ -128,6 +149,7 @@ class Address:
             timeout_graceful_shutdown=2,
             **files,  # type: ignore[arg-type]
         )
+        logging.getLogger("uvicorn.error").addFilter(_plainly)
         return _Server(config)
 
 
