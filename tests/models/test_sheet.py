@@ -18,8 +18,9 @@ from discreet.data.interactions import Histories
 from discreet.errors import ArtefactError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.on_device import sheet_of
+from discreet.models import archive
 from discreet.models.recipe import Kind
-from discreet.models.sheet import Sheet, patch, patched, quantised, turned
+from discreet.models.sheet import IDS, Sheet, patch, patched, quantised, turned
 
 RULES: dict[Kind, str] = {
     "popularity": "counts",
@@ -131,8 +132,6 @@ class TestChanges:
     def test_that_unpack_to_more_than_they_should_are_refused(self, sheets: dict[str, Sheet]) -> None:
         import zlib
 
-        from discreet.models import archive
-
         old = sheets["counts"].to_bytes()
         header, arrays = archive.unpacked(patch(old, old), "change", 1, "")
         bomb = np.frombuffer(zlib.compress(bytes(1 << 26)), np.uint8)
@@ -180,6 +179,16 @@ def test_rules_that_are_none_or_need_something_else(sheets: dict[str, Sheet]) ->
     spoilt = replace(sheets["weights"], arrays=sheets["weights"].arrays | {"matrix": matrix})
     with pytest.raises(ArtefactError, match="do not fit together"):
         Sheet.from_bytes(spoilt.to_bytes())
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(60.0), np.arange(60), np.arange(60, dtype=np.int32)[None], np.zeros(60, "c8")]
+)
+def test_ids_are_whole_numbers(ids: Any, sheets: dict[str, Sheet]) -> None:
+    header, arrays = archive.unpacked(sheets["counts"].to_bytes(), "model", 1, "")
+    assert IDS in arrays
+    with pytest.raises(ArtefactError, match="do not fit together"):
+        Sheet.from_bytes(archive.packed(header, arrays | {IDS: ids}))
 
 
 def test_lists_have_a_length(sheets: dict[str, Sheet]) -> None:

@@ -247,7 +247,9 @@ def _narrow(catalogue: Catalogue) -> tuple[State, dict[str, Any]]:
 def _widened(told: dict[str, Any], arrays: State) -> Catalogue:
     """Return the catalogue, and take its ids out of the arrays."""
     ids = arrays.pop(IDS, None)
-    return Catalogue.from_dict(told if ids is None else {**told, "ids": ids.astype(np.int32).tolist()})
+    if ids is not None and (ids.dtype != np.int32 or ids.ndim != 1):
+        raise SettingError("ids that are an array are whole numbers")
+    return Catalogue.from_dict(told if ids is None else {**told, "ids": ids.tolist()})
 
 
 def _rows(arrays: State, places: Any, name: str = "matrix") -> NDArray[np.float32]:
