@@ -17,6 +17,7 @@ from discreet.protocols import (
     encryption,
     ensemble,
     intersection,
+    ranking,
     retrieval,
     scoring,
     sharing,
@@ -29,7 +30,18 @@ from discreet.protocols.secagg import terms
 
 KINDS: list[type[Message]] = [
     each
-    for room in (terms, sharing, scoring, retrieval, two_servers, encryption, intersection, ensemble, simple_pir)
+    for room in (
+        terms,
+        sharing,
+        scoring,
+        retrieval,
+        two_servers,
+        encryption,
+        intersection,
+        ensemble,
+        simple_pir,
+        ranking,
+    )
     for each in vars(room).values()
     if isinstance(each, type)
     and issubclass(each, Message)
@@ -45,6 +57,7 @@ CHECKED = {
     intersection.IntersectionTerms,
     ensemble.Agreement,
     simple_pir.TableTerms,
+    ranking.RankingTerms,
 }
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -57,7 +70,7 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(30, 41)]
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), *range(30, 45)]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))

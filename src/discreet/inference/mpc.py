@@ -220,4 +220,5 @@ def stepped(
 
 def _largest(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest absolute value of each column, and a little where that is nothing."""
-    return np.maximum(np.abs(matrix).max(axis=0), 1e-30)
+    largest: NDArray[np.float64] = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
+    return largest
