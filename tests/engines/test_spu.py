@@ -23,14 +23,13 @@ from rankings import farthest, opened, split
 
 from discreet.data.interactions import Histories
 from discreet.engines import spu
-from discreet.engines.spu import HOW, PYTHON, Parties, Party, Place, Tls, found
+from discreet.engines.spu import HOW, PYTHON, Parties, Party, Place, found
 from discreet.errors import EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.mpc import Mpc, of_all
 from discreet.inference.plain import Plain
 from discreet.models.recipe import Kind
 from discreet.protocols.ranking import SEATS, Held, Ranker, Ranking, RankingTerms, dealt
-from discreet.service.certificates import certify_loopback
 from discreet.testing import check_recommender
 
 needs_spu = pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"SPU has an environment of its own: {HOW}")
@@ -116,11 +115,10 @@ class TestWithoutSpu:
             with pytest.raises(ProtocolError, match="of one dealing"):
                 Parties(sys.executable).computes(shares)
 
-    def test_parties_on_other_machines_need_tls(self) -> None:
-        places = ("127.0.0.1:1", "127.0.0.1:2", "10.0.0.3:3")
-        with pytest.raises(SettingError, match="need TLS"):
-            Place(places, "a")
-        assert Place(places, "a", Tls("certificate", "key", "ca")).tls is not None
+    @pytest.mark.parametrize("address", ["10.0.0.3:3", "0.0.0.0:3", "localhost:3", "127.0.0.1.example.org:3"])
+    def test_parties_speak_over_the_loopback_interface_alone(self, address: str) -> None:
+        with pytest.raises(SettingError, match="through a tunnel"):
+            Place(("127.0.0.1:1", "127.0.0.1:2", address), "a")
 
     @pytest.mark.parametrize(
         "behaviour", ["silent", "dies", "longer", "other length", "other kind", "cut short", "other session"]
@@ -204,7 +202,7 @@ def rankers(parties: Parties) -> tuple[Ranker, ...]:
 def asked(rankers: tuple[Ranker, ...], terms: RankingTerms, known: NDArray[np.bool_]) -> list[int]:
     ranking = Ranking(terms, known)
     first, second, third = of_all(rankers, ranking.questions)
-    return ranking.read((first, second, third)).tolist()
+    return list(map(int, ranking.read((first, second, third))))
 
 
 def wanted(known: NDArray[np.bool_], encoder: Any = ENCODER, decoder: Any = DECODER, listed: int = 6) -> list[int]:
@@ -309,39 +307,18 @@ class TestParties:
 
 @needs_spu
 @pytest.mark.slow
-class TestTls:
-    def started(self, stack: ExitStack, tls: list[Tls], starting: float) -> list[Party]:
-        place = spu._free_addresses()
-        parties = []
-        for each, own in zip(held(), tls, strict=True):
-            party = Party(found(), each, Place(place, "of a test", own), starting)
+def test_three_that_are_started_apart() -> None:
+    """As three operators would."""
+    place = Place(spu._free_addresses(), "ours")
+    with ExitStack() as stack:
+        parties = [Party(found(), each, place) for each in held()]
+        for party in parties:
             stack.callback(party.close)
-            parties.append(party)
-        return parties
-
-    def certified(self, folder: Path) -> Tls:
-        folder.mkdir()
-        certificate, key = map(str, certify_loopback(folder))
-        return Tls(certificate, key, certificate)
-
-    def test_three_that_know_one_another(self, tmp_path: Path) -> None:
-        with ExitStack() as stack:
-            parties = self.started(stack, [self.certified(tmp_path / "a")] * SEATS, 60.0)
-            for party in parties:
-                party.ready()
-            rankers = tuple(map(Ranker, held(), [each.compute for each in parties]))
-            known = np.arange(ROWS) % 7 == 0
-            assert asked(rankers, TERMS, known) == wanted(known)
-
-    @pytest.mark.parametrize("without", [True, False], ids=["no certificate", "another authority's"])
-    def test_one_that_they_do_not_know_is_not_linked(self, without: bool, tmp_path: Path) -> None:
-        ours, theirs = self.certified(tmp_path / "a"), self.certified(tmp_path / "b")
-        stranger: Any = None if without else Tls(theirs.certificate, theirs.key, ours.ca)
-        with ExitStack() as stack:
-            parties = self.started(stack, [ours, ours, stranger], 8.0)
-            for party in parties:
-                with pytest.raises(EngineLost):
-                    party.ready()
+        for party in parties:
+            party.ready()
+        rankers = tuple(map(Ranker, held(), [each.compute for each in parties]))
+        known = np.arange(ROWS) % 7 == 0
+        assert asked(rankers, TERMS, known) == wanted(known)
 
 
 FORMAT = """

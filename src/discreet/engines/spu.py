@@ -57,40 +57,26 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Tls:
-    """How parties know one another, if they are not on one machine: paths of PEM files.
-
-    Attributes:
-        certificate: of this party.
-        key: of it.
-        ca: what the others' certificates are signed by.
-    """
-
-    certificate: str
-    key: str
-    ca: str
-
-
-@dataclass(frozen=True)
 class Place:
-    """Where a party is, and where the others are.
+    """Where a party is, and where it finds the others.
+
+    Between machines, a tunnel with certificates on both sides ends at each address: SPU's own TLS is not offered, since
+    its listeners take unencrypted messages of anybody beside it.
 
     Attributes:
-        addresses: HOST:PORT of each, by seat.
+        addresses: 127.0.0.1:PORT of each, by seat, as this party sees them.
         link: what they call their link, the same for all, another after each loss.
-        tls: needed if an address is not of this machine's loopback.
 
     Raises:
-        SettingError: it would be reached from elsewhere without TLS.
+        SettingError: an address is not on the loopback interface.
     """
 
     addresses: tuple[str, str, str]
     link: str
-    tls: Tls | None = None
 
     def __post_init__(self) -> None:
-        if self.tls is None and not all(each.startswith("127.0.0.1:") for each in self.addresses):
-            raise SettingError("parties that are not all on this machine's 127.0.0.1 need TLS")
+        if not all(each.startswith("127.0.0.1:") for each in self.addresses):
+            raise SettingError("parties speak over 127.0.0.1 alone; between machines, through a tunnel that ends there")
 
 
 class Party:

@@ -188,13 +188,6 @@ def linked(library: Any, settings: dict[str, Any]) -> Any:
     described.recv_timeout_ms = described.http_timeout_ms = int(1000 * settings["deadline"])
     described.connect_retry_interval_ms = 100
     described.connect_retry_times = int(10 * settings["deadline"])
-    if settings["tls"]:
-        for options in (described.server_ssl_opts, described.client_ssl_opts):
-            options.cert.certificate_path = settings["tls"]["certificate"]
-            options.cert.private_key_path = settings["tls"]["key"]
-            options.verify.ca_file_path = settings["tls"]["ca"]
-            options.verify.verify_depth = 1
-        described.enable_ssl = True
     return link.create_brpc(described, settings["seat"])
 
 

@@ -214,7 +214,8 @@ def stepped(
     # (f sums + rows / 2) @ (f largest + 1 / 2) is the half of what a score may be.
     total, slack = float(sums @ largest), float(sums.sum() + rows * largest.sum()) / 2
     free = half - rows * len(largest) / 4
-    scale = min(2 * free / (slack + math.sqrt(slack**2 + 4 * total * free)), CELL_LIMIT / 2 / largest.max())
+    cell = max(_largest(left).max(), largest.max())
+    scale = min(2 * free / (slack + math.sqrt(slack**2 + 4 * total * free)), CELL_LIMIT / 2 / cell)
     return np.rint(left * scale).astype(np.int64), np.rint(right * scale).astype(np.int64)
 
 
