@@ -76,7 +76,17 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     rules = ("accounting", "clipping", "disclosure", "levels", "records")
     claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in rules}
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search", "trending")}
-    known = ("encryption", "ensemble", "intersection", "retrieval", "scoring", "secagg/client", "sharing", "simple_pir")
+    known = (
+        "encryption",
+        "ensemble",
+        "intersection",
+        "ranking",
+        "retrieval",
+        "scoring",
+        "secagg/client",
+        "sharing",
+        "simple_pir",
+    )
     claims |= {SOURCE / f"discreet/protocols/{name}.md" for name in known}
     claims.add(SOURCE / "discreet/client/device.md")
     assert claims == set(PROOFS)

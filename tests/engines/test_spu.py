@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,14 @@ from numpy.typing import NDArray
 from rankings import farthest, opened, split
 
 from discreet.data.interactions import Histories
-from discreet.engines import spu
+from discreet.engines import spu, spu_party
 from discreet.engines.spu import HOW, PYTHON, Parties, Party, Place, found
 from discreet.errors import EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.inference.mpc import Mpc, of_all
 from discreet.inference.plain import Plain
 from discreet.models.recipe import Kind
+from discreet.protocols import ranking
 from discreet.protocols.ranking import SEATS, Held, Ranker, Ranking, RankingTerms, dealt
 from discreet.testing import check_recommender
 
@@ -95,6 +97,13 @@ class TestWithoutSpu:
         """The party itself runs in any Python; this one has another NumPy."""
         with Parties(sys.executable) as parties, pytest.raises(SettingError, match=r"not installed there: python3\.11"):
             parties.computes(held())
+
+    def test_both_sides_mean_the_same(self) -> None:
+        """The party imports nothing of this package; it says again what it needs."""
+        said = (spu_party.VERSION, spu_party.SESSION, spu_party.KNOWN, spu_party.RANKS)
+        assert said == (spu.VERSION, ranking.SESSION_BYTES, ranking.KNOWN, ranking.RANKS)
+        imported = [line for line in spu.PARTY.read_text().splitlines() if re.match(r"\s*(from|import) ", line)]
+        assert not [line for line in imported if "discreet" in line]
 
     def test_what_cannot_be_run_is_found_out(self, tmp_path: Path) -> None:
         (tmp_path / "python").write_text("this is no program")
@@ -200,9 +209,9 @@ def rankers(parties: Parties) -> tuple[Ranker, ...]:
 
 
 def asked(rankers: tuple[Ranker, ...], terms: RankingTerms, known: NDArray[np.bool_]) -> list[int]:
-    ranking = Ranking(terms, known)
-    first, second, third = of_all(rankers, ranking.questions)
-    return list(map(int, ranking.read((first, second, third))))
+    asking = Ranking(terms, known)
+    first, second, third = of_all(rankers, asking.questions)
+    return list(map(int, asking.read((first, second, third))))
 
 
 def wanted(known: NDArray[np.bool_], encoder: Any = ENCODER, decoder: Any = DECODER, listed: int = 6) -> list[int]:
@@ -232,9 +241,9 @@ class TestParties:
     ) -> None:
         pids, known = parties.pids, np.arange(ROWS) % 3 == 0
         for seats in ((0,), (0, 2)):
-            ranking = Ranking(TERMS, known)
+            asking = Ranking(TERMS, known)
             with ThreadPoolExecutor(2) as threads:
-                waiting = [threads.submit(rankers[seat].answer, ranking.questions[seat]) for seat in seats]
+                waiting = [threads.submit(rankers[seat].answer, asking.questions[seat]) for seat in seats]
                 for each in waiting:
                     with pytest.raises(EngineLost, match="not all three"):
                         each.result(30)
@@ -269,7 +278,7 @@ class TestParties:
             asked(rankers, TERMS, known)
         assert all(map(has_ended, pids))
 
-    @pytest.mark.parametrize("rows", [2, 9])
+    @pytest.mark.parametrize("rows", [1, 2, 9])
     def test_the_largest_scores_that_there_may_be_do_not_wrap(self, rows: int) -> None:
         encoder, decoder = farthest(rows)
         terms, shares = dealt(encoder, decoder, rows)

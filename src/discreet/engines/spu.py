@@ -114,9 +114,14 @@ class Party:
         told |= {"deadline": deadline} | asdict(place)
         self._following = threading.Thread(target=self._follow, daemon=True)
         self._following.start()
-        with suppress(EngineLost):  # if it ended already, it said why
+        try:
             self._send(b"S", json.dumps(told).encode())
             self._send(b"M", held.share().tobytes())
+        except EngineLost:
+            pass  # it ended already, and said why
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return "Party()"

@@ -30,8 +30,9 @@ HEARTBEAT = 1.0
 """Seconds of silence after which the first party shows that it lives."""
 PATIENCE = 2.0
 """Seconds that a question waits for the others to be asked it, too."""
-KNOWN, RANKS = 1 << 61, 256
-"""See ``discreet.protocols.ranking``, whose formula is computed here."""
+KNOWN = 1 << 61
+RANKS = 256
+"""As in ``discreet.protocols.ranking``, whose formula is computed here."""
 
 Answer = Callable[[bytearray], bytes]
 """From a party's share of what is known to its share of the list."""

@@ -60,12 +60,16 @@ from discreet.protocols.messages import Message
 
 SEATS = 3
 KEY_BYTES = DIGEST_BYTES = SESSION_BYTES = 32
-LARGEST, KNOWN = 1 << 60, 1 << 61
-"""What a key of an unknown item stays below; what a known one is put behind by."""
+LARGEST = 1 << 60
+"""What a key of an unknown item stays below."""
+KNOWN = 1 << 61
+"""What a known item's key is put behind by."""
 RANKS = 256
+"""A word is so many times a position, plus its rank."""
 MOST_LISTED = 100
 MOST_ROWS, MOST_CELLS = 1 << 18, 1 << 25
 CELL_LIMIT = 1 << 40
+"""What a cell's absolute value stays below, so that sums of a column do not wrap."""
 HEAD_BYTES = 2 + 3 * (4 + 32) + 8
 """At most, before the two thirds of a message."""
 
