@@ -144,11 +144,35 @@ class TestWithoutSpu:
             assert SESSION.hex() not in str(caught.value)
             assert all(map(has_ended, pids))
             with pytest.raises(EngineLost):
-                compute(SESSION, share())
+                compute(b"x" * 32, share())
             assert set(parties.pids).isdisjoint(pids)
             last = parties.pids
         assert parties.pids == []
         assert all(map(has_ended, last))
+
+    def test_a_question_stays_with_those_who_were_asked_it_first(self, pretending: Callable[[str], Path]) -> None:
+        """Or the second seat of a question, asked just after a loss, would wait for a first one in vain."""
+        with Parties(pretending("zeros")) as parties:
+            first, second, _ = parties.computes(held())
+            first(SESSION, share())
+            pids = parties.pids
+            os.kill(pids[2], signal.SIGKILL)
+            assert has_ended(pids[2])
+            second(SESSION, share())
+            parties._parties[1].close()
+            with pytest.raises(EngineLost, match="ask again"):
+                second(SESSION, share())
+            assert parties.pids == pids
+            second(bytes(32), share())
+            assert set(parties.pids).isdisjoint(pids)
+
+    def test_sessions_are_forgotten(self, pretending: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spu, "REMEMBERED", 2)
+        with Parties(pretending("zeros")) as parties:
+            compute = parties.computes(held())[0]
+            for number in range(5):
+                compute(bytes([number]) * 32, share())
+            assert list(parties._sessions) == [bytes([3]) * 32, bytes([4]) * 32]
 
     def test_a_question_that_comes_late_costs_nobody_else_anything(self, pretending: Callable[[str], Path]) -> None:
         with Parties(pretending("late")) as parties:

@@ -46,6 +46,8 @@ STARTING, DEADLINE = 60.0, 30.0
 """Seconds to start, with a model, and for a question."""
 MOST_WAITING = 8
 """Questions that a party is asked at once: they are computed one after the other, and all have the same deadline."""
+REMEMBERED = 4 * MOST_WAITING
+"""Sessions of which it is known who computes them."""
 LOST = "a party that computes on shares was lost or too slow; ask again"
 MANY = "too many ask at once; ask again"
 LATE = "not all three servers were asked in time; ask again"
@@ -245,6 +247,7 @@ class Parties:
         self._starting, self._deadline = starting, deadline
         self._shares: tuple[Held, ...] = ()
         self._parties: list[Party] = []
+        self._sessions: dict[bytes, list[Party]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -282,11 +285,7 @@ class Parties:
         return [each.pid for each in self._parties]
 
     def _computed(self, seat: int, session: bytes, share: Share) -> Share:
-        with self._lock:
-            if not all(each.lives for each in self._parties) or not self._parties:
-                self._drop()
-                self._open()
-            parties = list(self._parties)
+        parties = self._asked_of(session)
         try:
             return parties[seat].compute(session, share)
         except EngineLost:
@@ -294,6 +293,18 @@ class Parties:
                 for each in parties:
                     each.close()
             raise
+
+    def _asked_of(self, session: bytes) -> list[Party]:
+        """Return the three that compute a session: those that were there when the first of them was asked."""
+        with self._lock:
+            if session not in self._sessions:
+                if not self._parties or not all(each.lives for each in self._parties):
+                    self._drop()
+                    self._open()
+                self._sessions[session] = list(self._parties)
+                while len(self._sessions) > REMEMBERED:
+                    del self._sessions[next(iter(self._sessions))]
+            return self._sessions[session]
 
     def _open(self) -> None:
         place = Place(_free_addresses(), secrets.token_hex(8))
