@@ -77,8 +77,8 @@ def test_every_mechanism_and_every_sensitivity_claim_has_a_proof() -> None:
     claims |= {SOURCE / f"discreet/privacy/{name}.md" for name in rules}
     claims |= {SOURCE / f"discreet/evaluation/{name}.md" for name in ("lengths", "search", "trending")}
     known = [
-        *("encryption", "ensemble", "garbling", "intersection", "oblivious", "retrieval", "scoring", "secagg/client"),
-        *("sharing", "simple_pir", "transfers"),
+        *("encryption", "ensemble", "garbling", "intersection", "oblivious", "ranking", "retrieval", "scoring"),
+        *("secagg/client", "sharing", "simple_pir", "transfers"),
     ]
     claims |= {SOURCE / f"discreet/protocols/{name}.md" for name in known}
     claims.add(SOURCE / "discreet/client/device.md")

@@ -18,6 +18,7 @@ from discreet.protocols import (
     ensemble,
     intersection,
     oblivious,
+    ranking,
     retrieval,
     scoring,
     sharing,
@@ -32,7 +33,7 @@ KINDS: list[type[Message]] = [
     each
     for room in (
         *(terms, sharing, scoring, retrieval, two_servers, oblivious),
-        *(encryption, intersection, ensemble, simple_pir),
+        *(encryption, intersection, ensemble, simple_pir, ranking),
     )
     for each in vars(room).values()
     if isinstance(each, type)
@@ -50,6 +51,7 @@ CHECKED = {
     intersection.IntersectionTerms,
     ensemble.Agreement,
     simple_pir.TableTerms,
+    ranking.RankingTerms,
 }
 PLAIN = [kind for kind in KINDS if kind not in CHECKED]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -62,7 +64,7 @@ VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text
 
 
 def test_there_are_all_of_them_each_with_a_kind_of_its_own() -> None:
-    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 24, 25, *range(30, 41)]
+    assert sorted(kind.KIND for kind in KINDS) == [*range(1, 19), 24, 25, *range(30, 45)]
 
 
 @given(data=st.data(), kind=st.sampled_from(PLAIN))
