@@ -9,6 +9,7 @@ the number of servers: on a busy machine, also other processes' bytes.
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Iterator
@@ -26,15 +27,37 @@ from inference import LISTED, PEOPLE, SIZES, WIDTH, spread
 SENT = Path("/sys/class/net/lo/statistics/tx_bytes")
 
 
+HEAD = """# Lists of three servers, measured
+
+Written by `benchmarks/mpc.py`: what it printed. Medians of {people} questions and their range, made-up factors of
+{width} numbers, lists of {listed}. All three servers and the device are on this machine, and no network is between
+them. Bytes of a server are what went over the loopback interface, by three: on a busy machine, also other processes'.
+*Agree*: the mean share of a list that is on the model's own. What it is: [mpc](mpc.md).
+
+    DISCREET_SPU_PYTHON=spu/bin/python python benchmarks/mpc.py
+"""
+
+
 def main() -> None:
-    print(f"{machine()}; load before: {os.getloadavg()[0]:.1f}; top {LISTED}, width {WIDTH}")
-    print()
-    names = ("start s", "wall ms", "CPU ms a server", "MB sent by a server", "MB held", "kB up", "kB down", "agree")
-    print(
-        f"{'items':>8}{names[0]:>9}{names[1]:>28}{names[2]:>28}{names[3]:>24}" + "".join(f"{n:>9}" for n in names[4:])
-    )
-    for line in map(measured, SIZES):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for mpc-measured.md")
+    arguments = parser.parse_args()
+    lines = []
+    for line in table():
         print(line, flush=True)
+        lines.append(line)
+    if arguments.out:
+        page = "\n".join([HEAD.format(people=PEOPLE, width=WIDTH, listed=LISTED), "```", *lines, "```\n"])
+        (arguments.out / "mpc-measured.md").write_text(page)
+
+
+def table() -> Iterator[str]:
+    """Yield a line a size."""
+    yield f"{machine()}; load before: {os.getloadavg()[0]:.1f}"
+    yield ""
+    names = ("start s", "wall ms", "CPU ms a server", "MB sent by a server", "MB held", "kB up", "kB down", "agree")
+    yield f"{'items':>8}{names[0]:>9}{names[1]:>24}{names[2]:>24}{names[3]:>24}" + "".join(f"{n:>9}" for n in names[4:])
+    yield from map(measured, SIZES)
 
 
 def measured(items: int) -> str:
@@ -56,7 +79,7 @@ def measured(items: int) -> str:
             shares.append(len({*listed} & {*trained.recommend(history, LISTED)}) / LISTED)
         held = max(map(peak, parties.pids))
     up, down = (sum(map(len, each)) / 1e3 for each in (request, reply))
-    figures = f"{started:>9.1f}{spread(tuple(walls[1:])):>28}{spread(tuple(cpus[1:])):>28}{spread(tuple(sent[1:])):>24}"
+    figures = f"{started:>9.1f}{spread(tuple(walls[1:])):>24}{spread(tuple(cpus[1:])):>24}{spread(tuple(sent[1:])):>24}"
     return f"{items:>8,}{figures}{held:>9.0f}{up:>9.1f}{down:>9.1f}{np.mean(shares[1:]):>9.4f}"
 
 

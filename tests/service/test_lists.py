@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,27 +20,31 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rankings import InTheClear
 from serving import running
 
 from discreet.cli.processes import free_port, start, stopping
 from discreet.client.wire import Denied, Over, Wire
 from discreet.data.importing import import_interactions
 from discreet.data.interactions import Histories
+from discreet.engines.spu import HOW, PYTHON
 from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.governance.ledger import Account, Ledger
 from discreet.inference.garbled import Device as Garbling
+from discreet.inference.mpc import Owner
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted
 from discreet.protocols.keys import public_bytes
+from discreet.protocols.ranking import Held, Ranker
 from discreet.service import garblings
 from discreet.service import lists as service
 from discreet.service.afar import Afar, reached
 from discreet.service.certificates import certify_loopback
 from discreet.service.listening import Address
-from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists
+from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists, ranked
 from discreet.testing import check_recommender
 
 ENCRYPTED = pytest.param("encrypted", marks=pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python"))
@@ -490,3 +494,56 @@ def test_lists_of_live_data_over_http_by_the_command(
         assert way.read(way.answer(request), kept_history).scores not in found
         with Ledger(tmp_path / "ledger.db") as ledger:
             assert ledger.account(account).spent == 2 * once > 0
+
+
+class TestThree:
+    """Three servers that compute on shares: over HTTP, and, where SPU is, as processes."""
+
+    def test_keeps_the_contract_over_http(self, trained: Trained, histories: Histories) -> None:
+        owner = Owner(trained)
+        first, second, third = map(Held, owner.shares)
+        computes = InTheClear().computes((first, second, third))
+        addresses = [Address(port=free_port()) for _ in range(3)]
+        with ExitStack() as stack:
+            for held, compute, address in zip((first, second, third), computes, addresses, strict=True):
+                app = lists(ranked(owner.outline, Ranker(held, compute)))
+                stack.enter_context(running(address.serving(app), address))
+            wires = [Wire(f"http://127.0.0.1:{address.port}", patience=10) for address in addresses]
+            ids = histories.catalogue.ids
+            asked: list[list[str | int]] = [[ids[at] for at in histories.matrix[[row]].indices] for row in range(6)]
+            check_recommender(reached("mpc", wires, 20), Plain(trained, 20), [*asked, [], ["nothing"], [*ids]])
+            with pytest.raises(SettingError, match="three servers"):
+                reached("mpc", wires[:2], 20)
+            with pytest.raises(Denied, match="each server a question of its own"):
+                wires[0].post(f"{ROOT}/mpc", reached("mpc", wires, 20).ask([])[0][1])
+
+    def test_a_model_is_dealt_once(self, model: Path, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "discreet", "inference", "deal", str(model), "--out", str(tmp_path / "dealt")]
+        assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
+        assert (tmp_path / "dealt").stat().st_mode & 0o077 == 0
+        again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert again.returncode == 1
+        assert "exists already" in again.stderr
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"SPU has an environment of its own: {HOW}")
+    def test_as_three_operators_would(self, model: Path, trained: Trained, tmp_path: Path) -> None:
+        dealt, linked = tmp_path / "dealt", [free_port() for _ in range(3)]
+        deal = [sys.executable, "-m", "discreet", "inference", "deal", str(model), "--out", str(dealt)]
+        subprocess.run(deal, check=True, timeout=60)
+        parties = [part for port in linked for part in ("--party", f"127.0.0.1:{port}")]
+        ports = [free_port() for _ in range(3)]
+        arguments = ["--outline", dealt / "outline.npz", *parties, "--link", "test"]
+        servers = [
+            start(
+                ["discreet", "inference", "party", dealt / f"seat-{seat}.share", *arguments, "--port", port],
+                tmp_path / "errors.txt",
+            )
+            for seat, port in enumerate(ports)
+        ]
+        with stopping(servers) as processes:
+            assert all(process.until("listening", time.monotonic() + 120) for process in processes)
+            way = reached("mpc", [Wire(f"http://127.0.0.1:{port}", patience=20) for port in ports], 10)
+            request, kept = way.ask([100, 101])
+            made = way.read(way.answer(request), kept)
+            assert len({*made} & {*trained.recommend([100, 101], 10)}) >= 9

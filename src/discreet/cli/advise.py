@@ -31,9 +31,12 @@ def advise(
     ] = "public",
     as_json: Json = False,
 ) -> None:
-    """Measure each way to make lists on this machine, and say which to use."""
+    """Measure each way to make lists on this machine, and say which to use. `mpc` needs DISCREET_SPU_PYTHON."""
+    import os
+    from contextlib import ExitStack
     from importlib.util import find_spec
 
+    from discreet.engines.spu import PYTHON, Parties
     from discreet.evaluation.advice import advise as choose
     from discreet.evaluation.advice import measure
 
@@ -43,9 +46,10 @@ def advise(
 
         scheme = Seal()
     asked = {"bandwidth": amount(bandwidth, "bit"), "rtt": amount(rtt, "s"), "latency": amount(latency, "s")}
-    with progress() as bars:
-        bar = bars.add_task("measuring", total=4 + (scheme is not None))
-        costs = measure(items, dim, scheme, lambda way: bars.update(bar, advance=1, description=way))
+    with ExitStack() as stack, progress() as bars:
+        engine = stack.enter_context(Parties()) if os.environ.get(PYTHON) else None
+        bar = bars.add_task("measuring", total=4 + (scheme is not None) + (engine is not None))
+        costs = measure(items, dim, scheme, engine, lambda way: bars.update(bar, advance=1, description=way))
     advice = choose(costs, **asked, trust=trust, model=model)
     if as_json:
         say_json(advice.to_dict())

@@ -105,6 +105,72 @@ def serve(
 
 
 @app.command()
+def deal(
+    file: ModelFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the outline and the three shares; must not exist.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=100, help="Length of the longest list.")] = 20,
+) -> None:
+    """Share a model out to three servers (`mpc`): each share is noise; any two of them are the model."""
+    from discreet.errors import SettingError
+    from discreet.files import write_bytes, writing
+    from discreet.inference.mpc import Owner
+    from discreet.models.trained import Trained
+
+    if out.exists():
+        raise SettingError(f"{out} exists already; name another folder")
+    owner = Owner(Trained.load(file), n)
+    with writing(out):
+        out.mkdir(parents=True, mode=0o700)
+    write_bytes(out / "outline.npz", owner.outline.to_bytes())
+    for seat, share in enumerate(owner.shares):
+        write_bytes(out / f"seat-{seat}.share", share)
+    say(f"{out}: outline.npz for all, and a share for each server; give each its own alone, then delete them here")
+
+
+@app.command()
+def party(
+    share: Annotated[Path, typer.Argument(help="This server's share, of `inference deal`.")],
+    outline: Annotated[Path, typer.Option("--outline", help="Of `inference deal`: what devices have to know.")],
+    parties: Annotated[
+        list[str], typer.Option("--party", help="127.0.0.1:PORT where each server is reached from here; by seat.")
+    ],
+    link: Annotated[str, typer.Option("--link", help="What all three call their link; another after each loss.")],
+    python: Annotated[
+        Path | None, typer.Option("--python", help="Of SPU's environment; else: DISCREET_SPU_PYTHON.")
+    ] = None,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8446,
+    certificate: Certificate = None,
+    key: TlsKey = None,
+) -> None:
+    """Answer devices as one of three servers that compute on shares (`mpc`), until stopped."""
+    import asyncio
+    from contextlib import closing
+
+    from discreet.data.tables import readable
+    from discreet.engines.spu import Party, Place, found
+    from discreet.errors import SettingError
+    from discreet.inference.outline import Outline
+    from discreet.protocols.ranking import Held, Ranker
+    from discreet.service.listening import Address
+    from discreet.service.lists import lists, ranked
+
+    if len(parties) != 3:
+        raise SettingError(f"three servers compute together; {len(parties)} are named")
+    with readable(str(share)):
+        held = Held(share.read_bytes())
+    with readable(str(outline)):
+        told = Outline.from_bytes(outline.read_bytes())
+    address, place = Address(host, port, certificate, key), Place((parties[0], parties[1], parties[2]), link)
+    with closing(address.bound()) as listening, closing(Party(found(python), held, place)) as one:
+        one.ready()
+        say(json.dumps({"said": "listening", "ways": ["mpc"], "port": port}))
+        screen.file.flush()
+        app = lists(ranked(told, Ranker(held, one.compute)))
+        asyncio.run(address.serving(app).serve(sockets=[listening]))
+
+
+@app.command()
 def key(path: Annotated[Path, typer.Argument(help="File for the key; must not exist.")], as_json: Json = False) -> None:
     """Make the key that the second of two servers signs with; print its public half."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -120,7 +186,7 @@ def key(path: Annotated[Path, typer.Argument(help="File for the key; must not ex
 
 @app.command()
 def ask(
-    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted, garbled or noisy.")],
+    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted, garbled, noisy or mpc.")],
     servers: Annotated[
         list[str], typer.Option("--server", help="Address, such as https://host:8445; two of two servers.")
     ],

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from discreet.data.catalogue import Catalogue
 from discreet.errors import SettingError
-from discreet.inference import encrypted, garbled, on_device, shared
+from discreet.inference import encrypted, garbled, mpc, on_device, shared
+from discreet.inference.mpc import Engine
 from discreet.models.subspace import Subspace
 from discreet.models.trained import Trained
 from discreet.privacy.guarantee import Guarantee
@@ -33,6 +34,8 @@ TRUSTS = ("nobody", "two-servers", "three-servers", "the-server")
 three do not; that the one who serves forgets."""
 MODELS = ("public", "secret")
 MOST_ITEMS = 1 << 20
+MPC_ROUNDS = 100
+"""Messages of three servers to one another, one after the other: of SPU's 80 to 160 for lists (upper bounds)."""
 
 Made = TypeVar("Made")
 
@@ -92,12 +95,12 @@ class Cost:
     """What a list costs.
 
     Attributes:
-        server_ms: of the busiest server, CPU.
+        server_ms: of the busiest server, CPU; of ``mpc``, wall time of all three on this machine.
         device_ms: CPU.
         up: bytes from the device, to all servers.
         down: bytes to it.
         rounds: round trips, of the device or between servers, one after the other.
-        between: bytes that servers send each other.
+        between: bytes that servers send each other; 0 for ``mpc``, where they are not counted.
         once: bytes that travel before the first list, per model or per key.
         server_memory: bytes that a server holds of the model.
         device_memory: bytes that a device holds of it.
@@ -209,7 +212,11 @@ def advise(
 
 
 def measure(
-    items: int, dim: int, scheme: Scheme | None = None, progress: Callable[[str], None] = lambda _: None
+    items: int,
+    dim: int,
+    scheme: Scheme | None = None,
+    engine: Engine | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Cost]:
     """Measure each way that can be measured on this machine, for a made-up model.
 
@@ -217,22 +224,31 @@ def measure(
         items: 100 to 2^20.
         dim: of factors, 2 to 256.
         scheme: what queries are encrypted with; None leaves ``encrypted`` out.
+        engine: what three servers compute with; None leaves ``mpc`` out.
         progress: told the name of each way before it is measured.
 
     Raises:
         SettingError: a size is out of its range.
+        EngineLost: the engine was lost.
     """
     if not 100 <= items <= MOST_ITEMS or not 2 <= dim <= MOST_WIDTH:
         raise SettingError(f"items are 100 to {MOST_ITEMS:,}, dimensions 2 to {MOST_WIDTH}")
     trained = made_up(items, dim)
     history = histories(items, 1, KNOWN)[0]
-    found = {}
-    for way, work in (("plain", _plain), ("on_device", _on_device), ("shared", _shared), ("garbled", _garbled)):
-        progress(way)
-        found[way] = work(trained, history)
+    works: dict[str, Callable[[], Cost]] = {
+        "plain": lambda: _plain(trained, history),
+        "on_device": lambda: _on_device(trained, history),
+        "shared": lambda: _shared(trained, history),
+        "garbled": lambda: _garbled(trained, history),
+    }
     if scheme is not None:
-        progress("encrypted")
-        found["encrypted"] = _encrypted(trained, history, scheme)
+        works["encrypted"] = lambda: _encrypted(trained, history, scheme)
+    if engine is not None:
+        works["mpc"] = lambda: _mpc(trained, history, engine)
+    found = {}
+    for way, work in works.items():
+        progress(way)
+        found[way] = work()
     return found
 
 
@@ -328,6 +344,24 @@ def _encrypted(trained: Trained, history: Sequence[int], scheme: Scheme) -> Cost
     memory = scheme.memory(*trained.state["decoder"].shape)
     once = outline + len(request.key)
     return Cost(spent, asking + reading, len(request.question), len(reply), 1, 0, once, memory, outline)
+
+
+def _mpc(trained: Trained, history: Sequence[int], engine: Engine) -> Cost:
+    way = mpc.Mpc.here(trained, engine, LISTED)
+    asking, (request, kept) = _timed(lambda: way.ask(history))
+    reply, times = way.answer(request), []
+    for _ in range(RUNS):
+        request, kept = way.ask(history)
+        begun = time.perf_counter()  # what is computed is computed by other processes
+        reply = way.answer(request)
+        times.append(1e3 * (time.perf_counter() - begun))
+    begun = time.process_time()
+    way.read(reply, kept)
+    reading = 1e3 * (time.process_time() - begun)
+    outline, matrices = len(way.device.outline.to_bytes()), 2 * 2 * 8 * trained.state["decoder"].size
+    up, down = sum(map(len, request)), sum(map(len, reply))
+    spent = float(np.median(times))
+    return Cost(spent, asking + reading, up, down, MPC_ROUNDS, 0, outline, matrices, outline)
 
 
 def _timed(work: Callable[[], Made]) -> tuple[float, Made]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from discreet.client.wire import Denied, Wire
 from discreet.errors import ProtocolError, SettingError
-from discreet.inference import encrypted, garbled, on_device, retrieved, shared
+from discreet.inference import encrypted, garbled, mpc, on_device, retrieved, shared
 from discreet.inference.on_device import Reply, Request
 from discreet.inference.outline import Outline
 from discreet.protocols.encryption import KeyWanted
@@ -102,8 +102,8 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
     """Return a Recommender by servers elsewhere (``retrieved`` reads pages, not lists); devices' outlines are fetched.
 
     Args:
-        way: of ``WAYS``.
-        wires: to one server, or to the first and the second.
+        way: of ``WAYS``, or ``mpc``.
+        wires: to one server, or to the first and the second, or to three.
         n: length of a list, or how many pages are asked for at once.
 
     Raises:
@@ -120,6 +120,11 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
         if way == "garbled":
             return garbled.Garbled(garbled.Device(first.outline(), n), BothAfar(first, second))
         return retrieved.Retrieved(retrieved.Reader.of(first.outline(), n), (first.answer, second.answer))
+    if way == "mpc":
+        if len(servers) != 3:
+            raise SettingError(f"mpc needs three servers, no two of whom tell each other; {len(servers)} are named")
+        one, two, three = servers
+        return mpc.Mpc(mpc.Device(one.outline(), n), (one, two, three))
     if len(servers) != 1:
         raise SettingError(f"{way} needs one server; {len(servers)} are named")
     if way in {"on_device", "noisy"}:
@@ -129,4 +134,4 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
 
         scheme = Seal()
         return encrypted.Encrypted(encrypted.Device(servers[0].outline(), scheme, n), servers[0])
-    raise SettingError(f"there is no way {way!r}; there are {', '.join(WAYS)}")
+    raise SettingError(f"there is no way {way!r}; there are {', '.join((*WAYS, 'mpc'))}")

@@ -11,6 +11,7 @@
 ``POST /lists/v1/retrieved``                half a question for pages: half of the pages
 ``POST /lists/v1/encrypted``                an encrypted question: encrypted scores; 428 if its key is not held
 ``PUT  /lists/v1/encrypted/key``            a device's evaluation key
+``POST /lists/v1/mpc``                      a share of a question to each of three servers
 ``POST /lists/v1/garbled``, ``/rows``       half a question to each of two servers that garble: see ``garblings``
 ==========================================  =======================================================================
 
@@ -26,6 +27,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -40,11 +42,14 @@ from discreet.inference.outline import Outline
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted, Scheme
 from discreet.protocols.oblivious import EVALUATOR, GARBLER
+from discreet.protocols.ranking import Ranker
 from discreet.service.garblings import STEPS, EvaluatorHouse, GarblerHouse
 from discreet.service.http import Refused, Statuses, answer, application, body, signed_body
 
 ROOT = "/lists/v1"
 MODEL, LIVE = "on_device/model", "noisy/model"
+MOST_RANKED = 8
+"""Questions that one of three servers works on at a time, with the others."""
 WAITING = 10.0
 """Seconds that a question waits for its turn."""
 STATUSES: Statuses = {
@@ -287,6 +292,16 @@ _OFFERS: dict[str, Callable[[Given], Offer]] = {
     "noisy": _noisy,
 }
 WAYS = tuple(_OFFERS)
+
+
+def ranked(outline: Outline, ranker: Ranker) -> Offer:
+    """Return what one of three servers offers that compute on shares; it waits for the others."""
+    threads = ThreadPoolExecutor(MOST_RANKED)
+
+    async def work(content: bytes) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(threads, ranker.answer, content)
+
+    return Offer(("mpc",), {"mpc/outline": _page(outline)}, {"mpc": Question(ranker.most, work)})
 
 
 def _page(outline: Outline) -> Page:
