@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference import hinted as module
 from discreet.inference.hinted import MULTIPLIED, Hinted, HintedLibrary, HintedReader
+from discreet.inference.retrieved import Library
 from discreet.protocols.simple_pir import Hint, multiplied
 
 CATALOGUE = Catalogue((100, 101, 102, 107))
@@ -18,7 +21,7 @@ PAGES = (b"first", b"", bytes(20), b"\xff" * 9)
 
 
 def hinted(at_once: int = 1) -> Hinted:
-    return Hinted(CATALOGUE, PAGES, at_once, least=0)
+    return Hinted.here(CATALOGUE, PAGES, at_once, least=0)
 
 
 def test_pages_come_in_the_order_asked_for() -> None:
@@ -48,18 +51,15 @@ def test_questions_that_cannot_be_asked(why: str, at_once: int, wanted: list[str
 def test_a_small_table_is_better_downloaded() -> None:
     """Below the least, to the byte; four records of 24."""
     with pytest.raises(SettingError, match="96 bytes is better downloaded"):
-        Hinted(CATALOGUE, PAGES)
+        Hinted.here(CATALOGUE, PAGES)
     with pytest.raises(SettingError, match="96 bytes is better downloaded"):
         HintedLibrary(PAGES, least=97)
     assert HintedLibrary(PAGES, least=96).terms.size == 24
 
 
-def test_other_numbers_of_questions_or_answers_are_refused() -> None:
+def test_other_numbers_of_answers_are_refused() -> None:
     library = hinted(2)
     request, kept = library.ask([100])
-    for wrong in ((), request * 33):
-        with pytest.raises(ProtocolError, match="1 to 64 pages"):
-            library.answer(wrong)
     reply = library.answer(request)
     with pytest.raises(ProtocolError, match="2 answers were expected, 1 came"):
         library.read(reply[:1], kept)
@@ -71,10 +71,23 @@ def test_other_numbers_of_questions_or_answers_are_refused() -> None:
 def test_a_hint_of_other_pages_is_refused() -> None:
     other = HintedLibrary((*PAGES[:3], b"news"), least=0)
     with pytest.raises(ProtocolError, match="not that of the terms"):
-        Hint(other.terms, hinted().library.hint)
+        Hint(other.terms, HintedLibrary(PAGES, least=0).hint)
     reader = HintedReader(Hint(other.terms, other.hint), CATALOGUE)
     with pytest.raises(ProtocolError, match="another table"):
         hinted().answer(reader.ask([100])[0])
+
+
+def test_a_reader_of_what_a_server_told() -> None:
+    library = HintedLibrary(PAGES, least=0)
+    outline = library.outline(CATALOGUE)
+    way = Hinted(HintedReader.of(outline, library.hint, 2), library.answer)
+    request, kept = way.ask([107])
+    assert len(request[0]) == library.most
+    assert way.read(way.answer(request), kept) == (PAGES[3],)
+    with pytest.raises(ProtocolError, match="do not fit together"):
+        HintedReader.of(replace(outline, catalogue=Catalogue((1, 2, 3))), library.hint)
+    with pytest.raises(ProtocolError, match="another way"):
+        HintedReader.of(Library(PAGES).outline(CATALOGUE), library.hint)
 
 
 def test_nothing_shows_what_is_wanted() -> None:

@@ -103,6 +103,17 @@ class TestEachWay:
         request, kept = reader.ask([107, 100])
         assert reader.read(reader.answer(request), kept) == (b"about 107", b"about 100")
 
+    def test_pages_of_one_server(self, trained: Trained) -> None:
+        pages, address = [f"about {item}".encode() for item in trained.catalogue.ids], Address(port=free_port())
+        with pytest.raises(SettingError, match="better downloaded"):
+            Offer.of(("hinted",), Given(trained, (), pages))
+        offer = Offer.of(("hinted",), Given(trained, (), pages, least=0))
+        with running(address.serving(lists(offer)), address):
+            reader = reached("hinted", [Wire(f"http://127.0.0.1:{address.port}", patience=10)], 2)
+            request, kept = reader.ask([107])
+            assert len(request) == 2
+            assert reader.read(reader.answer(request), kept) == (b"about 107",)
+
     @pytest.mark.parametrize("way", LISTED)
     def test_four_at_once_each_get_their_own(self, way: str, served: Served) -> None:
         found: dict[int, Any] = {}

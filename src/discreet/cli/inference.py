@@ -186,21 +186,23 @@ def key(path: Annotated[Path, typer.Argument(help="File for the key; must not ex
 
 @app.command()
 def ask(
-    way: Annotated[str, typer.Option("--way", help="on_device, shared, retrieved, encrypted, garbled, noisy or mpc.")],
+    way: Annotated[
+        str, typer.Option("--way", help="on_device, shared, retrieved, hinted, encrypted, garbled, noisy or mpc.")
+    ],
     servers: Annotated[
         list[str], typer.Option("--server", help="Address, such as https://host:8445; two of two servers.")
     ],
     history: Annotated[
         str, typer.Option("--history", help="Item ids, separated by commas or lines; - reads standard input.")
     ] = "",
-    n: Annotated[int, typer.Option("--n", help="Length of the list; of `retrieved`: pages asked for at once.")] = 10,
+    n: Annotated[int, typer.Option("--n", help="Length of the list; of pages: how many are asked for at once.")] = 10,
     ca: Annotated[
         list[Path] | None, typer.Option("--ca", help="PEM that a server's certificate is signed by, pinned; in turn.")
     ] = None,
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds to try for.")] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Ask as a device would: the history stays here. With `retrieved`, it is the items whose pages are fetched."""
+    """Ask as a device would: the history stays here. With `retrieved` and `hinted`, it is the items whose pages are fetched."""
     from discreet.client.wire import Wire
     from discreet.service.afar import reached
 
@@ -208,7 +210,7 @@ def ask(
     recommender, items = reached(way, wires, n), items_of(history)
     request, kept = recommender.ask(items)
     made: Any = recommender.read(recommender.answer(request), kept)
-    if way == "retrieved":
+    if way in {"retrieved", "hinted"}:
         texts = [page.decode(errors="replace") for page in made]
         if as_json:
             say_json({"pages": texts})
@@ -233,7 +235,7 @@ def _given(
         from discreet.engines.seal import Seal, Workers
 
         scheme = Seal(stack.enter_context(Workers(workers)))
-    texts = _pages(trained, pages) if "retrieved" in ways else []
+    texts = _pages(trained, pages) if {"retrieved", "hinted"} & {*ways} else []
     return Given(trained, [Trained.load(path) for path in previous], texts, scheme)
 
 

@@ -16,10 +16,20 @@ from discreet.compiled import compiled
 from discreet.data.catalogue import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
-from discreet.inference.retrieved import LENGTH_BYTES, padded, positions_wanted, unpadded
-from discreet.protocols.retrieval import MOST_AT_ONCE
-from discreet.protocols.simple_pir import Fetcher, Fetching, Hint, multiplied
+from discreet.inference.outline import Outline
+from discreet.inference.retrieved import (
+    LENGTH_BYTES,
+    Answer,
+    outline_of_pages,
+    padded,
+    positions_wanted,
+    terms_of_pages,
+    unpadded,
+)
+from discreet.protocols.simple_pir import Fetcher, Fetching, Hint, TableTerms, multiplied
 
+TABLE = "table"
+"""Terms in an outline."""
 LEAST_TABLE = 256 << 20
 """Bytes of all records below which a device had better download them."""
 SLAB = 1 << 12
@@ -82,6 +92,18 @@ class HintedReader:
     catalogue: Catalogue = field(repr=False)
     at_once: int = 1
 
+    @classmethod
+    def of(cls, outline: Outline, hint: bytes, at_once: int = 1) -> HintedReader:
+        """Return a reader of what a server told of its pages.
+
+        Raises:
+            ProtocolError: it told something else.
+        """
+        terms = TableTerms.from_bytes(terms_of_pages(outline, TABLE))
+        if terms.records != len(outline.catalogue):
+            raise ProtocolError("the outline's parts do not fit together; ask for it again")
+        return cls(Hint(terms, hint), outline.catalogue, at_once)
+
     def ask(self, history: History) -> tuple[tuple[bytes, ...], HintedKept]:
         """Ask for the pages of items.
 
@@ -124,40 +146,51 @@ class HintedLibrary:
         self._fetcher = Fetcher([padded(page, size) for page in pages], MULTIPLIED)
         self.terms, self.hint = self._fetcher.terms, self._fetcher.hint
 
-    def answer(self, request: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """See ``Fetcher.answer``.
+    @property
+    def most(self) -> int:
+        """How many bytes a question may have."""
+        return self._fetcher.most
 
-        Raises:
-            ProtocolError: there are none, or more than 64, or one is no question about these pages.
-        """
-        if not 1 <= len(request) <= MOST_AT_ONCE:
-            raise ProtocolError(f"1 to {MOST_AT_ONCE} pages are asked for at once, not {len(request)}")
-        return tuple(map(self._fetcher.answer, request))
+    def answer(self, request: bytes) -> bytes:
+        """See ``Fetcher.answer``."""
+        return self._fetcher.answer(request)
+
+    def outline(self, catalogue: Catalogue) -> Outline:
+        """Return what a reader has to know of pages of these items, beside the hint."""
+        return outline_of_pages(catalogue, TABLE, self.terms)
 
 
 class Hinted:
-    """Both sides in one process.
+    """A reader, and a server.
 
     Args:
-        catalogue: of the items.
-        pages: of each item, in its order.
-        at_once: how many pages every question asks for, 1 to 64.
-        least: as of ``HintedLibrary``.
+        reader: the person's side.
+        server: how it answers one question.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, pages: Sequence[bytes], at_once: int = 1, least: int = LEAST_TABLE
-    ) -> None:
-        self.library = HintedLibrary(pages, least)
-        self.reader = HintedReader(Hint(self.library.terms, self.library.hint), catalogue, at_once)
+    def __init__(self, reader: HintedReader, server: Answer) -> None:
+        self.reader, self._server = reader, server
+
+    @classmethod
+    def here(cls, catalogue: Catalogue, pages: Sequence[bytes], at_once: int = 1, least: int = LEAST_TABLE) -> Hinted:
+        """Return both in one process.
+
+        Args:
+            catalogue: of the items.
+            pages: of each item, in its order.
+            at_once: how many pages every question asks for, 1 to 64.
+            least: as of ``HintedLibrary``.
+        """
+        library = HintedLibrary(pages, least)
+        return cls(HintedReader(Hint(library.terms, library.hint), catalogue, at_once), library.answer)
 
     def ask(self, history: History) -> tuple[tuple[bytes, ...], HintedKept]:
         """See ``HintedReader.ask``."""
         return self.reader.ask(history)
 
     def answer(self, request: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """See ``HintedLibrary.answer``."""
-        return self.library.answer(request)
+        """Answer each question."""
+        return tuple(map(self._server, request))
 
     def read(self, reply: tuple[bytes, ...], kept: HintedKept) -> tuple[bytes, ...]:
         """See ``HintedReader.read``."""

@@ -25,6 +25,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
 from discreet.inference.outline import Outline
+from discreet.protocols.messages import Message
 from discreet.protocols.retrieval import MOST_AT_ONCE, Retrieval, RetrievalTerms, Retriever, folded
 
 PAGES = "pages"
@@ -89,9 +90,7 @@ class Reader:
         Raises:
             ProtocolError: it told something else.
         """
-        if PAGES not in outline.terms:
-            raise ProtocolError("this outline is not one of pages; ask for that of `retrieved`")
-        terms = RetrievalTerms.from_bytes(outline.terms[PAGES])
+        terms = RetrievalTerms.from_bytes(terms_of_pages(outline, PAGES))
         if terms.records != len(outline.catalogue):
             raise ProtocolError("the outline's parts do not fit together; ask for it again")
         return cls(terms, outline.catalogue, at_once)
@@ -138,9 +137,7 @@ class Library:
 
     def outline(self, catalogue: Catalogue) -> Outline:
         """Return what a reader has to know of pages of these items."""
-        items = len(catalogue)
-        terms = {PAGES: self.terms.to_bytes()}
-        return Outline(catalogue, np.arange(items), np.zeros(items, np.float32), np.zeros(0), terms)
+        return outline_of_pages(catalogue, PAGES, self.terms)
 
 
 Answer = Callable[[bytes], bytes]
@@ -181,6 +178,23 @@ class Retrieved:
     def read(self, reply: tuple[bytes, bytes], kept: Kept) -> tuple[bytes, ...]:
         """See ``Reader.read``."""
         return self.reader.read(reply, kept)
+
+
+def outline_of_pages(catalogue: Catalogue, name: str, terms: Message) -> Outline:
+    """Return an outline of pages alone: there is nothing to score."""
+    items = len(catalogue)
+    return Outline(catalogue, np.arange(items), np.zeros(items, np.float32), np.zeros(0), {name: terms.to_bytes()})
+
+
+def terms_of_pages(outline: Outline, name: str) -> bytes:
+    """Return the terms in an outline.
+
+    Raises:
+        ProtocolError: it is of another way.
+    """
+    if name not in outline.terms:
+        raise ProtocolError("this outline is of another way to fetch pages; ask for the right one")
+    return outline.terms[name]
 
 
 def of_both(servers: Sequence[Answer], questions: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from discreet.client.wire import Denied, Wire
 from discreet.errors import ProtocolError, SettingError
-from discreet.inference import encrypted, garbled, mpc, on_device, retrieved, shared
+from discreet.inference import encrypted, garbled, hinted, mpc, on_device, retrieved, shared
 from discreet.inference.on_device import Reply, Request
 from discreet.inference.outline import Outline
 from discreet.protocols.encryption import KeyWanted
-from discreet.service.lists import ROOT, WAYS
+from discreet.service.lists import ROOT
 
 KEY_WANTED = 428
+MOST_HINT = 1 << 30
+"""Bytes of a hint."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ class ModelAfar:
 
 
 def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
-    """Return a Recommender by servers elsewhere (``retrieved`` reads pages, not lists); devices' outlines are fetched.
+    """Return a Recommender by servers elsewhere (pages are read, not lists); what devices have to know is fetched.
 
     Args:
-        way: of ``WAYS``, or ``mpc``.
+        way: of ``REACHED``.
         wires: to one server, or to the first and the second, or to three.
         n: length of a list, or how many pages are asked for at once.
 
@@ -110,28 +112,57 @@ def reached(way: str, wires: Sequence[Wire], n: int) -> Any:
         SettingError: there is no such way, or it needs another number of servers.
         EngineLost, ProtocolError, ArtefactError: as ``Afar`` does.
     """
-    servers = [Afar(wire, way) for wire in wires]
-    if way in {"shared", "retrieved", "garbled"}:
-        if len(servers) != 2:
-            raise SettingError(f"{way} needs two servers, of two who do not tell each other; {len(servers)} are named")
-        first, second = servers
-        if way == "shared":
-            return shared.Shared(shared.Device(first.outline(), n), (first, second))
-        if way == "garbled":
-            return garbled.Garbled(garbled.Device(first.outline(), n), BothAfar(first, second))
-        return retrieved.Retrieved(retrieved.Reader.of(first.outline(), n), (first.answer, second.answer))
-    if way == "mpc":
-        if len(servers) != 3:
-            raise SettingError(f"mpc needs three servers, no two of whom tell each other; {len(servers)} are named")
-        one, two, three = servers
-        return mpc.Mpc(mpc.Device(one.outline(), n), (one, two, three))
-    if len(servers) != 1:
-        raise SettingError(f"{way} needs one server; {len(servers)} are named")
-    if way in {"on_device", "noisy"}:
-        return on_device.OnDevice(on_device.Device(n), ModelAfar(wires[0], way))
-    if way == "encrypted":
-        from discreet.engines.seal import Seal
+    if way not in REACHED:
+        raise SettingError(f"there is no way {way!r}; there are {', '.join(REACHED)}")
+    count, make = REACHED[way]
+    if len(wires) != count:
+        apart = "" if count == 1 else ", no two of whom tell each other"
+        raise SettingError(f"{way} needs {NUMBERS[count]}{apart}; {len(wires)} are named")
+    return make([Afar(wire, way) for wire in wires], n)
 
-        scheme = Seal()
-        return encrypted.Encrypted(encrypted.Device(servers[0].outline(), scheme, n), servers[0])
-    raise SettingError(f"there is no way {way!r}; there are {', '.join((*WAYS, 'mpc'))}")
+
+def _on_device(servers: Sequence[Afar], n: int) -> Any:
+    return on_device.OnDevice(on_device.Device(n), ModelAfar(servers[0].wire, servers[0].way))
+
+
+def _shared(servers: Sequence[Afar], n: int) -> Any:
+    return shared.Shared(shared.Device(servers[0].outline(), n), (servers[0], servers[1]))
+
+
+def _retrieved(servers: Sequence[Afar], n: int) -> Any:
+    reader = retrieved.Reader.of(servers[0].outline(), n)
+    return retrieved.Retrieved(reader, (servers[0].answer, servers[1].answer))
+
+
+def _hinted(servers: Sequence[Afar], n: int) -> Any:
+    (server,) = servers
+    hint = replace(server.wire, most=MOST_HINT).get(f"{ROOT}/hinted/hint")
+    return hinted.Hinted(hinted.HintedReader.of(server.outline(), hint or b"", n), server.answer)
+
+
+def _encrypted(servers: Sequence[Afar], n: int) -> Any:
+    from discreet.engines.seal import Seal
+
+    return encrypted.Encrypted(encrypted.Device(servers[0].outline(), Seal(), n), servers[0])
+
+
+def _garbled(servers: Sequence[Afar], n: int) -> Any:
+    return garbled.Garbled(garbled.Device(servers[0].outline(), n), BothAfar(servers[0], servers[1]))
+
+
+def _mpc(servers: Sequence[Afar], n: int) -> Any:
+    return mpc.Mpc(mpc.Device(servers[0].outline(), n), (servers[0], servers[1], servers[2]))
+
+
+REACHED: dict[str, tuple[int, Callable[[Sequence[Afar], int], Any]]] = {
+    "on_device": (1, _on_device),
+    "shared": (2, _shared),
+    "retrieved": (2, _retrieved),
+    "hinted": (1, _hinted),
+    "encrypted": (1, _encrypted),
+    "garbled": (2, _garbled),
+    "noisy": (1, _on_device),
+    "mpc": (3, _mpc),
+}
+"""Ways, how many servers each needs, and what reaches them."""
+NUMBERS = {1: "one server", 2: "two servers", 3: "three servers"}

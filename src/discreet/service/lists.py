@@ -9,6 +9,8 @@
 ``POST /lists/v1/shared``                   half a question to one of two servers: half of the scores
 ``POST /lists/v1/shared/rows``              half a question for rows of the encoder
 ``POST /lists/v1/retrieved``                half a question for pages: half of the pages
+``GET  /lists/v1/hinted/hint``              what one server's pages are fetched with: see ``inference/hinted``
+``POST /lists/v1/hinted``                   a question for one page
 ``POST /lists/v1/encrypted``                an encrypted question: encrypted scores; 428 if its key is not held
 ``PUT  /lists/v1/encrypted/key``            a device's evaluation key
 ``POST /lists/v1/mpc``                      a share of a question to each of three servers
@@ -35,8 +37,9 @@ from fastapi import FastAPI, Request, Response
 
 from discreet.client.wire import BINARY, CHANGE, Wire
 from discreet.errors import BudgetExceeded, EngineLost, SettingError
-from discreet.inference import encrypted, garbled, on_device, retrieved, shared
+from discreet.inference import encrypted, garbled, hinted, on_device, retrieved, shared
 from discreet.inference.garbled import CANDIDATES
+from discreet.inference.hinted import LEAST_TABLE
 from discreet.inference.noisy import Noisy
 from discreet.inference.outline import Outline
 from discreet.models.trained import Trained
@@ -119,6 +122,7 @@ class Given:
         scheme: what queries are encrypted with.
         seat: of this server of two that garble.
         live: what lists of live data come from.
+        least: bytes of all pages below which ``hinted`` is refused.
     """
 
     trained: Trained
@@ -127,6 +131,7 @@ class Given:
     scheme: Scheme | None = None
     seat: Seat | None = None
     live: Noisy | None = None
+    least: int = LEAST_TABLE
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,12 @@ def _retrieved(given: Given) -> Offer:
     return Offer((), {"retrieved/outline": outline}, {"retrieved": Question(library.most, library.answer)})
 
 
+def _hinted(given: Given) -> Offer:
+    library = hinted.HintedLibrary(given.pages, given.least)
+    pages = {"hinted/outline": _page(library.outline(given.trained.catalogue)), "hinted/hint": Page.of(library.hint)}
+    return Offer((), pages, {"hinted": Question(library.most, library.answer)})
+
+
 def _encrypted(given: Given) -> Offer:
     if given.scheme is None:
         raise SettingError("encrypted queries need a cryptosystem")
@@ -287,6 +298,7 @@ _OFFERS: dict[str, Callable[[Given], Offer]] = {
     "on_device": _on_device,
     "shared": _shared,
     "retrieved": _retrieved,
+    "hinted": _hinted,
     "encrypted": _encrypted,
     "garbled": _garbled,
     "noisy": _noisy,
