@@ -144,7 +144,7 @@ class TestEachWay:
         [
             ("shared", 1, "two servers"),
             ("retrieved", 1, "two servers"),
-            ("on_device", 2, "one server; 2"),
+            ("on_device", 2, "needs one server; 2"),
             ("telepathy", 1, "no way 'telepathy'"),
         ],
     )
@@ -523,7 +523,7 @@ class TestThree:
             ids = histories.catalogue.ids
             asked: list[list[str | int]] = [[ids[at] for at in histories.matrix[[row]].indices] for row in range(6)]
             check_recommender(reached("mpc", wires, 20), Plain(trained, 20), [*asked, [], ["nothing"], [*ids]])
-            with pytest.raises(SettingError, match="three servers"):
+            with pytest.raises(SettingError, match="needs three servers, no two of whom"):
                 reached("mpc", wires[:2], 20)
             with pytest.raises(Denied, match="each server a question of its own"):
                 wires[0].post(f"{ROOT}/mpc", reached("mpc", wires, 20).ask([])[0][1])

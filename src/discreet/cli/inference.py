@@ -202,7 +202,7 @@ def ask(
     patience: Annotated[float, typer.Option("--patience", min=0, help="Seconds to try for.")] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Ask as a device would: the history stays here. With `retrieved` and `hinted`, it is the items whose pages are fetched."""
+    """Ask as a device would: the history stays here. With `retrieved`, `hinted`: the items whose pages are fetched."""
     from discreet.client.wire import Wire
     from discreet.service.afar import reached
 
