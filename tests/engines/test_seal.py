@@ -75,7 +75,7 @@ def test_the_noise_of_the_longest_sums_leaves_scores_exact(width: int, fill: int
 def test_zeros_give_zeros() -> None:
     server, keys = ready(np.eye(3, dtype=np.int16))
     assert asked(server, keys, np.zeros(3, np.int64)).tolist() == [0, 0, 0]
-    with pytest.raises(SettingError, match="leave them out"):
+    with pytest.raises(SettingError, match="scores are all 0"):
         Evaluator(np.zeros((3, 3), np.int16), SCHEME)
 
 

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from federations import LISTED, Federation
-from serving import up
+from serving import running, up
 
 from discreet.cli.federated_demo import Stage
 from discreet.cli.processes import free_port, stopping
@@ -32,6 +32,7 @@ from discreet.service.certificates import certify_loopback
 from discreet.service.federated import coordinator, first_server
 from discreet.service.halves import First
 from discreet.service.listening import Address
+from discreet.service.lists import Offer, lists
 from discreet.service.rounds import Rounds
 from discreet.training.spool import Spool
 
@@ -196,6 +197,21 @@ class TestSizes:
                 connection.settimeout(10)
                 connection.sendall(said)
                 assert connection.recv(1_000) == b""
+
+    def test_connections_on_which_nothing_is_asked_again_are_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A byte after an answer stops the clock that a server has for its next request; ours goes on."""
+        monkeypatch.setattr("discreet.service.listening.HEAD_SECONDS", 0.5)
+        address = Address(port=free_port())
+        with running(address.serving(lists(Offer(()))), address):
+            for said in (b"", b"G"):
+                with socket.create_connection(("127.0.0.1", address.port)) as connection:
+                    connection.settimeout(10)
+                    connection.sendall(b"GET /lists/v1 HTTP/1.1\r\nHost: x\r\n\r\n")
+                    heard = connection.recv(65536)
+                    assert heard.startswith(b"HTTP/1.1 200")
+                    connection.sendall(said)
+                    while heard:
+                        heard = connection.recv(65536)
 
     def test_terms_that_are_none(self, first: tuple[int, Ed25519PrivateKey]) -> None:
         port, second = first

@@ -16,8 +16,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rankings import InTheClear
@@ -31,18 +32,22 @@ from discreet.engines.spu import HOW, PYTHON
 from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.governance.ledger import Account, Ledger
+from discreet.inference import garbled, shared
 from discreet.inference.garbled import Device as Garbling
 from discreet.inference.mpc import Owner
+from discreet.inference.outline import Outline
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
+from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted
 from discreet.protocols.keys import public_bytes
 from discreet.protocols.ranking import Held, Ranker
-from discreet.service import garblings
+from discreet.protocols.scoring import ScoringTerms
 from discreet.service import lists as service
-from discreet.service.afar import Afar, reached
+from discreet.service.afar import Afar, BothAfar, reached
 from discreet.service.certificates import certify_loopback
+from discreet.service.garblings import EvaluatorHouse
 from discreet.service.listening import Address
 from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists, ranked
 from discreet.testing import check_recommender
@@ -219,14 +224,14 @@ class TestRefusals:
             server.answer(b"junk")
 
     def test_what_another_model_is_asked_is_refused(self, served: Served, histories: Histories) -> None:
-        """The second server of another model is found out, before it says anything."""
+        """A device that was told of one model alone, and a server of another."""
         other = shared_server(fit_unbilled(histories, 20.0, "subspace"))
         address = Address(port=free_port())
         with running(address.serving(lists(other)), address):
-            wires = [served.wires("shared")[0], Wire(f"http://127.0.0.1:{address.port}", patience=5)]
-            recommender = reached("shared", wires, 5)
+            first, second = served.wires("shared")[0], Wire(f"http://127.0.0.1:{address.port}", patience=5)
+            servers = Afar(first, "shared"), Afar(second, "shared")
             with pytest.raises(Denied, match="another table"):
-                recommender.ask([100])
+                Shared(Device(servers[0].outline(), 5), servers).ask([100])
 
     def test_an_answer_that_is_replayed_is_refused(self, served: Served) -> None:
         first, second = (Afar(wire, "shared") for wire in served.wires("shared"))
@@ -253,42 +258,78 @@ class TestGarblings:
             found, problem = asked(served, "POST", f"/lists/v1/garbled/{path}", b"x")
             assert (found, problem["type"]) == (401, "urn:discreet:not-signed")
 
-    def test_half_a_question_is_waited_for_and_then_given_up(
-        self, served: Served, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """By either server; and the next question is answered."""
-        monkeypatch.setattr(garblings, "PATIENCE", 0.5)
+    def test_half_a_question_is_nothing(self, served: Served) -> None:
+        """The second asks for no more than is there, and the first tells nothing that was not computed."""
         wires = [replace(wire, patience=0.0) for wire in served.wires("garbled")]
         way = reached("garbled", wires, 5)
-        for seat in (0, 1):
-            request, _ = way.ask([100])
-            with pytest.raises((EngineLost, ProtocolError)):
-                Afar(wires[seat], "garbled").answer(request[seat])
-        monkeypatch.undo()
+        request, kept = way.ask([100])
+        with pytest.raises(Denied, match="send it that first"):
+            way.servers.second.answer(request[1])
+        with pytest.raises(Denied, match="was not computed"):
+            way.servers.first.answer(request[0])
+        assert len(way.read(way.answer(request), kept)) == 5
+
+    def test_a_question_is_computed_once_and_told_once(self, served: Served) -> None:
+        """Two garblings of one question would be two answers of which a person reads a half of each."""
+        wires = [replace(wire, patience=0.0) for wire in served.wires("garbled")]
+        way = reached("garbled", wires, 5)
+        request, kept = way.ask([100])
+        wires[0].put(f"{ROOT}/garbled/half", request[0])
+        wires[0].put(f"{ROOT}/garbled/half", request[0])
+        second = way.servers.second.answer(request[1])
+        for _ in range(2):
+            with pytest.raises(Denied, match="send it that first"):
+                way.servers.second.answer(request[1])
+        with pytest.raises(Denied, match="asked once"):
+            wires[0].put(f"{ROOT}/garbled/half", request[0])
+        first = way.servers.first.answer(request[0])
+        with pytest.raises(Denied, match="told already"):
+            way.servers.first.answer(request[0])
+        made = way.read((first, second), kept).items
+        assert len({*made} & {*served.trained.recommend([100], 5).items}) >= 4
+
+    def test_an_answer_is_told_to_whoever_has_the_question(self, served: Served) -> None:
+        """The second server knows the session; the first's half of the list would tell it the list."""
+        wires = [replace(wire, patience=0.0) for wire in served.wires("garbled")]
+        way = reached("garbled", wires, 5)
+        request, kept = way.ask([100])
+        wires[0].put(f"{ROOT}/garbled/half", request[0])
+        second = way.servers.second.answer(request[1])
+        forged = request[0][:-1] + bytes([request[0][-1] ^ 1])
+        with pytest.raises(Denied, match="was not computed"):
+            way.servers.first.answer(forged)
+        assert len(way.read((way.servers.first.answer(request[0]), second), kept)) == 5
+
+    def test_a_flood_of_halves_stops_nobody(self, served: Served) -> None:
+        wires = [replace(wire, patience=0.0) for wire in served.wires("garbled")]
+        way = reached("garbled", wires, 5)
+        for _ in range(30):
+            request, _ = way.ask([])
+            wires[0].put(f"{ROOT}/garbled/half", request[0])
+            with pytest.raises(Denied, match="send it that first"):
+                way.servers.second.answer(way.ask([])[0][1])
         request, kept = way.ask([100])
         assert len(way.read(way.answer(request), kept)) == 5
 
-    def test_a_question_is_asked_once(self, served: Served) -> None:
-        """Two at once with one session: one of them is refused, or waits in vain; nobody learns anything twice."""
-        way = reached("garbled", [replace(wire, patience=0.0) for wire in served.wires("garbled")], 5)
-        request, _ = way.ask([100])
-        first = way.servers.first
-        held: list[Exception] = []
-
-        def again() -> None:
-            try:
-                first.answer(request[0])
-            except (EngineLost, ProtocolError) as error:
-                held.append(error)
-
-        early = threading.Thread(target=again)
-        early.start()
-        time.sleep(0.3)
-        with pytest.raises(Denied, match="asked once"):
-            first.answer(request[0])
-        way.servers.second.answer(request[1])
-        early.join(30)
-        assert not held
+    def test_a_first_server_that_began_anew_knows_no_garblings_and_gets_new_ones(self, trained: Trained) -> None:
+        identity, address = Ed25519PrivateKey.generate(), Address(port=free_port())
+        first = Offer.of(("garbled",), Given(trained, seat=Seat(5, peer=public_bytes(identity))))
+        house = EvaluatorHouse(
+            garbled.Server(trained, 1, 5), Wire(f"http://127.0.0.1:{address.port}", identity, patience=2.0)
+        )
+        wire = Wire(f"http://127.0.0.1:{address.port}", patience=2.0)
+        for _ in range(2):  # the second time, the ready garblings are of the server before
+            with running(address.serving(lists(first)), address):
+                device = Garbling(house.server.outline, 5)
+                way = garbled.Garbled(device, BothAfar(Afar(wire, "garbled"), cast("Afar", house)))
+                for places in device.wanted([100]):
+                    fetching = device.fetch(places)
+                    one, other = fetching.questions
+                    device.learn(places, fetching, (house.server.row(one), house.server.row(other)))
+                request, kept = device.ask([100])
+                assert len(way.read(way.answer(request), kept)) == 5
+                house.prepare()
+            first = Offer.of(("garbled",), Given(trained, seat=Seat(5, peer=public_bytes(identity))))
 
     def test_a_second_server_that_is_cut_off_says_so(self, trained: Trained) -> None:
         gone = Wire(f"http://127.0.0.1:{free_port()}", Ed25519PrivateKey.generate(), patience=0.2)
@@ -298,12 +339,61 @@ class TestGarblings:
             wire = Wire(f"http://127.0.0.1:{address.port}", patience=0.0)
             second = Afar(wire, "garbled")
             device = Garbling(second.outline(), 5)
-            with pytest.raises(EngineLost, match="503"):
+            with pytest.raises(EngineLost, match="503"):  # as the other server's is
                 second.answer(device.ask([])[0][1])
 
 
 def shared_server(trained: Trained) -> Offer:
     return Offer.of(("shared",), Given(trained))
+
+
+class TestLyingOutlines:
+    """One server that makes an outline up must not see from what follows whether an item is known."""
+
+    HISTORIES: ClassVar[list[list[str | int]]] = [[], [100], [131], [100, 131]]
+
+    @pytest.mark.parametrize("kind", ["subspace", "gram"])
+    @pytest.mark.parametrize("longest", [0, 1, 2**40, 2**61, 2**63])
+    @pytest.mark.parametrize("scale", [1.0, 1e-300, 1e100])
+    def test_whether_a_question_is_sent_depends_on_no_history(
+        self, kind: Kind, longest: int, scale: float, histories: Histories
+    ) -> None:
+        outline = shared.Server(fit_unbilled(histories, 10.0, kind)).outline
+        terms = replace(ScoringTerms.from_bytes(outline.terms[shared.SCORING]), longest=longest)
+        told = {**outline.terms, shared.SCORING: terms.to_bytes()}
+        false = replace(outline, terms=told, scales=outline.scales * scale)
+        sent = []
+        for history in self.HISTORIES:
+            device = Device(false, 5)
+            device._rows = {place: np.full(terms.width, 9, np.int16) for place in range(len(outline.kept))}
+            try:
+                device.ask(history)
+                sent.append(True)
+            except SettingError:
+                sent.append(False)
+        assert len(set(sent)) == 1
+
+    def test_scales_that_could_overflow_are_refused(self, trained: Trained) -> None:
+        outline = shared.Server(trained).outline
+        with pytest.raises(ArtefactError, match="do not fit together"):
+            Outline.from_bytes(replace(outline, scales=outline.scales * 0 + 1.7e308).to_bytes())
+
+    def test_fewer_items_than_rows_are_refused(self, trained: Trained) -> None:
+        outline = shared.Server(trained).outline
+        with pytest.raises(ProtocolError, match="do not fit together"):
+            Device(replace(outline, kept=outline.kept[:1]), 5)
+
+    def test_two_servers_have_to_tell_the_same(self, trained: Trained, served: Served) -> None:
+        """An id that one of them renamed would say by a refusal, or a fetch, whether it is known."""
+        renamed = replace(trained, catalogue=replace(trained.catalogue, ids=(*trained.catalogue.ids[:-1], 9999)))
+        address = Address(port=free_port())
+        pages = [b"x"] * len(trained.catalogue)
+        offer = Offer.of(("shared", "retrieved"), Given(renamed, (), pages))
+        with running(address.serving(lists(offer)), address):
+            wires = [served.wires("shared")[0], Wire(f"http://127.0.0.1:{address.port}", patience=5)]
+            for way in ("shared", "retrieved"):
+                with pytest.raises(ProtocolError, match="tell of different models"):
+                    reached(way, wires, 5)
 
 
 class TestTrouble:

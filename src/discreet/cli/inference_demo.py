@@ -151,16 +151,23 @@ def demo(file: ModelFile, as_json: Json = False) -> None:
     """
     from importlib.util import find_spec
 
+    from discreet.errors import SettingError
+    from discreet.inference.outline import factors
     from discreet.inference.plain import Plain
     from discreet.models.trained import Trained
     from discreet.service.afar import reached
 
     trained = Trained.load(file)
-    offered = ["on_device", "shared", "garbled", *(["encrypted"] if find_spec("seal") else [])]
+    try:
+        factors(trained)
+        offered = ["on_device", "shared", "garbled", *(["encrypted"] if find_spec("seal") else [])]
+    except SettingError:  # scores of another shape
+        offered = ["on_device"]
     history = list(trained.recommend([], KNOWN).items)
     wanted, found = trained.recommend(history, LISTED), []
     with TemporaryDirectory() as folder, stopping([]) as processes:
-        servers = serving(Path(folder), file.resolve(), [offered, TWO], processes)
+        second = [way for way in TWO if way in offered] or offered
+        servers = serving(Path(folder), file.resolve(), [offered, second], processes)
         for way in offered:
             wires, traffic = servers.wires(2 if way in TWO else 1)
             recommender = reached(way, wires, LISTED)

@@ -229,7 +229,7 @@ class _Kernel:
                 self._evaluator.transform_to_ntt_inplace(encoded, self._wire.context.first_parms_id())
                 found.append((shift, encoded))
         if not found:
-            raise SettingError(f"{DEGREE} rows in a row have no score for anybody; leave them out")
+            raise SettingError("a model whose scores are all 0 cannot be computed with under encryption")
         return found
 
 

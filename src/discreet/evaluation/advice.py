@@ -61,17 +61,21 @@ class Nature:
     maturity: str
 
 
+_FETCHES = "that somebody asked, and of how many new items, in sixteens"
 NATURES: Mapping[str, Nature] = {
     "on_device": Nature("nobody", "that somebody asked", "the model", True, "nothing", "Stable"),
     "encrypted": Nature(
-        "nobody", "that somebody asked", "every score", True, "lattices: ring learning with errors", "New; SEAL inside"
+        "nobody",
+        "that somebody asked, and which questions are under one key",
+        "every score",
+        True,
+        "lattices: ring learning with errors",
+        "New; SEAL inside",
     ),
-    "shared": Nature(
-        "two-servers", "that somebody asked", "every score", True, "two servers do not tell each other", "New"
-    ),
+    "shared": Nature("two-servers", _FETCHES, "every score", True, "two servers do not tell each other", "New"),
     "garbled": Nature(
         "two-servers",
-        "that somebody asked",
+        _FETCHES,
         "the list alone",
         False,
         "two servers do not tell each other, and follow the protocol",

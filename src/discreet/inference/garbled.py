@@ -41,6 +41,7 @@ from discreet.protocols.oblivious import (
     Selector,
     Share,
 )
+from discreet.protocols.two_servers import Question
 
 MOST = 4095
 """Largest absolute value of a quantised matrix: what it has more, the query has less, as no score may reach 2^29."""
@@ -90,6 +91,10 @@ class Server(Factors):
     def most(self) -> int:
         """How many bytes a question may have."""
         return self._selector.most
+
+    def question(self, request: bytes) -> Question:
+        """Read one half of a question: see ``Selector.question``."""
+        return self._selector.question(request)
 
     def share(self, request: bytes) -> Share:
         """Return what one half of a question gives this server: see ``Selector.share``."""

@@ -27,6 +27,8 @@ from discreet.models.slate import Slate, behind, best, positions_of
 from discreet.models.trained import Trained
 
 FORMAT = 1
+LARGEST_SCALE = 1e100
+"""Or a query could overflow, for some histories alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def _is_sound(outline: Outline) -> bool:
     shapes = [kept.ndim == 1, outline.counts.shape == (items,), outline.scales.ndim == 1]
     if not all(types + shapes):
         return False
-    finite = bool(np.isfinite(outline.counts).all()) and bool(np.isfinite(outline.scales).all())
+    finite = bool(np.isfinite(outline.counts).all()) and bool((np.abs(outline.scales) <= LARGEST_SCALE).all())
     ascending = len(kept) > 0 and kept[0] >= 0 and kept[-1] < items and bool((np.diff(kept) > 0).all())
     source = outline.source
     fits = source is None or (source.dtype == np.int16 and source.shape == (len(kept), width))
@@ -151,12 +153,12 @@ def finest(query: NDArray[np.float64], longest: int, limit: float) -> tuple[NDAr
     Raises:
         SettingError: the limit leaves no step for a query of this width.
     """
+    length = limit / math.sqrt(max(longest, 1)) - math.sqrt(len(query))
+    if length < 1.0:  # whatever the query is: that nothing is sent must not tell of it
+        raise SettingError("the matrix is too long for the numbers that scores are made of; score on the device")
     largest = float(np.abs(query).max())
     if largest == 0.0:
         return np.zeros(len(query), np.int64), 1.0
-    length = limit / math.sqrt(max(longest, 1)) - math.sqrt(len(query))
-    if length < 1.0:
-        raise SettingError("the matrix is too long for the numbers that scores are made of; score on the device")
     relative = query / largest  # or squares of small numbers might vanish
     step = float(np.linalg.norm(relative)) / length
     return np.rint(relative / step).astype(np.int64), largest * step

@@ -158,7 +158,8 @@ class Asker:
             raise ProtocolError("this outline is of another way to make lists; ask for the right one")
         self.outline, self.terms = outline, kind.from_bytes(outline.terms[name])
         self._retrieval = RetrievalTerms.from_bytes(outline.terms[ROWS]) if ROWS in outline.terms else None
-        if self.terms.width != len(outline.scales):
+        rows = len(outline.kept) if self._retrieval is None else self._retrieval.records
+        if self.terms.width != len(outline.scales) or rows != len(outline.kept):
             raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self._rows: dict[int, NDArray[np.int16]] = {}
 
@@ -226,6 +227,8 @@ class Device(Asker):
 
     def __init__(self, outline: Outline, n: int = 10) -> None:
         super().__init__(outline, SCORING, ScoringTerms)
+        if self.terms.rows != len(outline.kept):
+            raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self.n = n
 
     def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:

@@ -258,15 +258,20 @@ class Selector:
         """How many bytes a question may have."""
         return longest(1, self.terms.question_size(self._seat))
 
-    def share(self, content: bytes) -> Share:
-        """Return the share of the scores that a question gives this server.
+    def question(self, content: bytes) -> Question:
+        """Read a question.
 
         Raises:
-            ProtocolError: it is no question, or about another matrix, or for the other server.
+            ProtocolError: it is none, or about another matrix, or for the other server.
         """
         question = bounded(Question, content, self.terms.digest, 1, self.terms.question_size(self._seat))
         if question.seat != self._seat:
             raise ProtocolError("a question is for the other server")
+        return question
+
+    def share(self, content: bytes) -> Share:
+        """Return the share of the scores that a question gives this server. Raises ProtocolError as ``question``."""
+        question = self.question(content)
         query, rest = question.parts[0][: 4 * self.terms.width], question.parts[0][4 * self.terms.width :]
         scores = self._scorer.multiplied(query).astype(np.uint32)
         if self._seat == GARBLER:

@@ -60,7 +60,7 @@ class Afar:
 
 @dataclass(frozen=True)
 class BothAfar:
-    """Two servers that garble: what is asked of both is asked at once, since each waits for the other.
+    """Two servers that garble: the first holds its half of a question until the second has asked for it.
 
     Attributes:
         first: it garbles.
@@ -71,8 +71,10 @@ class BothAfar:
     second: Afar
 
     def answer(self, request: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-        """Ask both."""
-        return retrieved.of_both((self.first.answer, self.second.answer), request)
+        """Give the first its half; ask the second; ask the first."""
+        self.first.wire.put(f"{ROOT}/garbled/half", request[0])
+        second = self.second.answer(request[1])
+        return self.first.answer(request[0]), second
 
     def rows(self) -> tuple[retrieved.Answer, retrieved.Answer]:
         """How each answers questions for rows."""
@@ -125,12 +127,24 @@ def _on_device(servers: Sequence[Afar], n: int) -> Any:
     return on_device.OnDevice(on_device.Device(n), ModelAfar(servers[0].wire, servers[0].way))
 
 
+def outline_of_all(servers: Sequence[Afar]) -> Outline:
+    """Fetch the outline of each, which have to be one: a single server could make one up that asks of some alone.
+
+    Raises:
+        ProtocolError: they are not.
+    """
+    first, *others = (server.outline() for server in servers)
+    if any(other.to_bytes() != first.to_bytes() for other in others):
+        raise ProtocolError("the servers tell of different models; they have to hold the same")
+    return first
+
+
 def _shared(servers: Sequence[Afar], n: int) -> Any:
-    return shared.Shared(shared.Device(servers[0].outline(), n), (servers[0], servers[1]))
+    return shared.Shared(shared.Device(outline_of_all(servers), n), (servers[0], servers[1]))
 
 
 def _retrieved(servers: Sequence[Afar], n: int) -> Any:
-    reader = retrieved.Reader.of(servers[0].outline(), n)
+    reader = retrieved.Reader.of(outline_of_all(servers), n)
     return retrieved.Retrieved(reader, (servers[0].answer, servers[1].answer))
 
 
@@ -147,11 +161,11 @@ def _encrypted(servers: Sequence[Afar], n: int) -> Any:
 
 
 def _garbled(servers: Sequence[Afar], n: int) -> Any:
-    return garbled.Garbled(garbled.Device(servers[0].outline(), n), BothAfar(servers[0], servers[1]))
+    return garbled.Garbled(garbled.Device(outline_of_all(servers), n), BothAfar(servers[0], servers[1]))
 
 
 def _mpc(servers: Sequence[Afar], n: int) -> Any:
-    return mpc.Mpc(mpc.Device(servers[0].outline(), n), (servers[0], servers[1], servers[2]))
+    return mpc.Mpc(mpc.Device(outline_of_all(servers), n), (servers[0], servers[1], servers[2]))
 
 
 REACHED: dict[str, tuple[int, Callable[[Sequence[Afar], int], Any]]] = {

@@ -1,42 +1,41 @@
 """The two servers of ``garbled``: each answers people, and they talk to each other, over HTTP.
 
-==================================================  ================================================================
-``POST /lists/v1/garbled``                          a person's half of a question, to each of both; its half of the list
-``POST /lists/v1/garbled/point``                    evaluator to garbler, steps 1 and 2 of ``protocols/oblivious``
-``POST /lists/v1/garbled/columns``                  steps 3 and 4: the circuit
-``POST /lists/v1/garbled/difference``               steps 6 and 7, once the person's half is here, too
-==================================================  ================================================================
+==================================  ================================================================================
+``PUT  /lists/v1/garbled/half``     to the first: a person's half of a question, held until the second asks for it
+``POST /lists/v1/garbled``          to the second: the other half; its half of the list
+``POST /lists/v1/garbled``          to the first: the same half again; its half of the list, once
+``POST /lists/v1/garbled/here``     second to first: whether a session's half is here
+``POST /lists/v1/garbled/point``    second to first, steps 1 and 2 of ``protocols/oblivious``
+``.../columns``, ``/difference``    steps 3 and 4, 6 and 7
+==================================  ================================================================================
 
-What the evaluator asks is signed by it; its key is pinned. It keeps garblings ready, so that a question costs its
-evaluation alone; where none is left, one is made. Whoever waits for the other, waits for a while. A garbling whose
-question failed is thrown away: none is used twice.
+Nobody waits for anybody: the second asks the first for nothing that is not there yet. What it asks is signed; its key
+is pinned. It keeps garblings ready, so that a question costs its evaluation alone; where none is left, one is made.
+Each session is computed once, by both: two garblings of one would be two answers whose halves do not fit each other.
+The first gives its half of a list to whoever shows the half of the question that it is of, which the second has not
+seen.
 """
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import threading
 from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from discreet.client.wire import Wire
+from discreet.client.wire import Denied, Wire
 from discreet.errors import DiscreetError, ProtocolError
 from discreet.inference.garbled import Server
 from discreet.protocols.oblivious import Evaluator, Garbler, Passed, Share, Step
-from discreet.service.http import Refused
 
-PATIENCE = 15.0
-"""Seconds for which a half of a question waits for the other."""
-MOST_WAITING = 16
-"""Questions that wait for the other server at a time; further ones wait for these."""
-MOST_OPEN = 64
-"""Garblings, and questions, that are open at a time; the oldest go first."""
+MOST_OPEN, MOST_HELD = 64, 1 << 14
+"""Garblings, and sessions, that a server remembers; the oldest go first."""
 STEPS = {"point": Step.POINT, "columns": Step.COLUMNS, "difference": Step.DIFFERENCE}
+HERE, NOT_HERE = b"1", b"0"
 
-Made = TypeVar("Made")
+What = TypeVar("What")
 
 
 class GarblerHouse:
@@ -49,68 +48,79 @@ class GarblerHouse:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._open: OrderedDict[bytes, Garbler] = OrderedDict()
-        self._asked: OrderedDict[bytes, asyncio.Future[tuple[Share, asyncio.Future[bytes]]]] = OrderedDict()
+        self._halves: OrderedDict[bytes, bytes] = OrderedDict()
+        self._masks: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
 
-    async def ask(self, content: bytes) -> bytes:
-        """Take a person's half, and return this server's half of the list, once the evaluator has come for it.
+    def hold(self, content: bytes) -> None:
+        """Take a person's half; the same again is the same.
 
         Raises:
-            ProtocolError: it is no question, or was asked before.
-            Refused: the evaluator did not come.
+            ProtocolError: it is no question, or its session is another's, or was computed already.
         """
-        share = await asyncio.to_thread(self.server.share, content)
-        waited = self._session(share.question.session)
-        if waited.done():
-            raise ProtocolError("a question is asked once")
-        told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        waited.set_result((share, told))
-        try:
-            return await _awaited(told, "the other server did not come for this question; ask again")
-        finally:
-            self._asked.pop(share.question.session, None)
+        session = self.server.question(content).session
+        with self._lock:
+            if self._halves.get(session, content) != content or session in self._masks:
+                raise ProtocolError("a question is asked once; ask anew")
+            _kept(self._halves, session, content, MOST_HELD)
 
-    async def point(self, content: bytes) -> bytes:
+    def answer(self, content: bytes) -> bytes:
+        """Return this server's half of the list, to whoever shows the half of the question, once.
+
+        Raises:
+            ProtocolError: it is no question, or was not computed, or was told already.
+        """
+        session = self.server.question(content).session
+        with self._lock:
+            of, masks = self._masks.get(session, (b"", b""))
+            if of != hashlib.sha256(content).digest() or not masks:
+                raise ProtocolError("this question was not computed, or was told already; ask anew")
+            self._masks[session] = of, b""  # the session stays known
+            return masks
+
+    def here(self, content: bytes) -> bytes:
+        """Tell whether a session's half is held."""
+        with self._lock:
+            return HERE if content in self._halves else NOT_HERE
+
+    def point(self, content: bytes) -> bytes:
         """Begin a garbling. Raises ProtocolError as ``Garbler.points``."""
-        terms = self.server.terms
         begun = Passed.from_bytes(content)
-        garbler = Garbler(terms, begun.garbling)
-        points = await asyncio.to_thread(garbler.points, content)
-        if begun.garbling in self._open:
-            raise ProtocolError("a garbling is begun once")
-        _kept(self._open, begun.garbling, garbler)
+        garbler = Garbler(self.server.terms, begun.garbling)
+        points = garbler.points(content)
+        with self._lock:
+            if begun.garbling in self._open:
+                raise ProtocolError("a garbling is begun once")
+            _kept(self._open, begun.garbling, garbler, MOST_OPEN)
         return points
 
-    async def columns(self, content: bytes) -> bytes:
+    def columns(self, content: bytes) -> bytes:
         """Garble. Raises ProtocolError as ``Garbler.circuit``."""
-        garbler = self._open.get(_garbling_of(content))
+        with self._lock:
+            garbler = self._open.get(_passed(content).garbling)
         if garbler is None:
             raise ProtocolError("there is no such garbling here; begin another")
-        return await asyncio.to_thread(garbler.circuit, content)
+        return garbler.circuit(content)
 
-    async def difference(self, content: bytes) -> bytes:
-        """Return the labels for a question, once the person's half of it is here.
+    def difference(self, content: bytes) -> bytes:
+        """Return the labels for a question whose half is held.
 
         Raises:
-            ProtocolError: as ``Garbler.labels``.
-            Refused: the person's half did not come.
+            ProtocolError: as ``Garbler.labels``; or there is no such garbling, and the half stays held; or no half.
         """
-        garbler = self._open.pop(_garbling_of(content), None)
-        if garbler is None:
-            raise ProtocolError("there is no such garbling here; begin another")
-        session = Passed.from_bytes(content, len(content)).session
-        share, told = await _awaited(self._session(session), "the question's other half did not come")
-        labels, masks = await asyncio.to_thread(garbler.labels, share, content)
-        if not told.done():
-            told.set_result(masks)
+        passed = _passed(content)
+        with self._lock:
+            garbler = self._open.pop(passed.garbling, None)
+            if garbler is None:
+                raise ProtocolError("there is no such garbling here; begin another")
+            half = self._halves.pop(passed.session, None)
+            if half is None:
+                raise ProtocolError("the question's other half is not here")
+            _kept(self._masks, passed.session, (b"", b""), MOST_HELD)
+        labels, masks = garbler.labels(self.server.share(half), content)
+        with self._lock:
+            self._masks[passed.session] = hashlib.sha256(half).digest(), masks
         return labels
-
-    def _session(self, session: bytes) -> asyncio.Future[tuple[Share, asyncio.Future[bytes]]]:
-        """Return where a question's half is, or will be."""
-        found = self._asked.get(session)
-        if found is None:
-            found = asyncio.get_running_loop().create_future()
-            _kept(self._asked, session, found)
-        return found
 
 
 class EvaluatorHouse:
@@ -126,56 +136,61 @@ class EvaluatorHouse:
         self.server, self._wanted = server, ready
         self._wire = replace(wire, most=server.terms.passed_size(Step.CIRCUIT))
         self._ready: deque[Evaluator] = deque()
-        self._making = threading.Lock()
-        self._threads = ThreadPoolExecutor(MOST_WAITING)
+        self._asked: OrderedDict[bytes, None] = OrderedDict()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
-    async def answer(self, content: bytes) -> bytes:
+    def answer(self, content: bytes) -> bytes:
         """Take a person's half, and return this server's half of the list.
 
         Raises:
-            ProtocolError: it is no question, or the other server refuses; the garbling is lost.
-            EngineLost: the other server cannot be reached.
+            ProtocolError: it is no question, or was asked before, or its other half is not with the first server.
+            EngineLost: the first server cannot be reached.
         """
-        share = await asyncio.to_thread(self.server.share, content)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._answered, share)
-
-    def _answered(self, share: Share) -> bytes:
+        session = self.server.question(content).session
+        if self._said("here", session) != HERE:
+            raise ProtocolError("the first server has no half of this question; send it that first")
+        with self._lock:
+            if session in self._asked:
+                raise ProtocolError("a question is asked once; ask anew")
+            _kept(self._asked, session, None, MOST_HELD)
+        share = self.server.share(content)
         try:
             evaluator = self._ready.popleft()
-        except IndexError:
-            evaluator = self._made()
-        self._threads.submit(self.prepare)
-        return evaluator.answer(self._passed("difference", evaluator.difference(share)))
+            return self._answered(evaluator, share)
+        except (IndexError, Denied):  # none is ready; or the first server began anew, and knows none of them
+            self._ready.clear()
+            return self._answered(self._made(), share)
+        finally:
+            threading.Thread(target=self.prepare, daemon=True).start()
 
     def prepare(self) -> None:
         """Make garblings until there are as many as wanted; where the other server cannot be reached, none."""
-        with self._making, suppress(DiscreetError):
-            while len(self._ready) < self._wanted:
-                self._ready.append(self._made())
+        if self._making.acquire(blocking=False):
+            try:
+                with suppress(DiscreetError):
+                    while len(self._ready) < self._wanted:
+                        self._ready.append(self._made())
+            finally:
+                self._making.release()
+
+    def _answered(self, evaluator: Evaluator, share: Share) -> bytes:
+        return evaluator.answer(self._said("difference", evaluator.difference(share)))
 
     def _made(self) -> Evaluator:
         evaluator = Evaluator(self.server.terms)
-        columns = evaluator.columns(self._passed("point", evaluator.point()))
-        evaluator.keep(self._passed("columns", columns))
+        columns = evaluator.columns(self._said("point", evaluator.point()))
+        evaluator.keep(self._said("columns", columns))
         return evaluator
 
-    def _passed(self, step: str, message: bytes) -> bytes:
+    def _said(self, step: str, message: bytes) -> bytes:
         return self._wire.post(f"/lists/v1/garbled/{step}", message)
 
 
-async def _awaited(future: asyncio.Future[Made], otherwise: str) -> Made:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await asyncio.shield(future)
-    except TimeoutError:
-        raise Refused(503, "not-now", otherwise) from None
+def _passed(content: bytes) -> Passed:
+    return Passed.from_bytes(content, len(content))
 
 
-def _garbling_of(content: bytes) -> bytes:
-    return Passed.from_bytes(content, len(content)).garbling
-
-
-def _kept(held: OrderedDict[bytes, Any], name: bytes, what: Any) -> None:
+def _kept(held: OrderedDict[bytes, What], name: bytes, what: What, most: int) -> None:
     held[name] = what
-    if len(held) > MOST_OPEN:
+    if len(held) > most:
         held.popitem(last=False)

@@ -38,13 +38,20 @@ class _Impatient(H11Protocol):
         super().connection_made(transport)
         self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
+    def on_response_complete(self) -> None:
+        """Start it again, for the next request."""
+        super().on_response_complete()
+        self._clock.cancel()
+        self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop it."""
         self._clock.cancel()
         super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        if getattr(self, "cycle", None) is None:  # no request was begun
+        cycle = getattr(self, "cycle", None)
+        if cycle is None or cycle.response_complete:  # no request was begun, or no other
             self.transport.close()
 
 

@@ -46,6 +46,7 @@ from discreet.models.trained import Trained
 from discreet.protocols.encryption import KeyWanted, Scheme
 from discreet.protocols.oblivious import EVALUATOR, GARBLER
 from discreet.protocols.ranking import Ranker
+from discreet.protocols.two_servers import SESSION_BYTES
 from discreet.service.garblings import STEPS, EvaluatorHouse, GarblerHouse
 from discreet.service.http import Refused, Statuses, answer, application, body, signed_body
 
@@ -282,7 +283,9 @@ def _garbled(given: Given) -> Offer:
         asked["garbled"] = Question(server.most, evaluator.answer)
     else:
         garbler = GarblerHouse(server)
-        asked["garbled"] = Question(server.most, garbler.ask)
+        asked["garbled"] = Question(server.most, garbler.answer)
+        asked["garbled/half"] = Question(server.most, garbler.hold)
+        asked["garbled/here"] = Question(SESSION_BYTES, garbler.here, seat.peer)
         for name, work in (("point", garbler.point), ("columns", garbler.columns), ("difference", garbler.difference)):
             asked[f"garbled/{name}"] = Question(server.terms.passed_size(STEPS[name]), work, seat.peer)
     return Offer((), {"garbled/outline": _page(server.outline)}, asked)
