@@ -133,7 +133,7 @@ def asked(recommender: Any, history: list[int], servers: Servers) -> Asked:
     request, kept = recommender.ask(history)
     made = recommender.read(recommender.answer(request), kept)
     whole, device = time.perf_counter() - begun, time.process_time() - own
-    time.sleep(0.02)  # what a server does after it has answered is its work, too
+    servers.settle()  # what a server does after it has answered is its work, too
     server = max(after - since for after, since in zip(servers.cpu(), before, strict=True))
     return (1e3 * server, 1e3 * device, 1e3 * whole), made
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from discreet.errors import EngineLost, ProtocolError, SettingError
 from discreet.evaluation.audit.people import crowd, opened
 from discreet.models.trained import Trained
 from discreet.protocols.keys import public_bytes, request_text
+from discreet.service import listening
 from discreet.service.certificates import certify_loopback
 from discreet.service.federated import coordinator, first_server
 from discreet.service.halves import First
@@ -212,6 +214,22 @@ class TestSizes:
                     connection.sendall(said)
                     while heard:
                         heard = connection.recv(65536)
+
+    def test_short_answers_are_not_held_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Otherwise each one over TLS waits for some forty milliseconds."""
+        seen: list[int] = []
+        begun = listening._Impatient.connection_made
+
+        def made(self: Any, transport: Any) -> None:
+            begun(self, transport)
+            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        monkeypatch.setattr(listening._Impatient, "connection_made", made)
+        address = Address(port=free_port())
+        with running(address.serving(lists(Offer(()))), address):
+            Wire(f"http://127.0.0.1:{address.port}", patience=5).get("/lists/v1")
+        assert seen
+        assert all(seen)
 
     def test_terms_that_are_none(self, first: tuple[int, Ed25519PrivateKey]) -> None:
         port, second = first

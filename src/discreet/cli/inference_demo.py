@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,10 @@ STARTING = 120.0
 KNOWN = 5
 """Items of the history that is made up: those that most people have."""
 LISTED = 10
+SETTLING, IDLE = 50, 0.005
+"""Tenths of a second to wait, and CPU seconds in one that are nothing."""
+CPU_CLOCK = 2
+"""Of a process, in Linux's numbers of clocks."""
 TWO = ("shared", "garbled")
 """Ways that need two servers."""
 
@@ -61,6 +66,14 @@ class Servers:
         if not all(process.until("listening", deadline) for process in self.processes):
             log = (self.certificate.parent / "errors.txt").read_text().strip()
             raise EngineLost(f"a server did not start: {log.splitlines()[-1] if log else 'no reason given'}")
+
+    def settle(self) -> None:
+        """Wait until they have nothing left to do, for a while: garblings are made ahead of questions."""
+        for _ in range(SETTLING):
+            before = sum(self.cpu())
+            time.sleep(0.1)
+            if sum(self.cpu()) - before < IDLE:
+                return
 
     def cpu(self) -> tuple[float, ...]:
         """Return CPU seconds that each has used so far, with its workers; 0 where the system does not tell."""
@@ -141,6 +154,7 @@ def serving(
         servers.processes.append(start(arguments, folder / "errors.txt"))
         processes.append(servers.processes[-1])
     servers.ready()
+    servers.settle()
     return servers
 
 
@@ -172,6 +186,7 @@ def demo(file: ModelFile, as_json: Json = False) -> None:
             wires, traffic = servers.wires(2 if way in TWO else 1)
             recommender = reached(way, wires, LISTED)
             for number in ("first", "then"):
+                servers.settle()
                 before, begun = servers.cpu(), time.perf_counter()
                 request, kept = recommender.ask(history)
                 made: Slate = recommender.read(recommender.answer(request), kept)
@@ -210,13 +225,12 @@ def _show(found: Sequence[dict[str, Any]], trained: Trained) -> None:
 
 
 def _cpu(pid: int) -> float:
-    """Return CPU seconds of a process, its threads and its children, as Linux counts them; 0 elsewhere."""
-    total = 0.0
+    """Return CPU seconds of a process, threads that ended included, and of its children; 0 where Linux is not."""
+    try:
+        total = time.clock_gettime((~pid << 3) | CPU_CLOCK)
+    except OSError:
+        return 0.0
     for thread in Path(f"/proc/{pid}/task").glob("*"):
-        try:
-            total += int((thread / "schedstat").read_text().split()[0]) / 1e9
-            children = (thread / "children").read_text().split()
-        except (OSError, ValueError):
-            continue
-        total += sum(_cpu(int(child)) for child in children)
+        with suppress(OSError):
+            total += sum(_cpu(int(child)) for child in (thread / "children").read_text().split())
     return total

@@ -36,6 +36,8 @@ class _Impatient(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
         super().connection_made(transport)
+        # asyncio does so of sockets that it made itself; otherwise short answers over TLS wait for an acknowledgement.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def on_response_complete(self) -> None:
