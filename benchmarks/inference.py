@@ -114,7 +114,8 @@ def ways(trained: Trained, servers: Servers) -> Iterator[str]:
         up, down = traffic.taken()
         shares = []
         for history in people:
-            made = asked(recommender, history, servers)[1]
+            request, kept = recommender.ask(history)
+            made = recommender.read(recommender.answer(request), kept)
             within = candidates if way == "garbled" else None
             shares.append(len({*made} & {*wanted(trained, history, within)}) / LISTED)
         yield line(way, items, again, (up // RUNS, down // RUNS), float(np.mean(shares)))
