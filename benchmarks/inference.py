@@ -23,8 +23,7 @@ from quality import machine
 
 from discreet.cli.inference_demo import Servers, serving
 from discreet.cli.processes import stopping
-from discreet.engines.seal import Seal
-from discreet.evaluation.advice import Advice, advise, histories, made_up, measure
+from discreet.evaluation.advice import histories, made_up
 from discreet.inference import outline, retrieved, shared
 from discreet.models.trained import Trained
 from discreet.protocols.retrieval import Fold, Retrieval, Retriever, folded
@@ -95,7 +94,6 @@ def measured() -> Iterator[str]:
     for items in SIZES:
         for name, fold in (("one, compiled", retrieved.FOLD), ("one, NumPy alone", folded)):
             yield kernel(name, items, *record(items, fold))
-    yield from advised()
 
 
 def ways(trained: Trained, servers: Servers) -> Iterator[str]:
@@ -163,27 +161,6 @@ def written_pages(path: Path, items: int) -> list[str]:
 def resident(pid: int) -> int:
     """Return the bytes of memory that a process has."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def advised() -> Iterator[str]:
-    """Yield what `discreet advise` says, of a public and of a secret model."""
-    costs = measure(100_000, WIDTH, Seal())
-    for model in ("public", "secret"):
-        network: dict[str, Any] = {"bandwidth": 5e6, "rtt": 0.04, "latency": 0.3, "trust": "two-servers"}
-        yield from option_lines(advise(costs, **network, model=model), model)
-
-
-def option_lines(advice: Advice, model: str) -> Iterator[str]:
-    yield ""
-    yield f"discreet advise, 100,000 items, 5 Mbit, 40 ms, two servers, a {model} model: use {advice.way}"
-    yield f"{'':<12}{'ms':>8}{'server ms':>11}{'up':>10}{'down':>11}{'once':>12}{'servers to each other':>23}"
-    for each in advice.options:
-        cost = each.cost
-        if cost is None or each.latency is None:
-            yield f"{each.way:<12}{'':>65}  {each.against}"
-            continue
-        sizes = f"{cost.up:>10,}{cost.down:>11,}{cost.once:>12,}{cost.between:>23,}"
-        yield f"{each.way:<12}{1e3 * each.latency:>8,.0f}{cost.server_ms:>11.1f}{sizes}  {each.against}"
 
 
 def scores(items: int, product: Product | None) -> tuple[Times, Times, int, int]:

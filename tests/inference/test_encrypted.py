@@ -78,7 +78,7 @@ class TestEncrypted:
     def test_nothing_shows_a_history(self, both: encrypted.Encrypted) -> None:
         request, kept = both.ask([100, 131])
         assert repr(request) == "Request()"
-        assert repr(kept) == "Kept(encryption=Encryption())"
+        assert repr(kept) == "Kept(side=Encryption())"
 
 
 class TestOutline:

@@ -132,7 +132,7 @@ class TestEnsemble:
 
     def test_nothing_shows_a_history_or_a_model(self, models: list[Trained]) -> None:
         made = Ensemble(models[:3])
-        assert repr(made.ask([101])[1]) == "Kept(summing=Summing())"
+        assert repr(made.ask([101])[1]) == "Kept(side=Summing())"
         assert [repr(member) for member in made.members] == ["Member(0)", "Member(1)", "Member(2)"]
 
 

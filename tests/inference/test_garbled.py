@@ -143,5 +143,5 @@ def test_an_outline_of_another_way_is_refused(trained: Trained, pair: Pair) -> N
 
 def test_nothing_shows_a_history(garbled: Garbled) -> None:
     (_, kept) = garbled.ask([100, 131])
-    assert repr(kept) == "Kept(selection=Selection())"
+    assert repr(kept) == "Kept(side=Selection())"
     assert repr(garbled.device.outline) == "Outline()"

@@ -101,7 +101,7 @@ class TestMpc:
 
     def test_nothing_shows_a_history_or_a_share(self, trained: Trained) -> None:
         made = Mpc.here(trained, InTheClear())
-        assert repr(made.ask([100, 131])[1]) == "Kept(ranking=Ranking())"
+        assert repr(made.ask([100, 131])[1]) == "Kept(side=Ranking())"
         assert repr(Owner(trained)) == "Owner()"
 
 

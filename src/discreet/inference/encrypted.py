@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
-from discreet.inference.outline import Outline, factors, finest, quantised
+from discreet.inference.outline import Kept, Outline, factors, finest, quantised
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.protocols.encryption import (
@@ -52,23 +52,6 @@ class Request:
 
     question: bytes = field(repr=False)
     key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a device keeps until the reply.
-
-    Attributes:
-        encryption: its side of the protocol.
-        step: what a step of a score is worth.
-        known: positions of the history's items.
-        unknown: how many of its items are not in the catalogue.
-    """
-
-    encryption: Encryption
-    step: float = field(repr=False)
-    known: NDArray[np.int64] = field(repr=False)
-    unknown: int = field(repr=False)
 
 
 class Server:
@@ -128,7 +111,7 @@ class Device:
             raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self._keys, self._left = Keyring(self._terms, scheme), QUESTIONS
 
-    def ask(self, history: History) -> tuple[Request, Kept]:
+    def ask(self, history: History) -> tuple[Request, Kept[Encryption]]:
         """Encrypt the query.
 
         Raises:
@@ -139,16 +122,16 @@ class Device:
             self._keys, self._left = Keyring(self._terms, self._scheme), QUESTIONS
         query, step = finest(self._source(places) * self.outline.scales, self._terms.longest, self._scheme.limit)
         encryption, self._left = Encryption(self._keys, query), self._left - 1
-        return Request(encryption.question, self._keys.message), Kept(encryption, step, known, unknown)
+        return Request(encryption.question, self._keys.message), Kept(encryption, known, unknown, step)
 
-    def read(self, reply: bytes, kept: Kept) -> Slate:
+    def read(self, reply: bytes, kept: Kept[Encryption]) -> Slate:
         """Decrypt the scores, and make the list.
 
         Raises:
             ProtocolError: it cannot be the answer to this question.
             SettingError: the list is to be shorter than one.
         """
-        among_kept = (kept.encryption.read(reply) * kept.step).astype(np.float32)
+        among_kept = (kept.side.read(reply) * kept.step).astype(np.float32)
         return self.outline.listed(among_kept, kept.known, kept.unknown, self.n)
 
     def _source(self, places: list[int]) -> NDArray[np.float64]:
@@ -187,7 +170,7 @@ class Encrypted:
         server = Server(trained, scheme)
         return cls(Device(server.outline, scheme, n), server)
 
-    def ask(self, history: History) -> tuple[Request, Kept]:
+    def ask(self, history: History) -> tuple[Request, Kept[Encryption]]:
         """See ``Device.ask``."""
         return self.device.ask(history)
 
@@ -199,6 +182,6 @@ class Encrypted:
             self.server.key(request.key)
             return self.server.answer(request.question)
 
-    def read(self, reply: bytes, kept: Kept) -> Slate:
+    def read(self, reply: bytes, kept: Kept[Encryption]) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)

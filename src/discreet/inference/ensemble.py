@@ -17,7 +17,6 @@ unless one of them asks: see the proof beside the protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -28,6 +27,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.documents import fingerprint
 from discreet.errors import SettingError
 from discreet.inference.base import History
+from discreet.inference.outline import Kept
 from discreet.models.slate import Slate, best
 from discreet.models.trained import Trained
 from discreet.protocols.ensemble import Agreement, Organisation, Summing
@@ -38,21 +38,6 @@ POINTS = 1 << 26
 SMOOTHING = 60
 """Added to every rank, so that the first does not outweigh the second two to one."""
 BITS = 32
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What the asker keeps until the reply.
-
-    Attributes:
-        summing: its side of the protocol.
-        known: positions of the history's items.
-        unknown: how many of its items are not in the catalogue.
-    """
-
-    summing: Summing
-    known: NDArray[np.int64] = field(repr=False)
-    unknown: int = field(repr=False)
 
 
 class Member:
@@ -110,7 +95,7 @@ class Asker:
         _check(agreement, catalogue)
         self.agreement, self.catalogue, self.n = agreement, catalogue, n
 
-    def ask(self, history: History, nonces: Sequence[bytes]) -> tuple[bytes, Kept]:
+    def ask(self, history: History, nonces: Sequence[bytes]) -> tuple[bytes, Kept[Summing]]:
         """Return the sitting, which goes to every organisation, beside the history or the person's name with it.
 
         Args:
@@ -125,7 +110,7 @@ class Asker:
         summing = Summing(self.agreement, nonces)
         return summing.sitting, Kept(summing, known, unknown)
 
-    def read(self, reply: Mapping[int, bytes], kept: Kept) -> Slate:
+    def read(self, reply: Mapping[int, bytes], kept: Kept[Summing]) -> Slate:
         """Add the points up, and make the list.
 
         Raises:
@@ -133,7 +118,7 @@ class Asker:
             TooFewLeft: not all have answered.
             SettingError: the list is to be shorter than one.
         """
-        total = kept.summing.read(reply).astype(np.float64)
+        total = kept.side.read(reply).astype(np.float64)
         return best(total, self.catalogue, self.n, exclude=kept.known, unknown=kept.unknown)
 
 
@@ -158,7 +143,7 @@ class Ensemble:
         self.members = tuple(Member(model, terms, key) for model, key in zip(models, keys, strict=True))
         self.asker = Asker(terms, catalogue, n)
 
-    def ask(self, history: History) -> tuple[tuple[bytes, tuple[str | int, ...]], Kept]:
+    def ask(self, history: History) -> tuple[tuple[bytes, tuple[str | int, ...]], Kept[Summing]]:
         """Have the organisations open a sitting; then see ``Asker.ask``."""
         sitting, kept = self.asker.ask(history, [member.open() for member in self.members])
         return (sitting, tuple(history)), kept
@@ -167,7 +152,7 @@ class Ensemble:
         """Answer as every organisation."""
         return {member.seat: member.answer(*request) for member in self.members}
 
-    def read(self, reply: Mapping[int, bytes], kept: Kept) -> Slate:
+    def read(self, reply: Mapping[int, bytes], kept: Kept[Summing]) -> Slate:
         """See ``Asker.read``."""
         return self.asker.read(reply, kept)
 

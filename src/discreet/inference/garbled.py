@@ -16,7 +16,6 @@ follows by how frequent it is where fewer are left than the list is long.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
-from discreet.inference.outline import Outline
+from discreet.inference.outline import Kept, Outline
 from discreet.inference.retrieved import Answer
 from discreet.inference.shared import PRODUCT, Asker, Factors, fetch_wanted
 from discreet.models.slate import Slate, behind, best, positions_of
@@ -48,21 +47,6 @@ MOST = 4095
 CANDIDATES = 4_000
 SELECTION = "selection"
 """Terms in an outline."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a device keeps until the reply.
-
-    Attributes:
-        selection: its side of the protocol.
-        known: positions of the history's items.
-        unknown: how many of its items are not in the catalogue.
-    """
-
-    selection: Selection
-    known: NDArray[np.int64] = field(repr=False)
-    unknown: int = field(repr=False)
 
 
 class Server(Factors):
@@ -122,7 +106,7 @@ class Device(Asker):
         self._candidates = outline.kept[most_frequent(outline.kept, outline.counts, self.terms.rows)]
         self._rows_of = positions_of(self._candidates, len(outline.catalogue))
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept[Selection]]:
         """Share out the query, and what is known.
 
         Raises:
@@ -134,13 +118,13 @@ class Device(Asker):
         selection = Selection(self.terms, query, excluded[excluded >= 0].tolist())
         return selection.questions, Kept(selection, known, unknown)
 
-    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
+    def read(self, reply: tuple[bytes, bytes], kept: Kept[Selection]) -> Slate:
         """Join both answers, and make the list.
 
         Raises:
             ProtocolError: a server's answer cannot be one to this question; names its seat.
         """
-        listed = self._candidates[list(kept.selection.read(reply))]
+        listed = self._candidates[list(kept.side.read(reply))]
         ranks = np.arange(len(listed), 0, -1, dtype=np.float32)
         if not np.isin(kept.known, self.outline.kept).any():
             listed, ranks = self.outline.kept, self.outline.counts[self.outline.kept]
@@ -206,7 +190,7 @@ class Garbled:
         pair = Pair(Server(trained, GARBLER, n, candidates), Server(trained, EVALUATOR, n, candidates))
         return cls(Device(pair.servers[0].outline, n), pair)
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept[Selection]]:
         """Fetch what is wanted; then see ``Device.ask``."""
         fetch_wanted(self.device, self.servers.rows(), history)
         return self.device.ask(history)
@@ -215,7 +199,7 @@ class Garbled:
         """See ``Answering.answer``."""
         return self.servers.answer(request)
 
-    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
+    def read(self, reply: tuple[bytes, bytes], kept: Kept[Selection]) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
-from discreet.inference.outline import Outline, factors
+from discreet.inference.outline import Kept, Outline, factors
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.protocols.ranking import (
@@ -46,21 +45,6 @@ RANKING = "ranking"
 """Terms in an outline."""
 
 Three = tuple[bytes, bytes, bytes]
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a device keeps until the reply.
-
-    Attributes:
-        ranking: its side of the protocol.
-        known: positions of the history's items.
-        unknown: how many of its items are not in the catalogue.
-    """
-
-    ranking: Ranking
-    known: NDArray[np.int64] = field(repr=False)
-    unknown: int = field(repr=False)
 
 
 class Owner:
@@ -112,7 +96,7 @@ class Device:
         if n > self._terms.listed < self._terms.rows:
             raise SettingError(f"these servers list {self._terms.listed} items at most, not {n}")
 
-    def ask(self, history: History) -> tuple[Three, Kept]:
+    def ask(self, history: History) -> tuple[Three, Kept[Ranking]]:
         """Share out what is known.
 
         Raises:
@@ -124,7 +108,7 @@ class Device:
         ranking = Ranking(self._terms, flags)
         return ranking.questions, Kept(ranking, known, unknown)
 
-    def read(self, reply: Three, kept: Kept) -> Slate:
+    def read(self, reply: Three, kept: Kept[Ranking]) -> Slate:
         """Join the positions, and make the list.
 
         What is not among them has a score of 0: all of it is known, or the list is full without it.
@@ -133,7 +117,7 @@ class Device:
             ProtocolError: an answer cannot be one to this question, and its seat is named; or they cannot all be right.
             SettingError: the list is to be shorter than one.
         """
-        listed = kept.ranking.read(reply)
+        listed = kept.side.read(reply)
         scores = np.zeros(self._terms.rows, np.float32)
         scores[listed] = np.arange(len(listed), 0, -1)
         return self.outline.listed(scores, kept.known, kept.unknown, self.n)
@@ -172,7 +156,7 @@ class Mpc:
         one, two, three = map(Ranker, (first, second, third), engine.computes((first, second, third)))
         return cls(Device(owner.outline, n), (one, two, three))
 
-    def ask(self, history: History) -> tuple[Three, Kept]:
+    def ask(self, history: History) -> tuple[Three, Kept[Ranking]]:
         """See ``Device.ask``."""
         return self.device.ask(history)
 
@@ -181,7 +165,7 @@ class Mpc:
         first, second, third = of_all(self.servers, request)
         return first, second, third
 
-    def read(self, reply: Three, kept: Kept) -> Slate:
+    def read(self, reply: Three, kept: Kept[Ranking]) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
 

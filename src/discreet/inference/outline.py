@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from discreet.models.archive import packed, unpacked
 from discreet.models.base import State
 from discreet.models.slate import Slate, behind, best, positions_of
 from discreet.models.trained import Trained
+
+Side = TypeVar("Side")
 
 FORMAT = 1
 LARGEST_SCALE = 1e100
@@ -118,6 +121,23 @@ def _is_sound(outline: Outline) -> bool:
     source = outline.source
     fits = source is None or (source.dtype == np.int16 and source.shape == (len(kept), width))
     return finite and ascending and fits
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Generic[Side]):
+    """What a device keeps until the reply.
+
+    Attributes:
+        side: the device's of the protocol.
+        known: positions of the history's items.
+        unknown: how many of its items are not in the catalogue.
+        step: what a step of a score is worth, where scores are read.
+    """
+
+    side: Side
+    known: NDArray[np.int64] = field(repr=False)
+    unknown: int = field(repr=False)
+    step: float = field(default=1.0, repr=False)
 
 
 def factors(trained: Trained) -> tuple[NDArray[np.floating] | None, NDArray[np.floating]]:

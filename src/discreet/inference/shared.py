@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from discreet.compiled import compiled
 from discreet.errors import ProtocolError, SettingError
 from discreet.inference.base import History
-from discreet.inference.outline import Outline, factors, finest, quantised
+from discreet.inference.outline import Kept, Outline, factors, finest, quantised
 from discreet.inference.retrieved import FOLD, Answer, of_both
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
@@ -51,23 +50,6 @@ def _product(matrix: NDArray[np.int16], share: NDArray[np.uint32]) -> NDArray[np
 
 PRODUCT = _product if hasattr(_product, "py_func") else None
 """The fastest there is: interpreted, loops over a matrix would take minutes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a device keeps until the reply.
-
-    Attributes:
-        scoring: its side of the protocol.
-        step: what a step of a score is worth.
-        known: positions of the history's items.
-        unknown: how many of its items are not in the catalogue.
-    """
-
-    scoring: Scoring
-    step: float = field(repr=False)
-    known: NDArray[np.int64] = field(repr=False)
-    unknown: int = field(repr=False)
 
 
 class Factors:
@@ -231,7 +213,7 @@ class Device(Asker):
             raise ProtocolError("the outline's parts do not fit together; ask for it again")
         self.n = n
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept[Scoring]]:
         """Share the query out.
 
         Raises:
@@ -240,16 +222,16 @@ class Device(Asker):
         """
         query, step, known, unknown = self.query(history)
         scoring = Scoring(self.terms, query)
-        return scoring.questions, Kept(scoring, step, known, unknown)
+        return scoring.questions, Kept(scoring, known, unknown, step)
 
-    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
+    def read(self, reply: tuple[bytes, bytes], kept: Kept[Scoring]) -> Slate:
         """Join the scores, and make the list.
 
         Raises:
             ProtocolError: a server's answer cannot be one to this question; names its seat.
             SettingError: the list is to be shorter than one.
         """
-        among_kept = (kept.scoring.read(reply) * kept.step).astype(np.float32)
+        among_kept = (kept.side.read(reply) * kept.step).astype(np.float32)
         return self.outline.listed(among_kept, kept.known, kept.unknown, self.n)
 
 
@@ -280,7 +262,7 @@ class Shared:
         server = Server(trained)
         return cls(Device(server.outline, n), (server, server))
 
-    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept]:
+    def ask(self, history: History) -> tuple[tuple[bytes, bytes], Kept[Scoring]]:
         """Fetch what is wanted; then see ``Device.ask``."""
         fetch_wanted(self.device, (self.servers[0].row, self.servers[1].row), history)
         return self.device.ask(history)
@@ -289,7 +271,7 @@ class Shared:
         """Answer as both servers."""
         return of_both([each.answer for each in self.servers], request)
 
-    def read(self, reply: tuple[bytes, bytes], kept: Kept) -> Slate:
+    def read(self, reply: tuple[bytes, bytes], kept: Kept[Scoring]) -> Slate:
         """See ``Device.read``."""
         return self.device.read(reply, kept)
 

@@ -28,9 +28,10 @@ from discreet.client.wire import Wire
 from discreet.data.catalogue import Catalogue
 from discreet.errors import DataError, EngineLost, ProtocolError, SettingError, TermsRefused, TooFewLeft
 from discreet.inference.base import History
-from discreet.inference.ensemble import Asker, Kept, Member
+from discreet.inference.ensemble import Asker, Member
+from discreet.inference.outline import Kept
 from discreet.models.slate import Slate
-from discreet.protocols.ensemble import Agreement, longest
+from discreet.protocols.ensemble import Agreement, Summing, longest
 from discreet.protocols.keys import Roster
 from discreet.protocols.messages import Message
 from discreet.service.http import Daily, Statuses, answer, application, signed_body, signer
@@ -142,7 +143,7 @@ class Ensemble:
         except (DataError, SettingError):
             raise ProtocolError("the organisation at seat 0 has another catalogue than was agreed on", 0) from None
 
-    def ask(self, history: History) -> tuple[bytes, Kept]:
+    def ask(self, history: History) -> tuple[bytes, Kept[Summing]]:
         """Have each organisation open a sitting; then see ``inference.ensemble.Asker.ask``."""
         nonces = self._from(self._seats, lambda wire, place: wire.post(f"{place}/nonces", b""))
         sitting, kept = self._asker.ask(history, [nonces[seat] for seat in self._seats])
@@ -152,7 +153,7 @@ class Ensemble:
         """Ask each organisation."""
         return self._from(self._seats, lambda wire, place: wire.post(f"{place}/answers", request))
 
-    def read(self, reply: Mapping[int, bytes], kept: Kept) -> Slate:
+    def read(self, reply: Mapping[int, bytes], kept: Kept[Summing]) -> Slate:
         """See ``inference.ensemble.Asker.read``."""
         return self._asker.read(reply, kept)
 
