@@ -90,11 +90,14 @@ class TestOutline:
             assert back.known([100, "nothing"])[2] == outline.known([100, "nothing"])[2] == 1
             assert repr(back) == "Outline()"
 
-    def test_a_device_lists_from_bytes(self, server: encrypted.Server, trained: Trained) -> None:
+    def test_a_device_lists_from_bytes(self, server: encrypted.Server, both: encrypted.Encrypted) -> None:
+        """The very list of one that was given the outline as it is."""
         device = encrypted.Device(Outline.from_bytes(server.outline.to_bytes()), SCHEME)
-        afar = encrypted.Encrypted(device, server)
-        request, kept = afar.ask([100, 101])
-        assert afar.read(afar.answer(request), kept).items == trained.recommend([100, 101]).items
+        lists = []
+        for way in (encrypted.Encrypted(device, server), both):
+            request, kept = way.ask([100, 101])
+            lists.append(way.read(way.answer(request), kept).items)
+        assert lists[0] == lists[1]
 
     def test_of_another_way_is_refused(self, server: encrypted.Server, trained: Trained) -> None:
         with pytest.raises(ProtocolError, match="another way"):
