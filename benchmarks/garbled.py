@@ -8,17 +8,16 @@ the folder ``--out``. Fails if a list is wrong.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import printed
 from quality import machine
 
 from discreet.inference.garbled import MOST
@@ -61,16 +60,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for garbled-measured.md")
-    arguments = parser.parse_args()
-    lines = []
-    for line in measured():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        page = "\n".join([HEAD.format(runs=RUNS), "```", *lines, "```\n"])
-        (arguments.out / "garbled-measured.md").write_text(page)
+    printed(__doc__, "garbled-measured.md", HEAD.format(runs=RUNS), measured())
 
 
 def measured() -> Iterator[str]:

@@ -9,7 +9,6 @@ the one that was asked for.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
@@ -19,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
+from pages import printed
 from quality import machine
 
 from discreet.cli.inference_demo import Servers, serving
@@ -56,16 +56,7 @@ Asked = tuple[tuple[float, float, float], Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for inference-measured.md")
-    arguments = parser.parse_args()
-    lines = []
-    for line in measured():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        page = "\n".join([HEAD.format(runs=RUNS, width=WIDTH, listed=LISTED), "```", *lines, "```\n"])
-        (arguments.out / "inference-measured.md").write_text(page)
+    printed(__doc__, "inference-measured.md", HEAD.format(runs=RUNS, width=WIDTH, listed=LISTED), measured())
 
 
 def measured() -> Iterator[str]:

@@ -9,13 +9,13 @@ the number of servers: on a busy machine, also other processes' bytes.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from pages import printed
 from quality import machine
 
 from discreet.engines.spu import Parties
@@ -39,16 +39,7 @@ them. Bytes of a server are what went over the loopback interface, by three: on 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for mpc-measured.md")
-    arguments = parser.parse_args()
-    lines = []
-    for line in table():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        page = "\n".join([HEAD.format(people=PEOPLE, width=WIDTH, listed=LISTED), "```", *lines, "```\n"])
-        (arguments.out / "mpc-measured.md").write_text(page)
+    printed(__doc__, "mpc-measured.md", HEAD.format(people=PEOPLE, width=WIDTH, listed=LISTED), table())
 
 
 def table() -> Iterator[str]:

@@ -8,18 +8,17 @@ protocols-measured.md into the folder ``--out``.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
+from pages import printed
 from quality import machine
 
 from discreet.privacy.mechanisms.discrete_gaussian import draw, share_of
@@ -68,16 +67,7 @@ class Clock:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for protocols-measured.md")
-    arguments = parser.parse_args()
-    lines = []
-    for line in measured():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        page = "\n".join([HEAD.format(runs=RUNS, bits=BITS), "```", *lines, "```\n"])
-        (arguments.out / "protocols-measured.md").write_text(page)
+    printed(__doc__, "protocols-measured.md", HEAD.format(runs=RUNS, bits=BITS), measured())
 
 
 def measured() -> Iterator[str]:

@@ -8,16 +8,15 @@ sum or a record is not the right one.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from pages import printed
 from quality import machine
 
 from discreet.data.catalogue import Catalogue
@@ -48,16 +47,7 @@ Times = tuple[float, ...]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for silos-measured.md")
-    arguments = parser.parse_args()
-    lines = []
-    for line in measured():
-        print(line, flush=True)
-        lines.append(line)
-    if arguments.out:
-        page = "\n".join([HEAD.format(runs=RUNS, quick=QUICK_RUNS), "```", *lines, "```\n"])
-        (arguments.out / "silos-measured.md").write_text(page)
+    printed(__doc__, "silos-measured.md", HEAD.format(runs=RUNS, quick=QUICK_RUNS), measured())
 
 
 def measured() -> Iterator[str]:
