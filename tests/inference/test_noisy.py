@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Interactions
 from discreet.errors import BudgetExceeded
+from discreet.evaluation.favourites import Cohorts, release_favourites
+from discreet.evaluation.favourites import sheet_of as favourites_sheet
 from discreet.evaluation.trending import release_trending, sheet_of
 from discreet.governance.ledger import Account, Ledger
 from discreet.inference.noisy import Noisy
 from discreet.inference.on_device import Device, OnDevice, Request
 from discreet.models.sheet import Sheet
+from discreet.privacy.accounting import mu_of
+from discreet.privacy.mechanisms.selection import rate_of
 
 TRENDS = Account("tastes", "trending", by_interaction=True)
 EPSILON = 0.5
@@ -117,14 +120,36 @@ def test_a_device_leaves_out_what_its_person_knows(live: Live, choices: Interact
     assert way.read(way.answer(request), kept).items[:7] == listed.items[3:]
 
 
-def test_noise_of_a_selection_would_be_larger() -> None:
-    """What the docstring says: at one zCDP, of Gumbel noise for the ten best against Gaussian noise on all counts."""
-    deviation, k = 3.0, 10
-    rho = 1 / (2 * deviation**2)
-    each = math.sqrt(8 * rho / k)  # of k rounds of the exponential mechanism, rho / k each: epsilon^2 / 8
-    gumbel = np.random.default_rng(0).gumbel(0, 1 / each, 400_000).std()
-    assert gumbel == pytest.approx(math.pi / math.sqrt(24) * deviation * math.sqrt(k), rel=0.01)
-    assert gumbel > 2 * deviation
+def test_for_single_choices_noise_of_a_selection_would_be_larger() -> None:
+    """What the docstring says: at one price, Gumbel noise for the ten best against Gaussian noise on all counts."""
+    units, k = 10**6, 10
+    gaussian = 1 / mu_of(units)
+    gumbel = math.pi / math.sqrt(6) / (rate_of(units, k) / 2**16)
+    assert gumbel / gaussian == pytest.approx(0.80 * math.sqrt(k), rel=0.01)
+
+
+def test_favourites_are_one_release_of_lists_for_all_cohorts(
+    columns: dict[str, list[int] | list[str]], tmp_path: Path
+) -> None:
+    people = sorted({str(person) for person in columns["user_id"]})
+    cohorts = Cohorts(("even", "odd"), {person: ("even", "odd")[at % 2] for at, person in enumerate(people)})
+    choices = read_interactions(columns, name="tastes", purposes=["favourites"])
+    with Ledger(tmp_path / "ledger.db") as book:
+        book.open_budget(Account("tastes", "favourites"), epsilon=1.0, delta=1e-5)
+        server = Noisy(
+            lambda epoch: favourites_sheet(
+                release_favourites(choices, ledger=book, epsilon=0.5, cohorts=cohorts, release=f"live-{epoch}")
+            ),
+            lambda: "monday",
+        )
+        assert len({server.answer(Request(None)).model for _ in range(1000)}) == 1
+        spent = book.account(Account("tastes", "favourites")).spent
+    assert spent > 0
+    for cohort in cohorts.names:
+        device = OnDevice(Device(10, cohort=cohort), server)
+        listed = device.read(device.answer(device.ask([])[0]), [])
+        assert len(listed) == 10
+        assert device.read(device.answer(device.ask(listed.items[:4])[0]), listed.items[:4]).items == listed.items[4:]
 
 
 def test_what_is_released_is_a_sheet_of_counts(live: Live) -> None:

@@ -10,7 +10,10 @@ import typer
 from discreet.cli.output import Json, progress, say, say_charged, say_json, screen, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from discreet.data.interactions import Interactions
+    from discreet.evaluation.favourites import Cohorts
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -177,6 +180,71 @@ def trending(
         shown.add_row(each.title, f"{each.about:,.0f}")
     screen.print(shown)
     say(str(found.guarantee), "dim")
+
+
+@app.command()
+def favourites(
+    data: Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Price in nats, of each person with all they did.")] = 0.5,
+    n: Annotated[int, typer.Option("--n", min=1, help="Length of a list.")] = 10,
+    cohorts: Annotated[
+        Path | None, typer.Option("--cohorts", help="CSV, TSV or Parquet of user_id and cohort: a list for each.")
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--cohort", help="A cohort that there is, declared public; may be repeated.")
+    ] = None,
+    purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "favourites",
+    window: Within = None,
+    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Release what most people chose, of all or of each cohort: lists without counts, whole people protected."""
+    from discreet.data.intake import read_interactions
+    from discreet.evaluation.favourites import release_favourites
+    from discreet.governance.ledger import Ledger
+
+    of, source = cohorts_of(cohorts, names or []), read_interactions(data, window=window)
+    with Ledger(ledger, create=False) as book:
+        asked: dict[str, Any] = {"epsilon": epsilon, "n": n, "cohorts": of, "purpose": purpose, "window": window}
+        asked |= {"release": release, "out": out}
+        found = release_favourites(source, ledger=book, **asked, reserved=say_charged)
+    if as_json:
+        say_json(found.to_dict())
+        return
+    shown = table(f"Favourites in {found.dataset}: each within {found.within:,.0f} people of the best", *found.cohorts)
+    for row in zip(*found.titles().values(), strict=True):
+        shown.add_row(*row)
+    screen.print(shown)
+    say(str(found.guarantee), "dim")
+
+
+def cohorts_of(path: Path | None, names: Sequence[str]) -> Cohorts | None:
+    """Return who is in which cohort, as a file says, of those that are declared; None if neither is given.
+
+    Raises:
+        SettingError: there is a file and no name, or the other way round.
+        DataError: the file lacks a column, or puts somebody in two cohorts.
+    """
+    from discreet.data.tables import table_of
+    from discreet.errors import DataError, SettingError
+    from discreet.evaluation.favourites import Cohorts
+
+    if (path is None) != (not names):
+        raise SettingError("--cohorts says who is in which, and --cohort, once for each, which there are; give both")
+    if path is None:
+        return None
+    found, wanted = table_of(path), ["user_id", "cohort"]
+    if not set(wanted) <= set(found.names):
+        raise DataError(f"{path}: cohorts need the columns user_id and cohort; {found.listing(wanted)}")
+    rows = [(str(person), str(cohort)) for person, cohort in found.columns(wanted).rows() if cohort is not None]
+    of = dict(rows)
+    if len(of) < len({*rows}):
+        raise DataError(f"{path}: somebody is in two cohorts; a person moves one list alone")
+    return Cohorts(tuple(names), of)
 
 
 def _check_new(out: Path) -> None:

@@ -15,8 +15,9 @@ from discreet.cli.models import ModelFile, items_of, show_slate
 from discreet.cli.output import Json, say, say_json, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from discreet.data.interactions import Interactions
     from discreet.inference.noisy import Noisy
     from discreet.models.sheet import Sheet
     from discreet.models.trained import Trained
@@ -74,6 +75,15 @@ def serve(
         "ledger.db"
     ),
     epsilon: Annotated[float, typer.Option("--epsilon", help="`noisy`: of each release, in nats.")] = 0.1,
+    favourites: Annotated[
+        int, typer.Option("--favourites", min=0, help="`noisy`: lists so long, whole people protected; 0: counts.")
+    ] = 0,
+    cohorts: Annotated[
+        Path | None, typer.Option("--cohorts", help="`noisy`: who is in which cohort, for favourites of each.")
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--cohort", help="A cohort that there is; may be repeated.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="`noisy`: where its releases are kept.")] = Path("live"),
     n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
     candidates: Annotated[int, typer.Option("--candidates", help="Items that they are found among; likewise.")] = 4_000,
@@ -96,7 +106,7 @@ def serve(
         given = replace(
             _given(trained, offered, previous or [], pages, workers, stack),
             seat=_seat(second, first, first_ca, identity, n, candidates),
-            live=None if live is None else _live(live, ledger, epsilon, folder),
+            live=None if live is None else _live(live, ledger, folder, _released(epsilon, favourites, cohorts, names)),
         )
         offer = Offer.of(offered, given)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
@@ -198,6 +208,9 @@ def ask(
     n: Annotated[
         int, typer.Option("--n", min=1, help="Length of the list; of pages: how many are asked for at once.")
     ] = 10,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="`noisy`: that you are of; it stays here, too.")
+    ] = None,
     ca: Annotated[
         list[Path] | None, typer.Option("--ca", help="PEM that a server's certificate is signed by, pinned; in turn.")
     ] = None,
@@ -206,10 +219,15 @@ def ask(
 ) -> None:
     """Ask as a device would: the history stays here. With `retrieved`, `hinted`: the items whose pages are fetched."""
     from discreet.client.wire import Wire
+    from discreet.errors import SettingError
     from discreet.service.afar import reached
 
     wires = [Wire(url, ca=pinned(ca, seat), patience=patience) for seat, url in enumerate(servers)]
     recommender, items = reached(way, wires, n), items_of(history)
+    if cohort is not None:
+        if way != "noisy":
+            raise SettingError("cohorts have lists of live data alone: --way noisy")
+        recommender.device.cohort = cohort
     request, kept = recommender.ask(items)
     made: Any = recommender.read(recommender.answer(request), kept)
     if way in {"retrieved", "hinted"}:
@@ -241,13 +259,31 @@ def _given(
     return Given(trained, [Trained.load(path) for path in previous], texts, scheme)
 
 
-def _live(data: Path, ledger: Path, epsilon: float, folder: Path) -> Noisy:
+def _released(
+    epsilon: float, favourites: int, cohorts: Path | None, names: list[str] | None
+) -> Callable[[Interactions, dict[str, Any]], Sheet]:
+    """Return what releases a data set, of where it is billed and published: counts, or favourites."""
+    from discreet.cli.data import cohorts_of
+    from discreet.errors import SettingError
+    from discreet.evaluation import favourites as whole
+    from discreet.evaluation import trending
+
+    of = cohorts_of(cohorts, names or [])
+    if of and not favourites:
+        raise SettingError("cohorts have favourites; say how many, with --favourites")
+    if favourites:
+        return lambda data, where: whole.sheet_of(
+            whole.release_favourites(data, epsilon=epsilon, n=favourites, cohorts=of, **where)
+        )
+    return lambda data, where: trending.sheet_of(trending.release_trending(data, epsilon=epsilon, **where))
+
+
+def _live(data: Path, ledger: Path, folder: Path, released: Callable[[Interactions, dict[str, Any]], Sheet]) -> Noisy:
     """Return lists of a data set as its file stands: another content is another release."""
     from hashlib import file_digest
 
     from discreet.data.intake import read_interactions
     from discreet.data.tables import readable
-    from discreet.evaluation.trending import release_trending, sheet_of
     from discreet.files import writing
     from discreet.inference.noisy import Noisy
 
@@ -267,9 +303,8 @@ def _live(data: Path, ledger: Path, epsilon: float, folder: Path) -> Noisy:
             return seen[stands]
 
     def release(of: str) -> Sheet:
-        source = read_interactions(data)
-        out = folder / f"{of}.json"
-        return sheet_of(release_trending(source, ledger=ledger, epsilon=epsilon, release=f"live-{of}", out=out))
+        where = {"ledger": ledger, "release": f"live-{of}", "out": folder / f"{of}.json"}
+        return released(read_interactions(data), where)
 
     noisy = Noisy(release, epoch)
     noisy.current()  # what stands against a release is said at the start, not to the first who asks

@@ -1,4 +1,4 @@
-"""One private sum of counts, billed and published once: what histograms and lists of what is popular have in common."""
+"""One private sum or selection of counts, billed and published once: what histograms and lists have in common."""
 
 from __future__ import annotations
 
@@ -30,17 +30,35 @@ from discreet.training.billing import (
 
 BLOCK = 4_096
 
-Count = Callable[[csr_array, int], csr_array | Summed]
-"""Turns a block of histories into rows of counts within a bound."""
+Rows = Callable[[Opened, int], Iterator[csr_array | Summed]]
+"""Turns people's histories into rows of counts within a bound, block by block; lazy."""
+
+Planned = Callable[[int, float, Adjacency], Plan]
+"""Plans a release that costs no more than so many units, at a delta."""
 
 Write = Callable[[Disclosed, Guarantee, str, int], bytes]
 """Makes the file of what was released, of its guarantee, its release id, and the number of people."""
 
 
+def in_blocks(count: Callable[[csr_array, int], csr_array | Summed]) -> Rows:
+    """Return what applies ``count``, of a block of histories and the bound, to all blocks."""
+
+    def rows(people: Opened, bound: int) -> Iterator[csr_array | Summed]:
+        for block in people.blocks(BLOCK):
+            yield count(block, bound)
+
+    return rows
+
+
+def summing(units: int, delta: float, adjacency: Adjacency) -> Plan:
+    """Plan one sum with Gaussian noise."""
+    return Plan(bounds=(isqrt(units),), delta=delta, adjacency=adjacency)
+
+
 def release_counts(
     histories: Opened,
     account: Account,
-    count: Count,
+    rows: Rows,
     write: Write,
     *,
     what: dict[str, Any],
@@ -50,13 +68,14 @@ def release_counts(
     out: str | Path | None,
     reserved: Callable[[str], None] | None,
     insecure_test_seed: int | None,
+    planned: Planned = summing,
 ) -> bytes:
     """Charge an account for one sum over people, make it, and publish it once; or return what was published before.
 
     Args:
         histories: opened for the account's purpose.
         account: that pays; it must be open. If it is kept by interaction, so is the guarantee.
-        count: rows of a block; lazy, so nothing is counted before it is paid.
+        rows: of everybody who is admitted; lazy, so nothing is counted before it is paid.
         write: the file's content.
         what: all that decides what is counted, as JSON values.
         ledger: where it is billed, or the path of its file.
@@ -65,6 +84,7 @@ def release_counts(
         out: where to publish; must not exist.
         reserved: told the id as soon as it is charged.
         insecure_test_seed: for tests; nothing is promised then.
+        planned: what is made of the counts: a noisy sum, or a selection.
 
     Raises:
         SettingError: an argument is out of range; or people have caps, which a count by interaction cannot keep.
@@ -78,10 +98,10 @@ def release_counts(
         if not is_published(book, release):
             check_free(target)
         delta = agreed_delta(book, account, None, len(histories))
-        plan = Plan(bounds=(isqrt(cap(epsilon, delta)),), delta=delta, adjacency=adjacency)
+        plan = planned(cap(epsilon, delta), delta, adjacency)
 
         def make(people: Opened, reservation: Reservation) -> bytes:
-            released = disclose(_rows(people, count, plan), plan, 0, spend=reservation.draw, source=source)
+            released = disclose(rows(people, plan.bounds[0]), plan, 0, spend=reservation.draw, source=source)
             guarantee = Guarantee.of(
                 plan,
                 secure=released.secure,
@@ -103,8 +123,3 @@ def release_counts(
             reserved=reserved,
             named=not account.by_interaction,
         )
-
-
-def _rows(people: Opened, count: Count, plan: Plan) -> Iterator[csr_array | Summed]:
-    for block in people.blocks(BLOCK):
-        yield count(block, plan.bounds[0])

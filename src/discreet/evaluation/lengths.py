@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from discreet.data.interactions import Opened
 from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, SettingError
-from discreet.evaluation.counting import release_counts
+from discreet.evaluation.counting import in_blocks, release_counts
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.queries import LengthCounts
 from discreet.privacy.clipping import Summed
@@ -141,7 +141,7 @@ def release_lengths(
     content = release_counts(
         histories,
         Account(histories.dataset, histories.purpose),
-        count,
+        in_blocks(count),
         write,
         what={"lengths": list(question.edges)},
         ledger=ledger,

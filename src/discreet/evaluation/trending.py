@@ -25,7 +25,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Interactions
 from discreet.documents import document, fields_of
 from discreet.errors import ArtefactError, DataError, SettingError
-from discreet.evaluation.counting import release_counts
+from discreet.evaluation.counting import in_blocks, release_counts
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.sheet import Sheet
 from discreet.privacy.adjacency import Window
@@ -154,7 +154,7 @@ def release_trending(
     content = release_counts(
         histories,
         account,
-        choice_rows,
+        in_blocks(choice_rows),
         write,
         what={"trending": len(data.catalogue)},
         ledger=ledger,

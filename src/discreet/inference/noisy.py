@@ -5,15 +5,19 @@ nearby, does: it is made of live data, so it is a release like any other, with n
 is released is kept for as long as the data stays as it is (an *epoch*): asking a thousand times shows one draw of noise
 a thousand times, so averaging buys nothing, and costs what one release costs. How a release is made is given: what
 makes it has to give the same again for the same epoch, also after a restart (``evaluation/trending`` does, by its
-release id). A cohort is a data set of its own, of people who are in no other.
+release id).
 
-The device is the one of ``on_device``: it takes the list of all items with their counts, leaves out what its person
-knows, and shows nothing to the server.
+The device is the one of ``on_device``: it takes what is released for all, its own cohort's list among others, leaves
+out what its person knows, and shows nothing to the server.
 
-Why all counts with Gaussian noise, not a selection of the best: where one choice moves one count by one, the sum of all
-counts is as sensitive as one of them, so noise of deviation s on each costs mu^2 = 1 / s^2 for every length of list.
-The one-shot Gumbel mechanism for the k best (Durfee and Rogers 2019) at the same zCDP needs noise of deviation
-(pi / sqrt(24)) s sqrt(k): twice as much for ten items, and tells no counts.
+What is released is one of two, both billed by ``disclose``:
+
+- *Trending*: counts with Gaussian noise; what is protected is each single choice. One choice moves one count by one, so
+  all counts are as sensitive as one: noise of deviation s on each costs mu^2 = 1 / s^2 for every length of list, where
+  picking the k best by Gumbel noise (Durfee and Rogers 2019) at that price would need a deviation of .80 s sqrt(k).
+- *Favourites*: whole people are protected, who may have moved a hundred counts. There picking costs the same for every
+  history: lists of k are picked at random, the larger the count the surer, for everybody or for each of several
+  cohorts, and no count is told.
 
 ==================================  ====================================================================
 edge case                           behaviour
@@ -38,7 +42,7 @@ class Noisy:
     """The answering side.
 
     Args:
-        release: of an epoch: pays for what is released, once, and returns it (a sheet of rule ``counts``).
+        release: of an epoch: pays for what is released, once, and returns it (a sheet of rule ``counts`` or ``picks``).
         epoch: names the state that the data is in.
     """
 

@@ -75,13 +75,14 @@ class Device:
     Args:
         n: length of the list.
         held: a model that was kept from an earlier time; later the one that is held.
+        cohort: that the person is of, where there are lists for each of several.
 
     Raises:
         ArtefactError: what was kept is damaged.
     """
 
-    def __init__(self, n: int = 10, held: bytes | None = None) -> None:
-        self.n = n
+    def __init__(self, n: int = 10, held: bytes | None = None, cohort: str | None = None) -> None:
+        self.n, self.cohort = n, cohort
         self.held, self.version = held, None if held is None else version_of(held)
         self._sheet = None if held is None else Sheet.from_bytes(held)
 
@@ -95,6 +96,7 @@ class Device:
         Raises:
             ArtefactError: the model is not the version that was announced, or none came and none is held; a model
                 that was held before still is.
+            SettingError: there is a list for each of several cohorts, and the device's is none of them.
         """
         if reply.model is not None:
             content = reply.model
@@ -105,7 +107,7 @@ class Device:
             self._sheet, self.held, self.version = Sheet.from_bytes(content), content, reply.version
         if self._sheet is None or self.version != reply.version:
             raise ArtefactError("the server sent no model and this device holds another; ask again without a version")
-        return self._sheet.recommend(kept, self.n)
+        return self._sheet.recommend(kept, self.n, self.cohort)
 
 
 class Answering(Protocol):

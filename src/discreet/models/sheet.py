@@ -1,8 +1,9 @@
 """A released model as a device holds it: what lists need, in few bytes. NumPy is all that it takes to make one.
 
-Every kind of model makes a list by one of four rules, from what is known of a history:
+Every kind of model makes a list by one of five rules, from what is known of a history:
 
 - ``counts``: the list is the same for everybody.
+- ``picks``: the list is the same for everybody of a cohort, and no other items are listed.
 - ``weights``: scores are the sum of the known items' rows of a matrix [kept, kept].
 - ``factors``: scores are a matrix [kept, width] times the sum of the known items' rows of another. Where the other's
   rows are the first's, turned by one matrix and each at its own length, it is not sent; otherwise the rule is
@@ -47,13 +48,14 @@ MOST_UNPACKED = 1 << 28
 
 _WHAT, _THEN = "device's model", "ask for it again"
 _RULES: Mapping[str, frozenset[str]] = {
-    "counts": frozenset(),
-    "weights": frozenset({"matrix", "scale"}),
-    "factors": frozenset({"matrix", "scale", "ratio", "turn"}),
-    "coded": frozenset({"matrix", "scale", "source", "source_scale"}),
-    "solved": frozenset({"matrix", "scale", "unobserved", "ridge"}),
+    "counts": frozenset({"counts"}),
+    "picks": frozenset({"picks"}),
+    "weights": frozenset({"counts", "matrix", "scale"}),
+    "factors": frozenset({"counts", "matrix", "scale", "ratio", "turn"}),
+    "coded": frozenset({"counts", "matrix", "scale", "source", "source_scale"}),
+    "solved": frozenset({"counts", "matrix", "scale", "unobserved", "ridge"}),
 }
-"""Which arrays each rule needs, beside those of all."""
+"""Which arrays each rule needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,27 +66,42 @@ class Sheet:
         catalogue: what the positions mean; categories and tags are left out.
         rule: see above.
         promise: what the model promises whom it was learnt from, in a sentence.
-        arrays: ``counts`` float32 [items]; ``kept`` int32, unless all items are; and what the rule needs.
+        arrays: what the rule needs: ``counts`` float32 [items] or, of ``picks``, ``picks`` int32 [cohorts, n],
+            positions, best first; and ``kept`` int32, unless all items are.
+        cohorts: whose lists ``picks`` are, in order.
     """
 
     catalogue: Catalogue = field(repr=False)
     rule: str
     promise: str
     arrays: State = field(repr=False)
+    cohorts: tuple[str, ...] = ()
 
-    def recommend(self, history: Iterable[str | int], n: int = 10) -> Slate:
-        """Return a list for someone with this history, which stays in the call.
+    def recommend(self, history: Iterable[str | int], n: int = 10, cohort: str | None = None) -> Slate:
+        """Return a list for someone with this history, which stays in the call, as does the cohort that they are of.
 
         Raises:
-            SettingError: ``n`` is below 1, or the history holds something other than ids.
+            SettingError: ``n`` is below 1, or the history holds something other than ids; or there are several
+                cohorts, and this is none of them.
         """
         known, unknown = self.catalogue.positions(history)
+        if self.rule == "picks":
+            return best(self._picked(cohort), self.catalogue, n, exclude=known)
         places = self._places[known]
         places = places[places >= 0]
         kept, counts = self._kept, self.arrays["counts"]
         scores = self._scores(places) if len(places) and self.rule != "counts" else counts[kept]
         spread = behind(scores[None].astype(np.float32), kept, counts)[0]
         return best(spread, self.catalogue, n, exclude=known, unknown=unknown)
+
+    def _picked(self, cohort: str | None) -> NDArray[np.float64]:
+        """Return how high each item is on the list of a cohort; -inf where it is not."""
+        if cohort not in self.cohorts and len(self.cohorts) > 1:
+            raise SettingError(f"there is a list for each of {', '.join(self.cohorts)}; say which of them is yours")
+        picks = self.arrays["picks"][self.cohorts.index(cohort) if cohort in self.cohorts else 0]
+        scores = np.full(len(self.catalogue), -np.inf)
+        scores[picks] = np.arange(len(picks), 0, -1)
+        return scores
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
@@ -121,6 +138,7 @@ class Sheet:
         """Return the sheet as a file's content; the same bytes for the same sheet."""
         ids, catalogue = _narrow(self.catalogue)
         header = {"format": FORMAT, "rule": self.rule, "promise": self.promise, "catalogue": catalogue}
+        header["cohorts"] = list(self.cohorts)
         return packed(header, dict(sorted((self.arrays | ids).items())), sorted_json)
 
     @classmethod
@@ -133,7 +151,7 @@ class Sheet:
         header, arrays = unpacked(content, _WHAT, FORMAT, _THEN)
         try:
             catalogue = _widened(header["catalogue"], arrays)
-            found = cls(catalogue, header["rule"], str(header["promise"]), arrays)
+            found = cls(catalogue, header["rule"], str(header["promise"]), arrays, tuple(map(str, header["cohorts"])))
             sound = _is_sound(found)
         except (AttributeError, KeyError, TypeError, ValueError, DiscreetError):
             sound = False
@@ -157,7 +175,7 @@ def patch(old: bytes, new: bytes) -> bytes:
         else:
             arrays[f"new.{name}"] = array
     header: dict[str, Any] = {"format": FORMAT, "rule": after.rule, "promise": after.promise}
-    header |= {"names": sorted(after.arrays), "old": hashlib.sha256(old).hexdigest()}
+    header |= {"cohorts": list(after.cohorts), "names": sorted(after.arrays), "old": hashlib.sha256(old).hexdigest()}
     if before.catalogue != after.catalogue:
         ids, header["catalogue"] = _narrow(after.catalogue)
         arrays |= ids
@@ -187,7 +205,8 @@ def patched(old: bytes, change: bytes) -> bytes:
             else:
                 after[name] = before.arrays[name]
         catalogue = _widened(header["catalogue"], arrays) if "catalogue" in header else before.catalogue
-        return Sheet(catalogue, header["rule"], str(header["promise"]), after).to_bytes()
+        cohorts = tuple(map(str, header["cohorts"]))
+        return Sheet(catalogue, header["rule"], str(header["promise"]), after, cohorts).to_bytes()
     except (AttributeError, KeyError, TypeError, ValueError, zlib.error, DiscreetError) as error:
         if isinstance(error, ArtefactError):
             raise
@@ -281,6 +300,7 @@ def _unpacked(content: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 _TYPES: Mapping[str, str] = {
     "kept": "<i4",
     "counts": "<f4",
+    "picks": "<i4",
     "matrix": "|i1",
     "scale": "<f4",
     "source": "|i1",
@@ -295,11 +315,13 @@ _TYPES: Mapping[str, str] = {
 def _is_sound(sheet: Sheet) -> bool:
     """Tell whether the arrays are those of the rule, of fitting shapes, finite, and within the catalogue."""
     arrays, items = sheet.arrays, len(sheet.catalogue)
-    if set(arrays) | {"kept"} != {"kept", "counts"} | _RULES[sheet.rule]:
+    if set(arrays) | {"kept"} != {"kept"} | _RULES[sheet.rule] or (sheet.rule == "picks") != bool(sheet.cohorts):
         return False
     types = {**_TYPES, "matrix": "<i2"} if sheet.rule == "solved" else _TYPES
     if any(array.dtype.str != types[name] for name, array in arrays.items()):
         return False
+    if sheet.rule == "picks":
+        return _are_picks(arrays["picks"], items, sheet.cohorts)
     kept = arrays.get("kept", np.arange(items))
     if kept.ndim != 1 or not len(kept) or kept[0] < 0 or kept[-1] >= items or (np.diff(kept) <= 0).any():
         return False
@@ -314,3 +336,11 @@ def _is_sound(sheet: Sheet) -> bool:
         return False
     positive = sheet.rule != "solved" or (arrays["ridge"][0] > 0 and arrays["unobserved"][0] >= 0)
     return bool(positive) and all(bool(np.isfinite(array).all()) for array in arrays.values())
+
+
+def _are_picks(picks: NDArray[np.int32], items: int, cohorts: tuple[str, ...]) -> bool:
+    """Tell whether these are lists, one a cohort, of items of the catalogue, none of them twice."""
+    if picks.ndim != 2 or len(picks) != len({*cohorts}) or not 1 <= picks.shape[1] <= items:
+        return False
+    within = bool((picks >= 0).all() and (picks < items).all())
+    return within and all(len({*row.tolist()}) == picks.shape[1] for row in picks)

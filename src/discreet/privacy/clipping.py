@@ -99,6 +99,32 @@ def add_rows(rows: csr_array, bound: int) -> Summed:
     return summed
 
 
+def add_choices(rows: csr_array, groups: int) -> Summed:
+    """Add up rows that move each count by one, or not at all, and the counts of one group alone.
+
+    Args:
+        rows: int64 [people, dims], ones, each coordinate at most once in a row.
+        groups: that the coordinates fall into, all as many, one after the other.
+
+    Returns:
+        The counts, and 1 for each person who moves any, 0 for the others.
+
+    Raises:
+        TypeError: if the rows are not int64, or a coordinate is out of range or comes twice, or the groups differ.
+        BoundExceeded: if an entry is not 1, or somebody is in two groups. The message does not say who.
+    """
+    if rows.dtype != np.int64 or rows.format != "csr" or rows.shape[1] % groups:
+        raise TypeError(f"choices are int64 rows (csr) of {groups} groups, got {rows.dtype} ({rows.format})")
+    _check_form(rows)
+    people = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    group = rows.indices // (rows.shape[1] // groups)
+    same = people[1:] == people[:-1]
+    if (rows.data != 1).any() or (group[1:][same] != group[:-1][same]).any():
+        raise BoundExceeded("a person moves a count by more than one, or counts of two groups; nothing was released")
+    total = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.int64)
+    return Summed(total, (np.diff(rows.indptr) > 0).astype(np.int64))
+
+
 def _check_form(rows: csr_array) -> None:
     """Refuse a coordinate that is out of range, or comes twice in a row: its square would be counted in parts."""
     if rows.indices.size and not 0 <= rows.indices.min() <= rows.indices.max() < rows.shape[1]:

@@ -4,7 +4,7 @@ Order, which is part of the guarantee:
 
 1. the price of the round is booked; a refusal ends here, before anything about people was computed;
 2. people's integer rows are made, block by block, their exact lengths held against the plan's bound, and added;
-3. noise is drawn under a fresh key and added, integer to integer;
+3. noise is drawn under a fresh key and added, integer to integer; or the largest are picked with it;
 4. what comes out is public: all that follows is post-processing and costs nothing.
 
 Proof: ``disclosure.md``.
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discreet.errors import PrivacyError
-from discreet.privacy.clipping import Summed, add_rows, check_bound
-from discreet.privacy.mechanisms import discrete_gaussian
+from discreet.privacy.clipping import Summed, add_choices, add_rows, check_bound
+from discreet.privacy.mechanisms import discrete_gaussian, selection
 from discreet.privacy.mechanisms.discrete_gaussian import share_of
 from discreet.privacy.mechanisms.gaussian import add_noise, draw
 from discreet.privacy.plan import Plan
@@ -75,8 +75,9 @@ class Disclosed:
     """What came through the door. Public.
 
     Attributes:
-        total: int64 [dims], in grid units, noise included.
-        bound: S, the length in grid units of a whole contribution; divide by it, once.
+        total: int64 [dims], in grid units, noise included; of a selection, int64 [groups * picks]: positions within the
+            group, in the order in which they were picked.
+        bound: S, the length in grid units of a whole contribution; divide by it, once. Of a selection, 1.
         deviation: standard deviation of the noise on each coordinate, in grid units; 0 where none was added, less where
             parties with their shares were lost.
         secure: False if the noise came from a test seed.
@@ -132,7 +133,7 @@ def disclose(
         source: noise for a test; by default a fresh, secret one.
 
     Returns:
-        The sum over all people, with noise on each coordinate as the plan says.
+        The sum over all people, with noise on each coordinate as the plan says; or what was picked.
 
     Raises:
         BudgetExceeded: by ``spend``; nothing was computed.
@@ -154,9 +155,19 @@ def disclose(
             total = _added_with_shares(cast("Add", add), vectors, plan, source)
         case "two-servers":
             total = _added_apart(cast("AddApart", add), vectors, source)
+        case "selection":
+            total = _picked(cast("Add", add)(vectors), plan, number, source)
         case _:
             total = add_noise(cast("Add", add)(vectors), source or NoiseSource())
-    return Disclosed(total, plan.bounds[number], plan.deviation, secure)
+    bound = 1 if plan.noise == "selection" else plan.bounds[number]
+    return Disclosed(total, bound, plan.deviation, secure)
+
+
+def _picked(counts: NDArray[np.int64], plan: Plan, number: int, source: NoiseSource | None) -> NDArray[np.int64]:
+    """Pick in each group of counts, of whom each person moves those of one."""
+    drawn = source or NoiseSource()
+    groups = counts.reshape(plan.groups, -1)
+    return np.concatenate([selection.pick(group, plan.bounds[number], plan.picks, drawn) for group in groups])
 
 
 def _added_with_shares(
@@ -226,8 +237,7 @@ def _within_bounds(
 ) -> Iterator[NDArray[np.int64]]:
     people, width, bound = 0, -1, plan.bounds[number]
     for block in blocks:
-        summed = block if isinstance(block, Summed) else add_rows(block, bound)
-        check_bound(summed, summed.level.of(bound))
+        summed = _summed(block, plan, bound)
         width = summed.total.size if width < 0 else width
         if summed.total.size != width:  # numpy would broadcast one number over all coordinates
             raise TypeError(f"blocks of {width} and of {summed.total.size} coordinates cannot be one sum")
@@ -240,8 +250,21 @@ def _within_bounds(
         raise PrivacyError("there is nobody to learn from; nothing was released")
 
 
+def _summed(block: csr_array | Summed, plan: Plan, bound: int) -> Summed:
+    """Return a block added up, each row of it within what the plan allows."""
+    if plan.noise == "selection":
+        if isinstance(block, Summed):
+            raise TypeError("a selection is made of rows: of a sum nobody could tell how far a person moves a count")
+        return add_choices(block, plan.groups)
+    summed = block if isinstance(block, Summed) else add_rows(block, bound)
+    check_bound(summed, summed.level.of(bound))
+    return summed
+
+
 def _used(summed: Summed, plan: Plan, number: int) -> NDArray[np.int64]:
     """Return what each of a block used up: a row that is taken out moves the sum by its length, no more."""
+    if plan.noise == "selection":
+        return plan.price(number) * summed.squared_norms
     if plan.adjacency.moves == 1:
         return summed.squared_norms
     return np.full_like(summed.squared_norms, plan.price(number, summed.level))

@@ -177,7 +177,7 @@ class Guarantee:
 
     @property
     def _studied(self) -> str:
-        return "list" if self._by_interaction else "model"
+        return "list" if self._by_interaction or self.noise == "selection" else "model"
 
     @property
     def _subject(self) -> str:
@@ -193,7 +193,8 @@ class Guarantee:
         many = "whoever made many choices: k of them are protected k times less, in mu^2"
         chosen = "how many people chose each level (treated as public)"
         told = ((outside, self.window is not None), (many, self._by_interaction), (chosen, bool(self.levels)))
-        seen = HISTORIES if self.noise == "rounded-gaussian" else "who takes part, and when, from those who add up"
+        central = self.noise in {"rounded-gaussian", "selection"}
+        seen = HISTORIES if central else "who takes part, and when, from those who add up"
         return (f"the list of item ids ({source})", *(what for what, so in told if so), *NOT_PROTECTED, seen)
 
     def to_dict(self) -> dict[str, Any]:

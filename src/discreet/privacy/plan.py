@@ -15,11 +15,12 @@ from discreet.privacy.accounting import GRID_BITS, UNITS_PER_MU2, check_delta
 from discreet.privacy.adjacency import Adjacency
 from discreet.privacy.clipping import MAX_BOUND
 from discreet.privacy.levels import Level
+from discreet.privacy.mechanisms import selection
 from discreet.privacy.mechanisms.discrete_gaussian import MOST_PARTIES, share_of
 from discreet.privacy.mechanisms.gaussian import STANDARD_DEVIATION
 from discreet.privacy.records import MOST_WEIGHT, Weights, reach
 
-Noise = Literal["rounded-gaussian", "shares", "two-servers", "none"]
+Noise = Literal["rounded-gaussian", "shares", "two-servers", "selection", "none"]
 
 COLLUDING = 0.1
 """Share of devices whose share of the noise is not counted on, unless somebody says otherwise."""
@@ -35,16 +36,19 @@ class Plan:
     All fields are public: they may depend on the number of people and items and on the budget, never on histories.
 
     Attributes:
-        bounds: S of each round, in grid units: the L2 length that one person's integer row may have.
+        bounds: S of each round, in grid units: the L2 length that one person's integer row may have. Of a selection,
+            its rate: see ``mechanisms/selection``.
         delta: at which the promise is read as an epsilon.
         adjacency: who is protected.
         levels: that people chose among; none: everybody gives the whole bound.
         weights: of sensitive categories, in sixteenths of the bound; see ``records``.
         noise: who adds it. ``rounded-gaussian``: the door, ``round(2^12 N(0, 1))`` to each coordinate of the sum;
             ``shares``: each party its share, before anybody sees its vector; ``two-servers``: each of two, enough
-            alone; ``none`` is not private.
+            alone; ``selection``: no number leaves, but which are the largest; ``none`` is not private.
         parties: with ``shares``, how many add one.
         honest: how many shares are enough: of so many honest parties there must be one in each sum.
+        picks: of a selection, how many are picked in each group.
+        groups: of a selection, how many lists there are; a person moves the counts of one of them alone.
 
     Formal guarantee: with noise, the whole run is mu-GDP with ``mu^2 = cost * 2^-24``, composed adaptively; for whoever
     chose a level, with ``cost_at(level)``; for what somebody did in a category, with ``record_cost(category)``.
@@ -62,6 +66,8 @@ class Plan:
     weights: Weights = ()
     parties: int = 0
     honest: int = 0
+    picks: int = 0
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if not self.bounds or not all(type(bound) is int and 1 <= bound <= MAX_BOUND for bound in self.bounds):
@@ -71,7 +77,18 @@ class Plan:
         if any(not 0 <= weight <= MOST_WEIGHT for _, weight in self.weights):
             raise SettingError(f"weights of categories are 0 to {MOST_WEIGHT} sixteenths")
         check_parties(self.noise, self.parties, self.honest)
+        self._check_selection()
         check_delta(self.delta)
+
+    def _check_selection(self) -> None:
+        if self.noise != "selection":
+            if self.picks or self.groups != 1:
+                raise SettingError("picks and groups are of a selection")
+            return
+        if self.levels or self.weights or self.groups < 1:
+            raise SettingError("a selection has at least one group, and neither levels nor weights: all count as one")
+        for bound in self.bounds:
+            selection.price_of(self.adjacency.moves * bound, self.picks)
 
     @classmethod
     def sharing(
@@ -97,6 +114,12 @@ class Plan:
         """Return the same machinery with no noise: not private, priceless, marked so wherever it shows."""
         return cls(bounds=(OPEN_BOUND,) * rounds, delta=delta, noise="none")
 
+    @classmethod
+    def selecting(cls, units: int, picks: int, groups: int, *, delta: float, adjacency: Adjacency) -> Plan:
+        """Pick as surely as a budget of ``units`` allows, ``picks`` in each of ``groups``. Never costs more."""
+        rate = selection.rate_of(units, picks) // adjacency.moves
+        return cls(bounds=(rate,), delta=delta, adjacency=adjacency, noise="selection", picks=picks, groups=groups)
+
     @property
     def rounds(self) -> int:
         """How many sums are released."""
@@ -111,7 +134,7 @@ class Plan:
     def deviation(self) -> float:
         """Standard deviation of the noise on each coordinate of a sum, in grid units; less where parties are lost."""
         match self.noise:
-            case "none":
+            case "none" | "selection":
                 return 0.0
             case "shares":
                 return sqrt(self.parties * share_of(self.honest))
@@ -121,10 +144,11 @@ class Plan:
                 return STANDARD_DEVIATION
 
     def price(self, number: int, level: Level = Level.LIGHT) -> int:
-        """Return the units that round ``number`` costs each person of a level: (moves * S)^2."""
+        """Return the units that round ``number`` costs each person of a level: (moves * S)^2, or a selection's."""
         if not self.private:
             raise SettingError("a release without noise has no price and is not booked")
-        return (self.adjacency.moves * level.of(self.bounds[number])) ** 2
+        reach = self.adjacency.moves * level.of(self.bounds[number])
+        return selection.price_of(reach, self.picks) if self.noise == "selection" else reach**2
 
     @property
     def cost(self) -> int:
@@ -143,6 +167,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         shared = {"parties": self.parties, "honest": self.honest} if self.noise == "shares" else {}
+        if self.noise == "selection":
+            shared = {"picks": self.picks, "groups": self.groups}
         return shared | {
             "bounds": list(self.bounds),
             "delta": self.delta,
@@ -171,6 +197,8 @@ class Plan:
                 noise=values["noise"],
                 parties=int(values.get("parties", 0)),
                 honest=int(values.get("honest", 0)),
+                picks=int(values.get("picks", 0)),
+                groups=int(values.get("groups", 1)),
                 levels=tuple(map(Level.named, values["levels"])),
                 weights=tuple(sorted((str(name), int(weight)) for name, weight in values["weights"].items())),
             )

@@ -93,7 +93,7 @@ def table_of(variance: int) -> Table:
     if not LEAST_VARIANCE <= variance <= UNITS_PER_MU2 + ROUNDING:
         raise SettingError(f"a share's variance is {LEAST_VARIANCE} to {UNITS_PER_MU2 + ROUNDING}, not {variance}")
     one = 1 << PRECISION
-    step = _exp_of_minus(2 * variance)  # exp(-1 / 2v): what z = 1 is less likely than z = 0
+    step = exp_of_minus(2 * variance)  # exp(-1 / 2v): what z = 1 is less likely than z = 0
     falling, ratio, likelihood, likelihoods = (step * step) >> PRECISION, step, one, [one]
     while likelihood >> (PRECISION - TAIL):
         likelihood = (likelihood * ratio) >> PRECISION
@@ -109,7 +109,7 @@ def table_of(variance: int) -> Table:
     return Table(np.array([row >> 64 for row in rows], np.uint64), np.array([row & word for row in rows], np.uint64))
 
 
-def _exp_of_minus(inverse: int) -> int:
+def exp_of_minus(inverse: int) -> int:
     """Return exp(-1 / inverse) in ``PRECISION`` bits behind the point: Taylor's series, until a term is nothing."""
     term, total, number = 1 << PRECISION, 0, 0
     while term:
