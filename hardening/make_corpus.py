@@ -19,6 +19,8 @@ from discreet.data.intake import read_interactions
 from discreet.data.interactions import Histories
 from discreet.data.store import write_interactions
 from discreet.evaluation.audit.shadow import OfLevel, ShadowAudit
+from discreet.evaluation.favourites import Favourites
+from discreet.evaluation.favourites import sheet_of as favourites_sheet
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.tradeoff import fit_unbilled
@@ -93,6 +95,10 @@ def documents() -> None:
     lengths: dict[str, Any] = {"edges": (2, 4, 8), "counts": (3.5, -1.0, 20.0), "noise": 2.0, "people": 40}
     put("lengths", "lengths", Lengths(dataset="movies", **lengths, **promise).to_bytes())
     trending: dict[str, Any] = {"catalogue": CATALOGUE, "counts": (9.0, -0.5, 3.0), "noise": 1.5}
+    lists: dict[str, Any] = {"catalogue": CATALOGUE, "cohorts": ("north", "south"), "lists": ((2, 0), (0, 1))}
+    favourites = Favourites(dataset="movies", **lists, within=40.0, **promise)
+    put("favourites", "favourites", favourites.to_bytes())
+    put("device", "picks", favourites_sheet(favourites).to_bytes())
     put("trending", "trending", Trending(dataset="movies", **trending, **promise).to_bytes())
     bounds = {"mu_bound": 0.2, "mu_claim": 0.4, "epsilon_gaussian": 0.3, "epsilon_mu_gdp": 0.3, "epsilon_nothing": 0.1}
     told = {"release": "spring", "model": "0" * 64, "epsilon": 1.0, "delta": 1e-5, "canaries": 500}

@@ -29,6 +29,8 @@ from discreet.data.intake import read_attribute, read_catalogue, read_interactio
 from discreet.errors import DiscreetError
 from discreet.evaluation.audit.findings import Claim
 from discreet.evaluation.audit.shadow import ShadowAudit
+from discreet.evaluation.favourites import Favourites
+from discreet.evaluation.favourites import sheet_of as favourites_sheet
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.trending import Trending
@@ -182,6 +184,15 @@ def _trending(content: bytes) -> None:
     trending = Trending.from_bytes(content)
     trending.to_bytes()
     trending.top()
+
+
+def _favourites(content: bytes) -> None:
+    favourites = Favourites.from_bytes(content)
+    favourites.to_bytes()
+    favourites.titles()
+    sheet = Sheet.from_bytes(favourites_sheet(favourites).to_bytes())
+    for cohort in favourites.cohorts:
+        sheet.recommend(favourites.catalogue.ids[:1], 3, cohort)
 
 
 def _audit(content: bytes) -> None:
@@ -365,6 +376,7 @@ TARGETS = {
         Target("gains", _gains, mutations.document),
         Target("lengths", _lengths, mutations.document),
         Target("trending", _trending, mutations.document),
+        Target("favourites", _favourites, mutations.document),
         Target("audit", _audit, mutations.document),
         Target("csv", _events(".csv"), mutations.table),
         Target("tsv", _events(".tsv"), mutations.table),

@@ -181,13 +181,14 @@ def test_what_is_no_such_file(content: bytes) -> None:
         {"lists": ()},
         {"lists": ((0,), (1,))},
         {"lists": ((),)},
+        {"cohorts": ("all", "all")},
         {"lists": ((0, 0),)},
         {"lists": ((0, 2),)},
         {"within": float("inf")},
     ],
 )
 def test_lists_that_are_none(wrong: dict[str, Any]) -> None:
-    right = {
+    right: dict[str, Any] = {
         "dataset": "a",
         "catalogue": Catalogue((1, 2)),
         "cohorts": ("all",),

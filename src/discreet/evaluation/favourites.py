@@ -86,7 +86,7 @@ class Favourites:
 
     def __post_init__(self) -> None:
         lengths = {len(items) for items in self.lists}
-        if not self.lists or len(self.lists) != len({*self.cohorts}) or len(lengths) != 1 or 0 in lengths:
+        if not len(self.lists) == len(self.cohorts) == len({*self.cohorts}) or len(lengths) != 1 or 0 in lengths:
             raise SettingError("each cohort has a list, all of the same length")
         for each in self.lists:
             if not 0 <= min(each) <= max(each) < len(self.catalogue) or len({*each}) < len(each):

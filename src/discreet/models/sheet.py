@@ -340,7 +340,7 @@ def _is_sound(sheet: Sheet) -> bool:
 
 def _are_picks(picks: NDArray[np.int32], items: int, cohorts: tuple[str, ...]) -> bool:
     """Tell whether these are lists, one a cohort, of items of the catalogue, none of them twice."""
-    if picks.ndim != 2 or len(picks) != len({*cohorts}) or not 1 <= picks.shape[1] <= items:
+    if picks.ndim != 2 or not len(picks) == len(cohorts) == len({*cohorts}) or not 1 <= picks.shape[1] <= items:
         return False
     within = bool((picks >= 0).all() and (picks < items).all())
     return within and all(len({*row.tolist()}) == picks.shape[1] for row in picks)
