@@ -14,6 +14,9 @@ DiscreetError                 exit code 1
 │   ├── AccountMissing        no budget was opened for this data set and purpose
 │   ├── ReleaseConflict       the release id is taken by another release
 │   └── LedgerCorrupted       exit code 3: the journal and the tables disagree; names the first row
+├── SealBroken                exit code 3: what is stored of a person was changed, or stands in another's place
+│   └── KeyMissing            it is wrapped by a key that is not held here
+├── NotAllowed                exit code 3: the role may not do this, or two people are needed
 └── PrivacyError              exit code 3: a promise would be broken, so nothing was done
     ├── BudgetExceeded        exit code 4: more was asked than is left
     ├── BoundExceeded         a contribution is longer than the plan allows
@@ -102,6 +105,22 @@ class LedgerCorrupted(LedgerError):
     def __init__(self, message: str, row: int | None = None) -> None:
         super().__init__(message)
         self.row = row
+
+
+class SealBroken(DiscreetError):
+    """What is stored of a person was changed, or stands in another's place. Nothing of it was used."""
+
+    exit_code = 3
+
+
+class KeyMissing(SealBroken):
+    """It is wrapped by a key that is not held here."""
+
+
+class NotAllowed(DiscreetError):
+    """The role may not do this, or two people are needed. Nothing was done."""
+
+    exit_code = 3
 
 
 class PrivacyError(DiscreetError):

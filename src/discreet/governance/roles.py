@@ -1,0 +1,93 @@
+"""Who may do what: a matrix, in which what is not written is not allowed.
+
+A permission is what one route or command needs. Some take two people: one asks, another with the same permission
+agrees (``motions``). A person's own data is theirs: no role of the staff reads a history without a grant, which is
+opened by two, says why, ends within a day, and is shown to the person afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from discreet.errors import NotAllowed
+
+
+class Role(Enum):
+    """What somebody is in this system."""
+
+    OWNER = "owner"
+    PRIVACY_OFFICER = "privacy-officer"
+    OPERATOR = "operator"
+    ANALYST = "analyst"
+    AUDITOR = "auditor"
+    PERSON = "person"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Permission(Enum):
+    """What can be allowed."""
+
+    OWN = "own data: consent, level, access, export, correction, objection, erasure, lists, receipts"
+    SEND_EVENTS = "send events of people"
+    ASK_FOR_PEOPLE = "ask for lists on behalf of people who use an application"
+    SET_ITEMS = "change the catalogue"
+    SEE_ITEMS = "see the catalogue, similar items, and lists that are not personal"
+    SEE_BUDGETS = "see budgets, releases and guarantees"
+    OPEN_BUDGET = "open a budget"
+    RAISE_CAP = "raise the cap of a budget"
+    TRAIN = "start a job, or set the calendar"
+    SEE_JOBS = "see jobs"
+    SEE_GOVERNANCE = "see the inventory, duties, incidents and grants"
+    SEE_JOURNAL = "read the journal, and have rows proven"
+    OPEN_GRANT = "open a re-identification grant"
+    USE_GRANT = "read what a grant names"
+    SET_POLICY = "change the inventory or the policy"
+    RECORD_INCIDENT = "record an incident, or go on with it"
+    DO_DUTY = "record that a duty was done"
+    SET_ACCESS = "make and take away keys of the staff and of applications"
+    SEE_METRICS = "see the metrics"
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+
+P = Permission
+_SEEN_BY_STAFF = {P.SEE_ITEMS, P.SEE_BUDGETS, P.SEE_JOBS}
+
+MATRIX: Mapping[Role, frozenset[Permission]] = {
+    Role.OWNER: frozenset(
+        {*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.SEE_METRICS}
+        | {P.SET_ACCESS, P.SET_POLICY, P.OPEN_BUDGET, P.RAISE_CAP, P.RECORD_INCIDENT}
+    ),
+    Role.PRIVACY_OFFICER: frozenset(
+        {*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.SEE_METRICS}
+        | {P.SET_POLICY, P.OPEN_BUDGET, P.RAISE_CAP, P.OPEN_GRANT, P.USE_GRANT, P.RECORD_INCIDENT, P.DO_DUTY}
+    ),
+    Role.OPERATOR: frozenset(
+        {*_SEEN_BY_STAFF, P.SEE_METRICS, P.SEND_EVENTS, P.ASK_FOR_PEOPLE, P.SET_ITEMS, P.TRAIN, P.RECORD_INCIDENT}
+    ),
+    Role.ANALYST: frozenset(_SEEN_BY_STAFF),
+    Role.AUDITOR: frozenset({*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.DO_DUTY}),
+    Role.PERSON: frozenset({P.OWN, P.SEE_ITEMS}),
+}
+
+BY_TWO = frozenset({P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY})
+"""What somebody asks for and another agrees to."""
+
+
+def allowed(role: Role, permission: Permission) -> bool:
+    """Tell whether a role has a permission."""
+    return permission in MATRIX.get(role, frozenset())
+
+
+def check_allowed(role: Role, permission: Permission) -> None:
+    """Refuse what a role may not do.
+
+    Raises:
+        NotAllowed: names the role and the permission.
+    """
+    if not allowed(role, permission):
+        raise NotAllowed(f"{role} may not {permission.value}; ask somebody whose role allows it ({permission})")

@@ -1,0 +1,54 @@
+"""Every role by every permission, written out here a second time: a change of the matrix is a change of this table."""
+
+from __future__ import annotations
+
+import pytest
+
+from discreet.errors import NotAllowed
+from discreet.governance.roles import BY_TWO, MATRIX, Permission, Role, allowed, check_allowed
+
+# owner, privacy-officer, operator, analyst, auditor, person
+TABLE = {
+    "own": "-----x",
+    "send-events": "--x---",
+    "ask-for-people": "--x---",
+    "set-items": "--x---",
+    "see-items": "xxxxxx",
+    "see-budgets": "xxxxx-",
+    "open-budget": "xx----",
+    "raise-cap": "xx----",
+    "train": "--x---",
+    "see-jobs": "xxxxx-",
+    "see-governance": "xx--x-",
+    "see-journal": "xx--x-",
+    "open-grant": "-x----",
+    "use-grant": "-x----",
+    "set-policy": "xx----",
+    "record-incident": "xxx---",
+    "do-duty": "-x--x-",
+    "set-access": "x-----",
+    "see-metrics": "xxx---",
+}
+
+
+@pytest.mark.parametrize("permission", Permission, ids=str)
+@pytest.mark.parametrize("role", Role, ids=str)
+def test_the_matrix(role: Role, permission: Permission) -> None:
+    written = TABLE[str(permission)][list(Role).index(role)] == "x"
+    assert allowed(role, permission) is written
+    if written:
+        check_allowed(role, permission)
+    else:
+        with pytest.raises(NotAllowed, match=f"^{role} may not "):
+            check_allowed(role, permission)
+
+
+def test_nothing_else_is_written() -> None:
+    assert {*TABLE} == {str(permission) for permission in Permission}
+    assert {*MATRIX} == {*Role}
+    assert Permission.OWN not in frozenset().union(*(MATRIX[role] for role in Role if role is not Role.PERSON))
+
+
+def test_what_takes_two_can_be_asked_by_more_than_one_role_or_officer() -> None:
+    assert {Permission.RAISE_CAP, Permission.OPEN_GRANT, Permission.SET_POLICY} == BY_TWO
+    assert all(any(allowed(role, permission) for role in Role) for permission in BY_TWO)
