@@ -1,0 +1,300 @@
+"""What is collected, what for, for how long, and whose it is: a file, ``inventory.toml``, that the code obeys.
+
+A field that is not declared is not stored. A purpose that a field is not declared for does not read it. Data types,
+uses and people are named by the keys of a public taxonomy (``vocabulary.json``, which says whose it is), so that tools of
+others understand the file. Unknown keys are refused: what is misspelt would otherwise not hold.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from discreet.documents import fields_of, told
+from discreet.errors import DataError, PurposeNotAllowed, SettingError
+from discreet.governance.checks import check_name
+
+FORMAT = 1
+STORED = ("item_id", "timestamp")
+"""What there is of an event beside whose it is. That somebody chose something is kept, not how much they liked it."""
+BASES = ("consent", "contract", "legal-obligation", "legitimate-interest")
+NECESSITY = ("required", "optional")
+SENSITIVITY = ("personal", "sensitive", "special")
+STEPS = {"second": 1, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
+"""Seconds that a timestamp is rounded down to; a month is thirty days here."""
+LONGEST = 10 * 366
+MOST_HISTORY = 100_000
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """Who answers for it all.
+
+    Attributes:
+        name: of the organisation.
+        contact: where people write to, an address of e-mail or a page.
+        address: postal.
+        officer: who protects people's data there, and how they are reached.
+    """
+
+    name: str
+    contact: str
+    address: str
+    officer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What data is used for.
+
+    Attributes:
+        name: as accounts and consents name it.
+        use: of the vocabulary.
+        basis: why that is lawful; of ``BASES``.
+        says: it, in a sentence to the person.
+        notice: where the privacy notice is.
+        notice_version: of it.
+        owner: who answers for it.
+        recipients: other organisations that are given something; none, as a rule.
+    """
+
+    name: str
+    use: str
+    basis: str
+    says: str
+    notice: str
+    notice_version: str
+    owner: str
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Something that is known of an event.
+
+    Attributes:
+        name: of the column.
+        category: of the vocabulary.
+        purposes: that it may be read for.
+        necessity: whether the purposes need it; of ``NECESSITY``.
+        sensitivity: of ``SENSITIVITY``.
+        retention_days: after which it is deleted. An event is kept whole or not at all, so all fields say the same.
+        owner: who answers for it.
+        coarsened: of a timestamp: to what it is rounded down, of ``STEPS``.
+    """
+
+    name: str
+    category: str
+    purposes: tuple[str, ...]
+    necessity: str
+    sensitivity: str
+    retention_days: int
+    owner: str
+    coarsened: str = "day"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minimisation:
+    """What is left out.
+
+    Attributes:
+        undeclared: ``drop`` a field that is not declared, or ``refuse`` the whole batch.
+        history: events of one person that are kept: the latest.
+        logs_days: after which logs of access are deleted.
+    """
+
+    undeclared: str
+    history: int
+    logs_days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """All of it.
+
+    Attributes:
+        name: of the data set: half of the name of each account.
+        subjects: whose data it is; of the vocabulary.
+        controller: who answers.
+        purposes: by their order in the file.
+        fields: likewise.
+        minimisation: what is left out.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    controller: Controller
+    purposes: tuple[Purpose, ...]
+    fields: tuple[Field, ...]
+    minimisation: Minimisation
+
+    def __post_init__(self) -> None:
+        """Refuse what the code could not obey.
+
+        Raises:
+            SettingError: names the entry.
+        """
+        check_name("data set", self.name, forbidden="/")
+        words = vocabulary()
+        _one_of("subjects", self.subjects, words["subjects"])
+        _distinct("purpose", [purpose.name for purpose in self.purposes])
+        for purpose in self.purposes:
+            check_name("purpose", purpose.name, forbidden="/")
+            _one_of(f"use of {purpose.name}", (purpose.use,), words["uses"])
+            _one_of(f"basis of {purpose.name}", (purpose.basis,), BASES)
+        _distinct("field", [field.name for field in self.fields])
+        for field in self.fields:
+            self._check_field(field, words["categories"])
+        _one_of("undeclared", (self.minimisation.undeclared,), ("drop", "refuse"))
+        _within("history", self.minimisation.history, MOST_HISTORY)
+        _within("logs_days", self.minimisation.logs_days, LONGEST)
+        if "item_id" not in {field.name for field in self.fields}:
+            raise SettingError("inventory: item_id is not declared, and without it there is nothing to learn")
+        if len({field.retention_days for field in self.fields}) > 1:
+            raise SettingError("inventory: an event is kept whole or not at all: give all fields one retention_days")
+
+    def _check_field(self, field: Field, categories: Mapping[str, str]) -> None:
+        _one_of("name of a field", (field.name,), STORED)
+        _one_of(f"category of {field.name}", (field.category,), categories)
+        _one_of(f"purposes of {field.name}", field.purposes, [purpose.name for purpose in self.purposes])
+        _one_of(f"necessity of {field.name}", (field.necessity,), NECESSITY)
+        _one_of(f"sensitivity of {field.name}", (field.sensitivity,), SENSITIVITY)
+        _within(f"retention_days of {field.name}", field.retention_days, LONGEST)
+        _one_of(f"coarsened of {field.name}", (field.coarsened,), STEPS)
+
+    def purpose(self, name: str) -> Purpose:
+        """Return a purpose.
+
+        Raises:
+            PurposeNotAllowed: it is not declared.
+        """
+        for purpose in self.purposes:
+            if purpose.name == name:
+                return purpose
+        declared = ", ".join(purpose.name for purpose in self.purposes)
+        raise PurposeNotAllowed(f"{self.name} may not be used for {name!r}: the inventory declares {declared}")
+
+    def read_for(self, purpose: str) -> tuple[str, ...]:
+        """Return the fields that a purpose may read.
+
+        Raises:
+            PurposeNotAllowed: the purpose is not declared, or may not read which items there are.
+        """
+        self.purpose(purpose)
+        found = tuple(field.name for field in self.fields if purpose in field.purposes)
+        if "item_id" not in found:
+            raise PurposeNotAllowed(f"the inventory does not let {purpose} read item_id, so it reads nothing")
+        return found
+
+    @property
+    def retention_days(self) -> int:
+        """After how many days an event is deleted."""
+        return self.fields[0].retention_days
+
+    @property
+    def step(self) -> int | None:
+        """Seconds that timestamps are rounded down to; None: they are not declared, so not kept."""
+        return next((STEPS[field.coarsened] for field in self.fields if field.name == "timestamp"), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        stored: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
+        return {"format": FORMAT} | stored
+
+    @classmethod
+    def from_toml(cls, content: bytes, where: str = "inventory.toml") -> Inventory:
+        """Read the file.
+
+        Raises:
+            DataError: it is not TOML, lacks a key, or has one that is not known; says which, and where.
+            SettingError: a value cannot be obeyed.
+        """
+        try:
+            stored = tomllib.loads(content.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{where} is not TOML: {error}") from None
+        try:
+            return cls._of(stored)
+        except SettingError:
+            raise
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from None
+
+    @classmethod
+    def _of(cls, stored: dict[str, Any]) -> Inventory:
+        if stored.pop("format", None) != FORMAT:
+            raise ValueError(f"format = {FORMAT} is missing, or it is of another version")
+        found = cls(
+            name=told(str, stored.pop("name", None)),
+            subjects=told(tuple[str, ...], stored.pop("subjects", None)),
+            controller=_entry(Controller, stored.pop("controller", None)),
+            purposes=tuple(
+                _entry(Purpose, each) for each in told(tuple[dict[str, Any], ...], stored.pop("purpose", []))
+            ),
+            fields=tuple(_entry(Field, each) for each in told(tuple[dict[str, Any], ...], stored.pop("field", []))),
+            minimisation=_entry(Minimisation, stored.pop("minimisation", None)),
+        )
+        if stored:
+            raise ValueError(f"unknown key {min(stored)!r}")
+        return found
+
+    @classmethod
+    def read(cls, path: Path) -> Inventory:
+        """Read a file. Raises as ``from_toml``, and DataError if there is none."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}; `discreet inventory init` writes one") from None
+        return cls.from_toml(content, str(path))
+
+
+@cache
+def vocabulary() -> Mapping[str, Mapping[str, str]]:
+    """Return the keys of the taxonomy and their names: ``categories``, ``uses``, ``subjects``."""
+    stored = json.loads(files(__package__).joinpath("vocabulary.json").read_text())
+    return {kind: stored[kind] for kind in ("categories", "uses", "subjects")}
+
+
+def example(name: str) -> str:
+    """Return an inventory to begin with, which is valid as it stands."""
+    return files(__package__).joinpath("inventory.toml").read_text().replace("shop", name, 1)
+
+
+def _entry(kind: type[Kind], stored: Any) -> Kind:
+    """Return a dataclass of JSON values, of which none is unknown; those that have a default may be missing."""
+    if not isinstance(stored, dict):
+        raise ValueError(f"[{kind.__name__.lower()}] is missing")
+    known = fields(kind)  # type: ignore[arg-type]
+    unknown = {*stored} - {each.name for each in known}
+    if unknown:
+        raise ValueError(f"unknown key {min(unknown)!r} in [{kind.__name__.lower()}]")
+    defaults = {each.name: each.default for each in known if each.default is not MISSING}
+    told_of = {name: list(value) if isinstance(value, tuple) else value for name, value in (defaults | stored).items()}
+    return kind(**fields_of(kind, told_of))
+
+
+def _within(what: str, number: int, most: int) -> None:
+    if not 1 <= number <= most:
+        raise SettingError(f"inventory: {what} is 1 to {most:,}, not {number}")
+
+
+def _one_of(what: str, given: tuple[str, ...], known: Any) -> None:
+    if not given:
+        raise SettingError(f"inventory: {what}: none is given")
+    for each in given:
+        if each not in known:
+            near = ", ".join(sorted(known)[:8])
+            raise SettingError(f"inventory: {what}: {each!r} is none of {near}{' ...' if len(known) > 8 else ''}")
+
+
+def _distinct(what: str, names: list[str]) -> None:
+    if not names or len({*names}) < len(names):
+        raise SettingError(f"inventory: each {what} is there once, and there is at least one")

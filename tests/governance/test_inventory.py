@@ -1,0 +1,108 @@
+"""The inventory: what it declares is what the code obeys; what it misspells is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from discreet.errors import DataError, PurposeNotAllowed, SettingError
+from discreet.governance.inventory import Inventory, example, vocabulary
+
+
+@pytest.fixture
+def text() -> str:
+    return example("books")
+
+
+def test_the_example_is_valid_as_it_stands(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "inventory.toml"
+    path.write_text(text)
+    found = Inventory.read(path)
+    assert found.name == "books"
+    assert [purpose.name for purpose in found.purposes] == ["recommend", "train-recommender"]
+    assert found.read_for("recommend") == ("item_id", "timestamp")
+    assert found.read_for("train-recommender") == ("item_id",)
+    assert (found.step, found.retention_days) == (86_400, 730)
+    assert found.purpose("recommend").recipients == ()
+    assert found.to_dict()["fields"][1]["coarsened"] == "day"
+    with pytest.raises(PurposeNotAllowed, match="declares recommend, train-recommender"):
+        found.read_for("sell")
+
+
+def test_without_timestamps_none_are_kept(text: str) -> None:
+    start, end = text.index('[[field]]\nname = "timestamp"'), text.index("[minimisation]")
+    assert Inventory.from_toml((text[:start] + text[end:]).encode()).step is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"customer"', '"clients"', "'clients' is none of"),
+        ('subjects = ["customer"]', "subjects = []", "none is given"),
+        ('"train_ai_system"', '"train"', "use of train-recommender: 'train' is none of"),
+        ('basis = "consent"\nsays = "Make', 'basis = "wish"\nsays = "Make', "basis of recommend"),
+        ('name = "train-recommender"', 'name = "recommend"', "each purpose is there once"),
+        ('name = "timestamp"', 'name = "item_id"', "each field is there once"),
+        ('name = "timestamp"', 'name = "address"', "name of a field: 'address' is none of item_id, timestamp"),
+        ('name = "item_id"', 'name = "timestamp"', "each field"),
+        ('purposes = ["recommend"]', 'purposes = ["sell"]', "purposes of timestamp: 'sell'"),
+        ('necessity = "optional"', 'necessity = "maybe"', "necessity of timestamp"),
+        ('coarsened = "day"', 'coarsened = "week"', "coarsened of timestamp"),
+        ("history = 1000", "history = 0", "history is 1 to 100,000, not 0"),
+        ("logs_days = 90", "logs_days = 99999", "logs_days is 1 to"),
+        ("retention_days = 730\n", "retention_days = 30\n", "one retention_days"),
+        ('undeclared = "drop"', 'undeclared = "keep"', "undeclared: 'keep'"),
+        ('name = "books"', 'name = "a/b"', "holds one of /"),
+        ('name = "recommend"', 'name = "a/b"', "holds one of /"),
+    ],
+)
+def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: str) -> None:
+    assert old in text
+    with pytest.raises(SettingError, match=said):
+        Inventory.from_toml(text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("format = 1", "format = 2", "another version"),
+        ("format = 1", "format =", "is not TOML"),
+        ("history = 1000", "histroy = 1000", r"unknown key 'histroy' in \[minimisation\]"),
+        ("history = 1000", "", "history is missing"),
+        ("history = 1000", 'history = "many"', "history is not what it should be"),
+        ('name = "books"', "name = 7", "not of type str"),
+        ("format = 1", "format = 1\nretention = 5", "unknown key 'retention'"),
+        ("[controller]", "[comptroller]", r"\[controller\] is missing"),
+        ("format = 1", "format = 1\npurpose = 3", "is not TOML"),
+    ],
+)
+def test_files_that_are_none(text: str, old: str, new: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Inventory.from_toml(text.replace(old, new, 1).encode())
+
+
+def test_bytes_and_paths_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not TOML"):
+        Inventory.from_toml(b"\xff")
+    with pytest.raises(DataError, match="`discreet inventory init` writes one"):
+        Inventory.read(tmp_path / "none.toml")
+
+
+def test_an_inventory_without_items_or_purposes(text: str) -> None:
+    first, second = text.index("[[field]]"), text.index('[[field]]\nname = "timestamp"')
+    with pytest.raises(SettingError, match="item_id is not declared"):
+        Inventory.from_toml((text[:first] + text[second:]).encode())
+    hidden = text.replace('purposes = ["recommend", "train-recommender"]', 'purposes = ["recommend"]')
+    with pytest.raises(PurposeNotAllowed, match="does not let train-recommender read item_id"):
+        Inventory.from_toml(hidden.encode()).read_for("train-recommender")
+
+
+def test_the_vocabulary_says_whose_it_is() -> None:
+    import json
+    from importlib.resources import files
+
+    stored = json.loads(files("discreet.governance").joinpath("vocabulary.json").read_text())
+    assert "CC BY 4.0" in stored["licence"]
+    assert "Fides" in stored["source"]
+    assert vocabulary()["categories"]["user.behavior.media_consumption"]
