@@ -88,8 +88,8 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra serve --extra encrypted --upgrade
 lock:
 	$(LOCK) --group build --output-file requirements.lock
-	$(LOCK) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(LOCK) --group build --group dev --group harden --constraint requirements-dev.lock \
+	$(LOCK) --extra postgresql --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --extra postgresql --group build --group dev --group harden --constraint requirements-dev.lock \
 		--output-file requirements-harden.lock
 
 clean:

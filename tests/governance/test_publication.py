@@ -3,12 +3,11 @@
 import errno
 import hashlib
 import os
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from discreet.errors import FileNotWritten, LedgerError, ReleaseConflict, SettingError
+from discreet.errors import FileNotWritten, LedgerError, LedgerFull, ReleaseConflict, SettingError
 from discreet.files import write_bytes
 from discreet.governance import publication as module
 from discreet.governance.artefacts import candidate
@@ -199,12 +198,6 @@ def test_a_busy_ledger_at_the_commit(ledger: Ledger, tmp_path: Path, monkeypatch
     assert leftovers(tmp_path) == []
 
 
-def full() -> sqlite3.OperationalError:
-    error = sqlite3.OperationalError("database or disk is full")
-    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    return error
-
-
 @pytest.mark.parametrize("at", ["file", "commit", "link"])
 def test_a_full_disk_is_one_clear_sentence(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
@@ -213,7 +206,7 @@ def test_a_full_disk_is_one_clear_sentence(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def no_row(*_: object) -> None:
-        raise LedgerError("could not be written") from full()
+        raise LedgerFull("could not be written")
 
     ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
     with monkeypatch.context() as failing:
