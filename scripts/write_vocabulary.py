@@ -22,7 +22,7 @@ ABOUT = {
 
 def main() -> None:
     """Write the file that is named."""
-    from fideslang.default_taxonomy import DEFAULT_TAXONOMY as TAXONOMY
+    from fideslang.default_taxonomy import DEFAULT_TAXONOMY as TAXONOMY  # type: ignore[import-not-found]
 
     kinds = {
         "categories": TAXONOMY.data_category,

@@ -75,11 +75,18 @@ def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: st
         ("format = 1", "format = 1\nretention = 5", "unknown key 'retention'"),
         ("[controller]", "[comptroller]", r"\[controller\] is missing"),
         ("format = 1", "format = 1\npurpose = 3", "is not TOML"),
+        ("[[field]]", "[field]", "is not TOML"),
     ],
 )
 def test_files_that_are_none(text: str, old: str, new: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         Inventory.from_toml(text.replace(old, new, 1).encode())
+
+
+def test_one_table_where_there_may_be_several(text: str) -> None:
+    start, end = text.index('[[field]]\nname = "timestamp"'), text.index("[minimisation]")
+    with pytest.raises(DataError, match="tables of their own"):
+        Inventory.from_toml((text[:start] + text[end:]).replace("[[field]]", "[field]").encode())
 
 
 def test_bytes_and_paths_that_are_none(tmp_path: Path) -> None:

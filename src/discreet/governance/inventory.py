@@ -1,7 +1,7 @@
 """What is collected, what for, for how long, and whose it is: a file, ``inventory.toml``, that the code obeys.
 
 A field that is not declared is not stored. A purpose that a field is not declared for does not read it. Data types,
-uses and people are named by the keys of a public taxonomy (``vocabulary.json``, which says whose it is), so that tools of
+uses and people are named by the keys of a public taxonomy (``vocabulary.json`` says whose it is), so that tools of
 others understand the file. Unknown keys are refused: what is misspelt would otherwise not hold.
 """
 
@@ -236,10 +236,8 @@ class Inventory:
             name=told(str, stored.pop("name", None)),
             subjects=told(tuple[str, ...], stored.pop("subjects", None)),
             controller=_entry(Controller, stored.pop("controller", None)),
-            purposes=tuple(
-                _entry(Purpose, each) for each in told(tuple[dict[str, Any], ...], stored.pop("purpose", []))
-            ),
-            fields=tuple(_entry(Field, each) for each in told(tuple[dict[str, Any], ...], stored.pop("field", []))),
+            purposes=tuple(_entry(Purpose, each) for each in _several(stored.pop("purpose", []))),
+            fields=tuple(_entry(Field, each) for each in _several(stored.pop("field", []))),
             minimisation=_entry(Minimisation, stored.pop("minimisation", None)),
         )
         if stored:
@@ -279,6 +277,12 @@ def _entry(kind: type[Kind], stored: Any) -> Kind:
     defaults = {each.name: each.default for each in known if each.default is not MISSING}
     told_of = {name: list(value) if isinstance(value, tuple) else value for name, value in (defaults | stored).items()}
     return kind(**fields_of(kind, told_of))
+
+
+def _several(stored: Any) -> list[Any]:
+    if not isinstance(stored, list):
+        raise ValueError("purposes and fields are tables of their own: [[purpose]], [[field]]")
+    return stored
 
 
 def _within(what: str, number: int, most: int) -> None:
