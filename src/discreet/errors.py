@@ -17,6 +17,7 @@ DiscreetError                 exit code 1
 │   └── LedgerCorrupted       exit code 3: the journal and the tables disagree; names the first row
 ├── SealBroken                exit code 3: what is stored of a person was changed, or stands in another's place
 │   └── KeyMissing            it is wrapped by a key that is not held here
+├── Conflict                  the name is taken by something with another content
 ├── NotAllowed                exit code 3: the role may not do this, or two people are needed
 └── PrivacyError              exit code 3: a promise would be broken, so nothing was done
     ├── BudgetExceeded        exit code 4: more was asked than is left
@@ -120,6 +121,10 @@ class SealBroken(DiscreetError):
 
 class KeyMissing(SealBroken):
     """It is wrapped by a key that is not held here."""
+
+
+class Conflict(DiscreetError):
+    """The name is taken by something with another content. Nothing was changed."""
 
 
 class NotAllowed(DiscreetError):

@@ -137,6 +137,10 @@ class Database(ABC):
         """Return the definitions of tables and guards as the database itself tells them, in a fixed order."""
 
     @abstractmethod
+    def scrub(self) -> None:
+        """Have what was deleted overwritten where this database itself keeps it, as far as it can."""
+
+    @abstractmethod
     def damage(self) -> Iterator[str]:
         """Yield what the database finds wrong with itself."""
 

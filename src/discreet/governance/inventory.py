@@ -23,9 +23,11 @@ from discreet.governance.checks import check_name
 FORMAT = 1
 STORED = ("item_id", "timestamp")
 """What there is of an event beside whose it is. That somebody chose something is kept, not how much they liked it."""
-BASES = ("consent", "contract", "legal-obligation", "legitimate-interest")
+BASES = ("consent",)
+"""Why a purpose is lawful. Nothing is read here for any other reason than that the person agreed to it."""
 NECESSITY = ("required", "optional")
 SENSITIVITY = ("personal", "sensitive", "special")
+SIGNALS = ("no-sharing", "strong", "off")
 STEPS = {"second": 1, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
 """Seconds that a timestamp is rounded down to; a month is thirty days here."""
 LONGEST = 10 * 366
@@ -64,6 +66,7 @@ class Purpose:
         notice_version: of it.
         owner: who answers for it.
         recipients: other organisations that are given something; none, as a rule.
+        valid_days: after which a consent to it has to be renewed.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Purpose:
     notice_version: str
     owner: str
     recipients: tuple[str, ...] = ()
+    valid_days: int = 365
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +113,14 @@ class Minimisation:
         undeclared: ``drop`` a field that is not declared, or ``refuse`` the whole batch.
         history: events of one person that are kept: the latest.
         logs_days: after which logs of access are deleted.
+        gpc: what a person's signal of Global Privacy Control means beyond that nothing is given to others, which it
+            always does: ``no-sharing``, nothing else; or that they are trained on at ``strong`` at most, or ``off``.
     """
 
     undeclared: str
     history: int
     logs_days: int
+    gpc: str = "no-sharing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +157,11 @@ class Inventory:
             check_name("purpose", purpose.name, forbidden="/")
             _one_of(f"use of {purpose.name}", (purpose.use,), words["uses"])
             _one_of(f"basis of {purpose.name}", (purpose.basis,), BASES)
+            _within(f"valid_days of {purpose.name}", purpose.valid_days, LONGEST)
         _distinct("field", [field.name for field in self.fields])
         for field in self.fields:
             self._check_field(field, words["categories"])
+        _one_of("gpc", (self.minimisation.gpc,), SIGNALS)
         _one_of("undeclared", (self.minimisation.undeclared,), ("drop", "refuse"))
         _within("history", self.minimisation.history, MOST_HISTORY)
         _within("logs_days", self.minimisation.logs_days, LONGEST)

@@ -153,6 +153,9 @@ class PostgreSQL(Database):
         with self._translated():
             return sorted(row[0] for row in self._run(_RULES, {"tables": list(METADATA.tables)}))
 
+    def scrub(self) -> None:
+        """Do nothing: rows that were deleted stay in pages until the server vacuums them, and in its archives."""
+
     def damage(self) -> Iterator[str]:
         """Yield nothing: the server checks its pages when it reads them, and a replay reads every row."""
         yield from ()

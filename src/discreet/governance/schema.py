@@ -7,13 +7,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-VERSION = 2
+VERSION = 3
 """The last of the migrations. SQLite has it in the header of the file, PostgreSQL in a table of its own."""
 
 METADATA = MetaData()
@@ -66,6 +79,86 @@ person = Table(
     Column("dataset", Text, primary_key=True),
     Column("pseudonym", LargeBinary, primary_key=True),
     Column("cap", BigInteger, nullable=False),
+)
+
+keyring = Table(
+    "keyring", METADATA, Column("name", Text, primary_key=True), Column("wrapped", LargeBinary, nullable=False)
+)
+holder = Table(
+    "holder",
+    METADATA,
+    Column("pseudonym", LargeBinary, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+standing = Table(
+    "standing",
+    METADATA,
+    Column("pseudonym", LargeBinary, ForeignKey("holder.pseudonym"), primary_key=True),
+    Column("purpose", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("quarters", BigInteger, nullable=False),
+    Column("until", Text),
+    Column("seq", BigInteger, nullable=False),
+    Index("standing_of_purpose", "purpose", "state"),
+)
+document = Table(
+    "document",
+    METADATA,
+    Column("pseudonym", LargeBinary, ForeignKey("holder.pseudonym"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+event = Table(
+    "event",
+    METADATA,
+    Column("seq", ROW_NUMBER, Identity(), primary_key=True),
+    Column("pseudonym", LargeBinary, ForeignKey("holder.pseudonym"), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("event_of_holder", "pseudonym", "seq"),
+)
+history = Table(
+    "history",
+    METADATA,
+    Column("pseudonym", LargeBinary, ForeignKey("holder.pseudonym"), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+batch = Table(
+    "batch",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("told", Text, nullable=False),
+)
+item = Table(
+    "item",
+    METADATA,
+    Column("code", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("facts", Text, nullable=False),
+)
+matter = Table(
+    "matter",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("due", Text),
+    Column("body", Text, nullable=False),
+    Index("matter_due", "kind", "state", "due"),
+)
+access = Table(
+    "access",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("verifier", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("pseudonym", LargeBinary),
+    Column("owner", Text, nullable=False),
+    Column("made", Text, nullable=False),
+    Column("until", Text),
+    Index("access_of_holder", "pseudonym"),
 )
 
 

@@ -78,6 +78,7 @@ class SQLite(Database):
             )
         self.setting("synchronous = FULL")
         self.setting("foreign_keys = ON")
+        self.setting("secure_delete = ON")  # what is deleted is overwritten, not left in free pages
 
     def setting(self, pragma: str) -> object:
         """Return the value of a PRAGMA, if it has one; or set it."""
@@ -93,6 +94,10 @@ class SQLite(Database):
         """
         if self.setting("wal_checkpoint(TRUNCATE)") != 0:
             raise LedgerError(f"{self.path.name} is in use by another process; try again")
+
+    def scrub(self) -> None:
+        """Empty the -wal file, which holds older pages; while somebody else reads, a later call does it."""
+        self.setting("wal_checkpoint(TRUNCATE)")
 
     def rules(self) -> list[str]:
         """Return the definitions of everything in the file."""

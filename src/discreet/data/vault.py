@@ -1,0 +1,481 @@
+"""What people did, kept for the purposes that they agreed to: sealed for each of them, read for a purpose, erased.
+
+An event is an item and a time, rounded down as the inventory says; nothing else of it is kept. Events come in batches
+that are durable before they are acknowledged, and count once, however often they are sent. They are sealed under the
+person's key as they come, and folded into one sealed history a person now and then, in which an item is there once,
+with its latest time, and of which only the latest items stay.
+
+Who is read for a purpose is decided in the query: a row of somebody who does not permit it is not fetched.
+
+==============================  ===============================================================================
+edge case                       behaviour
+==============================  ===============================================================================
+no consent to any purpose       the events are not kept; the answer says of how many
+the same batch again            its first answer; with another content, Conflict
+an item that is not listed      DataError for the whole batch: the catalogue comes first
+a time in the future            now
+no time, or none declared       the day of intake, which retention needs
+an item leaves the catalogue    it stays in histories, and is not read any more
+==============================  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+
+from discreet.data.catalogue import Catalogue
+from discreet.data.interactions import Histories, rows_of
+from discreet.errors import Conflict, DataError
+from discreet.governance import schema
+from discreet.governance.checks import check_name, now, stamp
+from discreet.governance.consent import PERMITTED, Consents
+from discreet.governance.database import Database
+from discreet.governance.holders import Holders
+from discreet.governance.inventory import Inventory
+from discreet.governance.journal import Journal
+from discreet.governance.keys import Seal
+from discreet.privacy.levels import Level, Levels
+
+EVENT = np.dtype([("code", "<u4"), ("time", "<u4")])
+"""An item, by its code, and seconds since 1970."""
+Events = NDArray[np.void]
+DAY = 86_400
+MOST_EVENTS = 10_000
+"""Of one batch: what is longer comes in several."""
+FOLDED_AT = 64
+"""Rows of events after which a person's are folded when they are read."""
+CHUNK = 1_000
+
+_h, _e, _y, _s, _b, _i = (
+    table.c for table in (schema.holder, schema.event, schema.history, schema.standing, schema.batch, schema.item)
+)
+_BATCH = select(_b.digest, _b.told).where(_b.name == bindparam("name"))
+_KEEP_BATCH = insert(schema.batch)
+_OLD_BATCHES = delete(schema.batch).where(_b.at < bindparam("before"))
+_KEEP_EVENT = insert(schema.event).values(pseudonym=bindparam("pseudonym"), content=bindparam("content"))
+_EVENTS = select(_e.content).where(_e.pseudonym == bindparam("pseudonym")).order_by(_e.seq)
+_HISTORY = select(_y.content).where(_y.pseudonym == bindparam("pseudonym"))
+_NO_EVENTS = delete(schema.event).where(_e.pseudonym == bindparam("who"))
+_NO_HISTORY = delete(schema.history).where(_y.pseudonym == bindparam("who"))
+_KEEP_HISTORY = insert(schema.history)
+_NO_STANDING = delete(schema.standing).where(_s.pseudonym == bindparam("who"))
+_NO_DOCUMENTS = delete(schema.document).where(schema.document.c.pseudonym == bindparam("who"))
+_NO_ACCESS = delete(schema.access).where(schema.access.c.pseudonym == bindparam("who"))
+_ITEMS = select(_i.code, _i.id, _i.facts).order_by(_i.code)
+_ADD_ITEM = insert(schema.item)
+_SET_ITEM = update(schema.item).where(_i.id == bindparam("which")).values(facts=bindparam("anew"))
+_m = schema.matter.c
+_CATALOGUE = and_(_m.kind == "setting", _m.name == "items")
+_ITEMS_STAND = select(_m.state).where(_CATALOGUE)
+_ITEMS_STOOD = delete(schema.matter).where(_CATALOGUE)
+_ITEMS_STAND_ANEW = insert(schema.matter).values(kind="setting", name="items", state=bindparam("row"), body="{}")
+_ANY_EVENT = select(_e.seq).where(_e.pseudonym == bindparam("pseudonym")).limit(1)
+_HOW_MANY = select(func.count()).where(_e.pseudonym == bindparam("pseudonym"))
+_HELD_AFTER = select(_h.pseudonym).where(_h.pseudonym > bindparam("after")).order_by(_h.pseudonym).limit(CHUNK)
+_MAY = and_(PERMITTED, _s.quarters > 0)
+_ALL_HELD = (
+    select(_h.pseudonym, _h.wrapped, _s.quarters, _y.content)
+    .join(schema.standing, _s.pseudonym == _h.pseudonym)
+    .join(schema.history, _y.pseudonym == _h.pseudonym, isouter=True)
+    .where(_MAY)
+    .order_by(_h.pseudonym)
+)
+_ALL_EVENTS = (
+    select(_e.pseudonym, _e.content)
+    .join(schema.standing, _s.pseudonym == _e.pseudonym)
+    .where(_MAY)
+    .order_by(_e.pseudonym, _e.seq)
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that were checked, and wait to be kept.
+
+    Attributes:
+        name: of the batch, chosen by whoever sends it: it counts once.
+        digest: of its content.
+        events: each person's, by pseudonym.
+        unread: names of columns that are not declared, and were left out.
+    """
+
+    name: str
+    digest: str
+    events: dict[bytes, Events] = field(repr=False)
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What became of a batch.
+
+    Attributes:
+        batch: its name.
+        kept: events.
+        people: whose they are.
+        without_consent: people whose events were not kept, since they agreed to no purpose.
+        unread: names of columns that are not declared, and were left out.
+    """
+
+    batch: str
+    kept: int
+    people: int
+    without_consent: int
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was deleted: when, how many events, and which row of the journal tells of it."""
+
+    at: str
+    events: int
+    journal_row: int
+
+
+class Items:
+    """The catalogue as it stands, and the codes that events have for it."""
+
+    def __init__(self, rows: Sequence[tuple[int, str, str]]) -> None:
+        listed = {ident: (code, json.loads(facts)) for code, ident, facts in rows}
+        shown = sorted(ident for ident, (_, facts) in listed.items() if not facts.get("hidden"))
+        self.codes = {ident: code for ident, (code, _) in listed.items()}
+        self._place = np.full(len(rows), -1, np.int32)
+        self._place[[self.codes[ident] for ident in shown]] = np.arange(len(shown), dtype=np.int32)
+        facts = [listed[ident][1] for ident in shown]
+        self.catalogue = (
+            None
+            if not shown
+            else Catalogue(
+                tuple(shown),
+                titles=tuple(each.get("title", "") for each in facts)
+                if any("title" in each for each in facts)
+                else None,
+                categories=(
+                    tuple(each.get("category", "") for each in facts)
+                    if any("category" in each for each in facts)
+                    else None
+                ),
+                tags=tuple(tuple(each.get("tags", ())) for each in facts)
+                if any("tags" in each for each in facts)
+                else None,
+            )
+        )
+
+    def places(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Return where items stand in the catalogue, int32; -1: nowhere any more."""
+        return np.asarray(self._place[codes])
+
+
+class Vault:
+    """The events of everybody."""
+
+    def __init__(
+        self, database: Database, journal: Journal, holders: Holders, consents: Consents, inventory: Inventory
+    ) -> None:
+        self._db, self._journal, self._holders = database, journal, holders
+        self._consents, self._inventory = consents, inventory
+        self._items: tuple[object, Items] | None = None
+
+    # The catalogue
+
+    @property
+    def items(self) -> Items:
+        """The catalogue as it stands."""
+        stands = self._db.one(_ITEMS_STAND)
+        if self._items is None or self._items[0] != stands:
+            self._items = stands, Items([(row[0], row[1], row[2]) for row in self._db.each(_ITEMS)])
+        return self._items[1]
+
+    def set_items(self, catalogue: Catalogue, *, hide_others: bool = False) -> int:
+        """List items, or change what is said of them; return how many are listed.
+
+        Args:
+            catalogue: public. Ids are kept as text.
+            hide_others: whether those that are not in it are listed no more.
+        """
+        anew = {str(ident): _facts(catalogue, at) for at, ident in enumerate(catalogue.ids)}
+        with self._db.transaction():
+            known = {row[1]: row[2] for row in self._db.each(_ITEMS)}
+            for code, ident in enumerate((each for each in anew if each not in known), start=len(known)):
+                self._db.execute(_ADD_ITEM, code=code, id=ident, facts=anew[ident])
+            for ident, facts in known.items():
+                wanted = anew.get(ident, json.dumps(json.loads(facts) | {"hidden": True}) if hide_others else facts)
+                if wanted != facts:
+                    self._db.execute(_SET_ITEM, which=ident, anew=wanted)
+            row = self._journal.append("items", listed=str(len(anew)), added=str(len({*anew} - {*known})))
+            self._db.execute(_ITEMS_STOOD)
+            self._db.execute(_ITEMS_STAND_ANEW, row=str(row))
+        return len(anew)
+
+    # Intake
+
+    def prepared(
+        self,
+        name: str,
+        digest: str,
+        rows: Iterable[tuple[str, str, float | None]],
+        unread: tuple[str, ...] = (),
+    ) -> Batch:
+        """Check events and make them small: codes for items, coarse times, pseudonyms for people.
+
+        Args:
+            name: of the batch.
+            digest: SHA-256 (hex) of what was sent.
+            rows: person, item, seconds since 1970 or None.
+            unread: columns that were left out.
+
+        Raises:
+            SettingError: a person's id, or the batch's name, is none.
+            DataError: an item is not listed; or there are too many events, or none.
+        """
+        check_name("batch", name)
+        codes, step, latest = self.items.codes, self._inventory.step, datetime.now(UTC).timestamp()
+        found: dict[str, list[tuple[int, int]]] = {}
+        for number, (person, item, seconds) in enumerate(rows):
+            if item not in codes:
+                raise DataError(f"event {number}: its item is not in the catalogue; add it there first")
+            if number >= MOST_EVENTS:
+                raise DataError(f"a batch has at most {MOST_EVENTS:,} events; send several")
+            at = latest if seconds is None or step is None else min(seconds, latest)
+            coarse = DAY if seconds is None or step is None else step
+            found.setdefault(person, []).append((codes[item], int(max(at, 0) // coarse * coarse)))
+        if not found:
+            raise DataError("the batch holds no events")
+        events = {self._holders.pseudonym(person): np.array(each, EVENT) for person, each in found.items()}
+        return Batch(name, digest, events, unread)
+
+    def collect(self, batches: Sequence[Batch]) -> list[Collected | Conflict]:
+        """Keep batches, all in one durable transaction; return what became of each.
+
+        Whoever sends a name again is told what was told before; with another content it is a Conflict, which is
+        returned, since the other batches are kept all the same.
+        """
+        with self._db.transaction():
+            return [self._collected(batch) for batch in batches]
+
+    def _collected(self, batch: Batch) -> Collected | Conflict:
+        row = self._db.one(_BATCH, name=batch.name)
+        if row is not None:
+            same = row[0] == batch.digest
+            return _told(row[1]) if same else Conflict("a batch of this name was sent before with another content")
+        time = now()
+        agreed = [who for who in batch.events if self._consents.agrees(who, self._reading, time)]
+        for pseudonym in agreed:
+            content = self._holders.hold(pseudonym).seal(batch.events[pseudonym].tobytes(), _of_event(pseudonym))
+            self._db.execute(_KEEP_EVENT, pseudonym=pseudonym, content=content)
+        kept = sum(len(batch.events[pseudonym]) for pseudonym in agreed)
+        told = Collected(batch.name, kept, len(agreed), len(batch.events) - len(agreed), batch.unread)
+        self._db.execute(_KEEP_BATCH, name=batch.name, digest=batch.digest, at=time, told=json.dumps(asdict(told)))
+        facts = {"events": str(told.kept), "people": str(told.people), "without_consent": str(told.without_consent)}
+        self._journal.append("collect", at=time, batch=batch.digest, unread=", ".join(batch.unread), **facts)
+        return told
+
+    @cached_property
+    def _reading(self) -> tuple[str, ...]:
+        """The purposes that may read which items there are."""
+        return next(field.purposes for field in self._inventory.fields if field.name == "item_id")
+
+    # Reading
+
+    def history(self, pseudonym: bytes, purpose: str) -> list[str]:
+        """Return what somebody chose, the latest last, for a purpose; nothing if they do not permit it.
+
+        Raises:
+            PurposeNotAllowed: the purpose is not declared, or may not read items.
+        """
+        self._inventory.read_for(purpose)
+        if not self._consents.agrees(pseudonym, (purpose,), now()):
+            return []
+        catalogue, places = self.items.catalogue, self.items.places(self.own(pseudonym)["code"])
+        return [] if catalogue is None else [str(catalogue.ids[place]) for place in places.tolist() if place >= 0]
+
+    def own(self, pseudonym: bytes) -> Events:
+        """Return all events of somebody, as they have a right to see them: by time. Folds them, if they are many."""
+        if self._folds(pseudonym):
+            with self._db.transaction():
+                self._rewrite(pseudonym, lambda events: events)
+        return self._kept(self._whole(pseudonym))
+
+    def _folds(self, pseudonym: bytes) -> bool:
+        row = self._db.one(_HOW_MANY, pseudonym=pseudonym)
+        return row is not None and row[0] >= FOLDED_AT
+
+    def opened_for(self, purpose: str) -> tuple[Histories, Levels]:
+        """Hand out the histories of all who permit a purpose, and the level of each, all in memory.
+
+        People are known by the id that the ledger of budgets knows them by. Whoever is at level ``off`` is not read.
+
+        Raises:
+            PurposeNotAllowed: the purpose is not declared, or may not read items.
+            DataError: there is nobody, or nothing is listed.
+            SealBroken: something was changed.
+        """
+        read, items = self._inventory.read_for(purpose), self.items
+        if items.catalogue is None:
+            raise DataError("nothing is in the catalogue; list items first")
+        people: list[str] = []
+        quarters: list[int] = []
+        parts: list[Events] = []
+        with self._db.snapshot():
+            for pseudonym, level, events in self._all(purpose):
+                people.append(self._holders.id_of_account(pseudonym))
+                quarters.append(level)
+                parts.append(events)
+        if not people:
+            raise DataError(f"nobody who agreed to {purpose} has done anything yet; there is nothing to learn from")
+        lengths = np.array([len(each) for each in parts])
+        joined = np.concatenate(parts)
+        owner, places = np.repeat(np.arange(len(people)), lengths), items.places(joined["code"])
+        order = np.lexsort((places, owner))
+        order = order[places[order] >= 0]
+        matrix = rows_of(np.bincount(owner[order], minlength=len(people)), places[order], len(items.catalogue))
+        last = None
+        if "timestamp" in read and (matrix.indptr[1:] > matrix.indptr[:-1]).all():
+            by_time = order[np.lexsort((places[order], joined["time"][order], owner[order]))]
+            last = places[by_time[matrix.indptr[1:] - 1]]
+        histories = Histories(matrix, tuple(people), last, items.catalogue, self._inventory.name, purpose, True)
+        return histories, Levels({who: Level(level) for who, level in zip(people, quarters, strict=True)})
+
+    def _all(self, purpose: str) -> Iterator[tuple[bytes, int, Events]]:
+        """Yield pseudonym, quarters and events of each who permits a purpose, is not at ``off``, and has events."""
+        permitted = {"purpose": purpose, "time": now()}
+        newer = groupby(self._db.each(_ALL_EVENTS, **permitted), key=itemgetter(0))
+        waiting = next(newer, None)
+        for stored, wrapped, quarters, content in self._db.each(_ALL_HELD, **permitted):
+            pseudonym, rows = bytes(stored), list[bytes]()
+            if waiting is not None and bytes(waiting[0]) == pseudonym:
+                rows = [row[1] for row in waiting[1]]
+                waiting = next(newer, None)
+            seal = Seal(self._holders.unwrapped(pseudonym, bytes(wrapped)))
+            found = self._kept(_joined(seal, pseudonym, content, rows))
+            if len(found):
+                yield pseudonym, quarters, found
+
+    # Rights
+
+    def remove(self, pseudonym: bytes, items: Iterable[str]) -> int:
+        """Take items out of somebody's history; return how many there were."""
+        codes = [self.items.codes[item] for item in {*items} if item in self.items.codes]
+        with self._db.transaction():
+            removed = self._rewrite(pseudonym, lambda events: events[~np.isin(events["code"], codes)])
+            if removed:
+                self._journal.append("correct", who=self._holders.token(pseudonym), removed=str(removed))
+        return removed
+
+    def erase(self, pseudonym: bytes) -> Erased | None:
+        """Delete all that is held of somebody, and the key that opens it; return what was, or None if nothing was.
+
+        What a released model learnt of them stays in it until the next release, which is made without them.
+        """
+        with self._db.transaction():
+            if not self._holders.holds(pseudonym):
+                return None
+            token, events, time = self._holders.token(pseudonym), len(self._whole(pseudonym)), now()
+            for statement in (_NO_EVENTS, _NO_HISTORY, _NO_STANDING, _NO_DOCUMENTS, _NO_ACCESS):
+                self._db.execute(statement, who=pseudonym)
+            self._holders.erase(pseudonym)
+            row = self._journal.append("erase", at=time, who=token, events=str(events))
+        self._db.scrub()
+        return Erased(time, events, row)
+
+    # Retention
+
+    def retain(self) -> Iterator[int]:
+        """Delete what is too old, what nobody may read any more, and batches' names; yield how many people are done.
+
+        Consents that ran out are written as such first. What was deleted is journalled, in counts.
+        """
+        expired = 0
+        while (done := self._consents.expired()) > 0:
+            expired += done
+        after, people, old, purposeless = b"", 0, 0, 0
+        while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
+            with self._db.transaction():
+                for pseudonym in rows:
+                    if self._consents.agrees(pseudonym, self._reading, now()):
+                        old += self._rewrite(pseudonym, lambda events: events)
+                    else:
+                        purposeless += self._rewrite(pseudonym, lambda events: events[:0])
+            people, after = people + len(rows), rows[-1]
+            yield people
+        before = stamp(datetime.now(UTC) - timedelta(days=self._inventory.minimisation.logs_days))
+        with self._db.transaction():
+            self._db.execute(_OLD_BATCHES, before=before)
+            facts = {"expired": str(expired), "too_old": str(old), "purposeless": str(purposeless)}
+            self._journal.append("retain", people=str(people), **facts)
+        self._db.scrub()
+
+    def _whole(self, pseudonym: bytes) -> Events:
+        """Return all that is stored of somebody, by time, each item once."""
+        seal = self._holders.seal(pseudonym)
+        if seal is None:
+            return np.empty(0, EVENT)
+        history = self._db.one(_HISTORY, pseudonym=pseudonym)
+        rows = self._db.each(_EVENTS, pseudonym=pseudonym)
+        return _joined(seal, pseudonym, None if history is None else history[0], [row[0] for row in rows])
+
+    def _kept(self, found: Events) -> Events:
+        """Return what is neither too old nor more than is kept."""
+        oldest = int(datetime.now(UTC).timestamp()) - self._inventory.retention_days * DAY
+        if len(found) and found["time"][0] < oldest:
+            found = found[found["time"] >= oldest]
+        return found[-self._inventory.minimisation.history :]
+
+    def _rewrite(self, pseudonym: bytes, change: Callable[[Events], Events]) -> int:
+        """Fold somebody's events, changed, into their history, in the open transaction; return how many are gone."""
+        whole = self._whole(pseudonym)
+        stay = change(self._kept(whole))
+        if len(stay) < len(whole) or self._db.one(_ANY_EVENT, pseudonym=pseudonym) is not None:
+            self._db.execute(_NO_EVENTS, who=pseudonym)
+            self._db.execute(_NO_HISTORY, who=pseudonym)
+            if len(stay):
+                content = self._holders.hold(pseudonym).seal(stay.tobytes(), _of_history(pseudonym))
+                self._db.execute(_KEEP_HISTORY, pseudonym=pseudonym, content=content)
+        return len(whole) - len(stay)
+
+
+def _joined(seal: Seal, pseudonym: bytes, history: bytes | None, rows: Sequence[bytes]) -> Events:
+    """Return a person's events by time, each item once, with its latest time."""
+    parts = [] if history is None else [seal.open(bytes(history), _of_history(pseudonym))]
+    parts += [seal.open(bytes(content), _of_event(pseudonym)) for content in rows]
+    found = np.frombuffer(b"".join(parts), EVENT)
+    if not rows:  # as it was folded
+        return found
+    order = np.lexsort((found["code"], found["time"]))[::-1]
+    _, first = np.unique(found["code"][order], return_index=True)
+    once = found[order[first]]
+    return once[np.lexsort((once["code"], once["time"]))]
+
+
+def _facts(catalogue: Catalogue, at: int) -> str:
+    """Return what is said of an item, as JSON."""
+    told: dict[str, Any] = {}
+    for name, column in (("title", catalogue.titles), ("category", catalogue.categories), ("tags", catalogue.tags)):
+        if column is not None:
+            told[name] = column[at]
+    return json.dumps(told)
+
+
+def _told(stored: str) -> Collected:
+    told = json.loads(stored)
+    return Collected(**told | {"unread": tuple(told["unread"])})
+
+
+def _of_event(pseudonym: bytes) -> bytes:
+    return b"event\0" + pseudonym
+
+
+def _of_history(pseudonym: bytes) -> bytes:
+    return b"history\0" + pseudonym

@@ -1,0 +1,331 @@
+"""Consent: who agreed to what, when, told how, and at which level. One record for each change, and a receipt.
+
+Records have the fields of ISO/IEC TS 27560:2023, as the W3C Data Privacy Vocabulary (DPV) maps them, and states of that
+vocabulary, of which two alone permit anything: ``ConsentGiven`` and ``RenewedConsentGiven``. What the standard does not
+have is under ``discreet``: the level, what a run may cost, whether the browser said Global Privacy Control, and from
+which release of the model on a change shows.
+
+A record is sealed under the person's key. Beside it stands, in the clear, what decides who is read for a purpose: a
+pseudonym, a purpose, a state, a level and an end. The journal has the record's hash, and the token of the person's key.
+
+=============================  ==============================================================================
+edge case                      behaviour
+=============================  ==============================================================================
+nothing was ever said          no consent
+given again                    a new record, ``RenewedConsentGiven``, that names the one before
+given at level ``off``         permits everything but training
+withdrawn twice, or never given  a new record all the same: the person said so
+the time runs out              `expired` writes ``ConsentExpired``; before it runs nothing is read, either
+Global Privacy Control         noted; nothing goes to recipients; and what the inventory says beyond
+=============================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, NamedTuple
+
+import rfc8785
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
+
+from discreet.documents import document
+from discreet.errors import SettingError
+from discreet.governance import schema
+from discreet.governance.checks import now, sha256, stamp
+from discreet.governance.database import Database
+from discreet.governance.holders import Holders
+from discreet.governance.inventory import Inventory, Purpose
+from discreet.governance.journal import Journal
+from discreet.governance.keys import Seal
+from discreet.privacy.levels import Level
+
+SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 1"
+RECORD = "consent"
+MOST_SAID = 1_000
+"""Records that are kept of one person; nobody changes their mind so often, but programs do."""
+
+
+class State(Enum):
+    """Where a consent stands: DPV 2.3."""
+
+    REQUESTED = "ConsentRequested"
+    DEFERRED = "ConsentRequestDeferred"
+    REFUSED = "ConsentRefused"
+    GIVEN = "ConsentGiven"
+    RENEWED = "RenewedConsentGiven"
+    EXPIRED = "ConsentExpired"
+    WITHDRAWN = "ConsentWithdrawn"
+    REVOKED = "ConsentRevoked"
+    INVALIDATED = "ConsentInvalidated"
+    UNKNOWN = "ConsentUnknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def permits(self) -> bool:
+        """Whether anything may be read."""
+        return self in PERMITTING
+
+
+PERMITTING = (State.GIVEN, State.RENEWED)
+
+_s, _d = schema.standing.c, schema.document.c
+_PERMITTING = or_(*(_s.state == str(state) for state in PERMITTING))
+PERMITTED = and_(_s.purpose == bindparam("purpose"), _PERMITTING, or_(_s.until.is_(None), _s.until > bindparam("time")))
+"""When a row of `standing` permits reading for a purpose, at a time."""
+_STANDING = select(_s.state, _s.quarters, _s.until, _s.seq).where(
+    _s.pseudonym == bindparam("pseudonym"), _s.purpose == bindparam("purpose")
+)
+_ALL = select(_s.purpose, _s.state, _s.quarters, _s.until).where(_s.pseudonym == bindparam("pseudonym"))
+_UNSET = delete(schema.standing).where(_s.pseudonym == bindparam("who"), _s.purpose == bindparam("what"))
+_SET = insert(schema.standing)
+_LAST = select(func.coalesce(func.max(_d.seq) + 1, 0)).where(_d.pseudonym == bindparam("pseudonym"))
+_KEEP = insert(schema.document)
+_DOCUMENTS = (
+    select(_d.seq, _d.content)
+    .where(_d.pseudonym == bindparam("pseudonym"), _d.kind == bindparam("kind"))
+    .order_by(_d.seq)
+)
+_OVER = select(_s.pseudonym, _s.purpose).where(_PERMITTING, _s.until <= bindparam("time")).limit(bindparam("most"))
+_COUNTS = select(_s.purpose, _s.state, func.count()).group_by(_s.purpose, _s.state)
+
+
+class Standing(NamedTuple):
+    """Where one person's consent to one purpose stands."""
+
+    state: State
+    level: Level
+    until: str | None
+
+    def permits(self, time: str) -> bool:
+        """Whether something may be read at a time."""
+        return self.state.permits and (self.until is None or time < self.until)
+
+
+NEVER = Standing(State.UNKNOWN, Level.OFF, None)
+
+
+class Documents:
+    """What is kept about a person for themselves: sealed JSON, numbered."""
+
+    def __init__(self, database: Database, holders: Holders) -> None:
+        self._db, self._holders = database, holders
+
+    def keep(self, pseudonym: bytes, kind: str, content: dict[str, Any], seal: Seal) -> int:
+        """Add one, within the open transaction; return its number.
+
+        Raises:
+            SettingError: there are so many that something went wrong.
+        """
+        row = self._db.one(_LAST, pseudonym=pseudonym)
+        seq = int(row[0]) if row else 0
+        if seq >= MOST_SAID:
+            raise SettingError(f"more than {MOST_SAID:,} documents of one person; something repeats itself, stop it")
+        sealed = seal.seal(rfc8785.dumps(content), _place(pseudonym, kind, seq))
+        self._db.execute(_KEEP, pseudonym=pseudonym, kind=kind, seq=seq, content=sealed)
+        return seq
+
+    def of(self, pseudonym: bytes, kind: str) -> list[dict[str, Any]]:
+        """Return all of a kind, the oldest first."""
+        seal = self._holders.seal(pseudonym)
+        if seal is None:
+            return []
+        rows = list(self._db.each(_DOCUMENTS, pseudonym=pseudonym, kind=kind))
+        return [document(seal.open(bytes(content), _place(pseudonym, kind, seq))) for seq, content in rows]
+
+
+class Consents:
+    """The consents of everybody."""
+
+    def __init__(self, database: Database, journal: Journal, holders: Holders, inventory: Inventory) -> None:
+        self._db, self._journal, self._holders, self._inventory = database, journal, holders, inventory
+        self.documents = Documents(database, holders)
+
+    def standing(self, person: str | int, purpose: str) -> Standing:
+        """Return where somebody's consent to a purpose stands. Raises PurposeNotAllowed if it is not declared."""
+        self._inventory.purpose(purpose)
+        return self._standing(self._holders.pseudonym(person), purpose)
+
+    def agrees(self, pseudonym: bytes, purposes: Iterable[str], time: str) -> bool:
+        """Whether somebody permits any of these purposes at a time."""
+        stands = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=pseudonym)}
+        return any(stands.get(purpose, NEVER).permits(time) for purpose in purposes)
+
+    def permits(self, person: str | int, purpose: str) -> bool:
+        """Whether somebody's data may be read for a purpose now."""
+        return self.standing(person, purpose).permits(now())
+
+    def give(
+        self,
+        person: str | int,
+        purpose: str,
+        *,
+        level: Level = Level.BALANCED,
+        language: str = "en",
+        gpc: bool = False,
+        effective: str | None = None,
+    ) -> dict[str, Any]:
+        """Record that a person agreed, at a level; return the receipt.
+
+        Args:
+            person: their id.
+            purpose: that the inventory declares.
+            level: of training.
+            language: in which they were asked.
+            gpc: whether their browser said Global Privacy Control.
+            effective: when the next release of the model is, if it is known.
+
+        Raises:
+            PurposeNotAllowed, SettingError: the purpose or the language is none.
+        """
+        before = self.standing(person, purpose).state
+        state = State.RENEWED if before in {*PERMITTING, State.EXPIRED} else State.GIVEN
+        return self._say(person, purpose, state, self._held(level, gpc), language, gpc, effective)
+
+    def withdraw(
+        self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False, effective: str | None = None
+    ) -> dict[str, Any]:
+        """Record that a person does not agree any more; return the receipt. Takes what `give` takes."""
+        return self._say(person, purpose, State.WITHDRAWN, Level.OFF, language, gpc, effective)
+
+    def refuse(self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False) -> dict[str, Any]:
+        """Record that a person was asked, and did not agree."""
+        return self._say(person, purpose, State.REFUSED, Level.OFF, language, gpc, None)
+
+    def expired(self, most: int = 1_000) -> int:
+        """Write that consents have run out, of so many at most; return of how many."""
+        found = list(self._db.each(_OVER, time=now(), most=most))
+        for pseudonym, purpose in found:
+            self._write(bytes(pseudonym), purpose, State.EXPIRED, Level.OFF, "en", False, None, by="discreet")
+        return len(found)
+
+    def records(self, person: str | int) -> list[dict[str, Any]]:
+        """Return all records of a person, the oldest first."""
+        return self.documents.of(self._holders.pseudonym(person), RECORD)
+
+    def all_of(self, person: str | int) -> dict[str, Standing]:
+        """Return where each consent of a person stands, by purpose."""
+        rows = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=self._holders.pseudonym(person))}
+        return {purpose.name: rows.get(purpose.name, NEVER) for purpose in self._inventory.purposes}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many people stand where, by purpose and state: of the staff's, and treated as public."""
+        found: dict[str, dict[str, int]] = {}
+        for purpose, state, count in self._db.each(_COUNTS):
+            found.setdefault(purpose, {})[state] = int(count)
+        return found
+
+    def _held(self, level: Level, gpc: bool) -> Level:
+        """Return the level that a signal leaves."""
+        most = {"no-sharing": level, "strong": Level.STRONG, "off": Level.OFF}[self._inventory.minimisation.gpc]
+        return min(level, most, key=lambda each: each.value) if gpc else level
+
+    def _standing(self, pseudonym: bytes, purpose: str) -> Standing:
+        row = self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
+        return NEVER if row is None else _standing(row[:3])
+
+    def _say(
+        self,
+        person: str | int,
+        purpose: str,
+        state: State,
+        level: Level,
+        language: str,
+        gpc: bool,
+        effective: str | None,
+    ) -> dict[str, Any]:
+        self._inventory.purpose(purpose)
+        if not 2 <= len(language) <= 35 or not language.replace("-", "").isalnum() or not language.isascii():
+            raise SettingError("a language is a tag such as en or pt-BR (BCP 47)")
+        pseudonym = self._holders.pseudonym(person)
+        return self._write(pseudonym, purpose, state, level, language, gpc, effective, by="person")
+
+    def _write(
+        self,
+        pseudonym: bytes,
+        purpose: str,
+        state: State,
+        level: Level,
+        language: str,
+        gpc: bool,
+        effective: str | None,
+        *,
+        by: str,
+    ) -> dict[str, Any]:
+        time, declared = now(), self._inventory.purpose(purpose)
+        until = later(time, declared.valid_days) if state.permits else None
+        with self._db.transaction():
+            seal, before = self._holders.hold(pseudonym), self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
+            told = {"level": str(level), "gpc_at_event": gpc, "model_effective_from": effective}
+            told |= {"prev_record": None if before is None else int(before[3])}
+            record = self._record(pseudonym, declared, language, told)
+            record["event"] = {
+                "event_time": time,
+                "validity_duration": f"P{declared.valid_days}D" if until else None,
+                "entity_id": by,
+                "event_type": "ExplicitlyExpressedConsent" if by == "person" else "ConsentNotice",
+                "event_state": str(state),
+            }
+            seq = self.documents.keep(pseudonym, RECORD, record, seal)
+            self._db.execute(_UNSET, who=pseudonym, what=purpose)
+            values = {"state": str(state), "quarters": level.value, "until": until, "seq": seq}
+            self._db.execute(_SET, pseudonym=pseudonym, purpose=purpose, **values)
+            digest = sha256(rfc8785.dumps(record))
+            facts = {"purpose": purpose, "state": str(state), "level": str(level), "record": digest}
+            row = self._journal.append("consent", at=time, who=self._holders.token(pseudonym), **facts)
+        return {"receipt_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "journal_row": row, "record": record}
+
+    def _record(self, pseudonym: bytes, purpose: Purpose, language: str, told: dict[str, Any]) -> dict[str, Any]:
+        """Return a record of ISO/IEC TS 27560, but for the event."""
+        inventory, controller = self._inventory, self._inventory.controller
+        fields = [field for field in inventory.fields if purpose.name in field.purposes]
+        party = {"party_id": "controller", "party_name": controller.name, "party_address": controller.address}
+        party |= {"party_contact": controller.contact, "party_type": "Controller", "party_officer": controller.officer}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "record_id": str(uuid.uuid4()),
+            "pii_principal_id": self._holders.id_for(purpose.name, pseudonym),
+            "privacy_notice": {"link": purpose.notice, "version": purpose.notice_version},
+            "language": language,
+            "purpose": purpose.name,
+            "purpose_type": purpose.use,
+            "purpose_description": purpose.says,
+            "lawful_basis": purpose.basis,
+            "pii_information": [
+                {
+                    "pii_type": field.category,
+                    "pii_attribute_id": field.name,
+                    "pii_optional": field.necessity == "optional",
+                    "sensitive_pii_category": field.sensitivity != "personal",
+                    "special_pii_category": field.sensitivity == "special",
+                }
+                for field in fields
+            ],
+            "pii_controllers": [party],
+            "collection_method": "sent by the service that the person uses",
+            "processing_method": "see purpose_type",
+            "storage_locations": [inventory.name],
+            "retention_period": f"P{inventory.retention_days}D",
+            "recipient_third_parties": [] if told["gpc_at_event"] else list(purpose.recipients),
+            "withdrawal_method": "DELETE /api/v1/me/consents/{purpose}, as easily as it was given",
+            "privacy_rights": ["access", "export", "correct", "object", "erase", "withdraw"],
+            "discreet": told,
+        }
+
+
+def later(time: str, days: int) -> str:
+    """Return the time so many days after another, both as the journal writes them."""
+    return stamp(datetime.fromisoformat(time).astimezone(UTC) + timedelta(days=days))
+
+
+def _standing(row: tuple[Any, ...]) -> Standing:
+    state, quarters, until = row
+    return Standing(State(state), Level(quarters), until)
+
+
+def _place(pseudonym: bytes, kind: str, seq: int) -> bytes:
+    return b"document\0" + pseudonym + f"\0{kind}\0{seq}".encode()

@@ -1,0 +1,305 @@
+"""What people did: kept under consent, read for a purpose, erased for good."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from systems import RECOMMEND, TRAIN, System, inventory, system
+
+from discreet.data.catalogue import Catalogue
+from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
+from discreet.errors import Conflict, DataError, PurposeNotAllowed, SealBroken, SettingError
+from discreet.governance.keys import Master, new_key
+from discreet.governance.ledger import Ledger
+from discreet.privacy.levels import Level
+
+NOW = time.time()
+
+
+@pytest.fixture
+def shop(place: str | Path) -> Iterator[System]:
+    with system(place) as made:
+        yield made
+
+
+def test_events_are_kept_of_whoever_agreed_and_read_back(shop: System) -> None:
+    shop.agree("ann", "bob")
+    told = shop.send(("ann", "a"), ("ann", "b", NOW - 5 * DAY), ("bob", "c"), ("cleo", "a"))
+    assert told == Collected("batch-1", 3, 2, 1)
+    assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["b", "a"]
+    assert shop.vault.history(shop.who("cleo"), RECOMMEND) == []
+    assert not shop.holders.holds(shop.who("cleo"))
+    assert len(shop.holders) == 2
+    with pytest.raises(PurposeNotAllowed):
+        shop.vault.history(shop.who("ann"), "sell")
+
+
+def test_a_batch_counts_once(shop: System) -> None:
+    shop.agree("ann")
+    batch = shop.vault.prepared("one", "1" * 64, [("ann", "a", None)], unread=("address",))
+    first, again = shop.vault.collect([batch, batch])
+    assert first == again == Collected("one", 1, 1, 0, ("address",))
+    (conflict,) = shop.vault.collect([replace(batch, digest="2" * 64)])
+    assert isinstance(conflict, Conflict)
+    assert shop.vault.own(shop.who("ann")).size == 1
+
+
+def test_batches_that_are_none(shop: System) -> None:
+    for rows, said in (
+        ([], "holds no events"),
+        ([("ann", "z", None)], "event 0: its item is not in the catalogue"),
+        ([("ann", "a", None)] * (MOST_EVENTS + 1), "at most 10,000"),
+    ):
+        with pytest.raises(DataError, match=said):
+            shop.vault.prepared("x", "0" * 64, rows)
+    for name, person in (("", "ann"), ("x", ""), ("x", "a\nb"), ("x", "a" * 201)):
+        with pytest.raises(SettingError):
+            shop.vault.prepared(name, "0" * 64, [(person, "a", None)])
+
+
+def test_times_are_coarse_and_not_of_the_future(shop: System) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a", NOW + 100 * DAY), ("ann", "b", NOW - DAY - 7), ("ann", "c"), ("ann", "d", -5.0))
+    found = shop.vault.own(shop.who("ann"))
+    assert (found["time"] % DAY == 0).all()
+    assert (found["time"] <= time.time()).all()
+    assert found.size == 3  # what was done in 1970 is too old to be kept
+
+
+def test_an_item_is_there_once_with_its_latest_time_and_the_latest_stay(place: str | Path) -> None:
+    with system(place, declared=inventory(history=3)) as shop:
+        shop.agree("ann")
+        for days, item in ((9, "a"), (8, "b"), (7, "a"), (6, "c"), (5, "d")):
+            shop.send(("ann", item, NOW - days * DAY))
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["a", "c", "d"]
+
+
+def test_many_rows_are_folded_into_one(shop: System) -> None:
+    shop.agree("ann")
+    for number in range(FOLDED_AT):
+        shop.send(("ann", "abc"[number % 3]))
+    before = sorted(shop.vault.own(shop.who("ann"))["code"].tolist())
+    assert before == [0, 1, 2]
+    assert not shop.vault._folds(shop.who("ann"))
+    assert sorted(shop.vault.own(shop.who("ann"))["code"].tolist()) == before
+    shop.send(("ann", "d"))
+    assert sorted(shop.vault.history(shop.who("ann"), RECOMMEND)) == ["a", "b", "c", "d"]
+
+
+def test_opening_reads_whoever_permits_the_purpose_alone(shop: System) -> None:
+    shop.agree("ann", level=Level.LIGHT)
+    shop.agree("bob", level=Level.STRONG)
+    shop.agree("cleo", purposes=[RECOMMEND])
+    shop.agree("dan", level=Level.OFF)
+    shop.agree("eve")
+    shop.send(("ann", "a"), ("ann", "c"), ("bob", "b"), ("cleo", "a"), ("dan", "a"), ("eve", "f"))
+    shop.consents.withdraw("eve", TRAIN)
+    histories, levels = shop.vault.opened_for(TRAIN)
+    rows = dict(zip(histories.people_ids, histories.matrix.toarray().tolist(), strict=True))
+    account = {name: shop.holders.id_of_account(shop.who(name)) for name in ("ann", "bob", "cleo", "dan", "eve")}
+    assert rows == {account["ann"]: [1, 0, 1, 0, 0, 0], account["bob"]: [0, 1, 0, 0, 0, 0]}
+    assert dict(zip(histories.people_ids, levels.of(histories.people_ids).tolist(), strict=True)) == {
+        account["ann"]: 4,
+        account["bob"]: 1,
+    }
+    assert histories.last is None  # the inventory does not let training read times
+    assert histories.catalogue_is_declared
+    recommend, _ = shop.vault.opened_for(RECOMMEND)
+    assert len(recommend) == 4
+    assert recommend.last is not None
+    assert "ann" not in repr(histories)
+
+
+def test_a_row_of_somebody_who_does_not_permit_it_is_not_fetched(shop: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.agree("ann", "bob")
+    shop.send(("ann", "a"), ("bob", "b"))
+    shop.consents.withdraw("bob", TRAIN)
+    seen = []
+    unwrapped = shop.holders.unwrapped
+    monkeypatch.setattr(shop.holders, "unwrapped", lambda who, key: seen.append(who) or unwrapped(who, key))
+    shop.vault.opened_for(TRAIN)
+    assert seen == [shop.who("ann")]
+
+
+def test_nothing_to_open(shop: System) -> None:
+    with pytest.raises(DataError, match="nobody who agreed to train-recommender"):
+        shop.vault.opened_for(TRAIN)
+    shop.agree("ann")
+    with pytest.raises(DataError, match="nobody who agreed"):
+        shop.vault.opened_for(TRAIN)
+
+
+def test_without_a_catalogue_nothing_is_opened(place: str | Path) -> None:
+    with system(place) as shop:
+        shop.agree("ann")
+        shop.send(("ann", "a"))
+        shop.vault.set_items(Catalogue(("x",)), hide_others=True)
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == []
+        shop.vault.set_items(Catalogue(("a",), titles=("A",), categories=("health",), tags=(("t",),)))
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["a"]
+        listed = shop.vault.items.catalogue
+        assert listed == Catalogue(("a", "x"), ("A", ""), ("health", ""), (("t",), ()))
+
+
+def test_before_items_are_listed(place: str | Path) -> None:
+    with system(place, items=0) as shop:
+        shop.agree("ann")
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == []
+        with pytest.raises(DataError, match="nothing is in the catalogue"):
+            shop.vault.opened_for(TRAIN)
+
+
+def test_training_and_personal_budgets_run_on_what_is_opened(place: str | Path, tmp_path: Path) -> None:
+    from discreet import fit
+    from discreet.governance.ledger import Account
+
+    with system(place) as shop:
+        people = [f"p{number}" for number in range(60)]
+        shop.agree(*people, level=Level.LIGHT)
+        shop.send(*[(person, "abcdef"[(at + step) % 6]) for at, person in enumerate(people) for step in range(3)])
+        histories, levels = shop.vault.opened_for(TRAIN)
+        with Ledger(place) as book:
+            book.open_budget(Account("shop", TRAIN), epsilon=2.0, delta=1e-4)
+            made = fit(histories, epsilon=1.0, ledger=book, levels=levels, out=tmp_path / "model.npz")
+            assert book.person_spent("shop", histories.people_ids[0]) > 0
+            assert book.verify().ok
+        assert len(made.recommend(["a"], 3)) == 3
+
+
+def test_erasure_leaves_nothing_that_opens(shop: System, place: str | Path, tmp_path: Path) -> None:
+    name = "a person whose name is looked for"
+    shop.agree(name, "bob")
+    shop.send((name, "a"), ("bob", "b"))
+    who = shop.who(name)
+    wrapped = shop.holders._stored(who)
+    assert wrapped is not None
+    erased = shop.vault.erase(who)
+    assert erased is not None
+    assert erased.events == 1
+    assert shop.vault.erase(who) is None
+    assert shop.vault.own(who).size == 0
+    assert shop.consents.records(name) == []
+    assert not shop.consents.permits(name, TRAIN)
+    assert len(shop.vault.opened_for(TRAIN)[0]) == 1
+    assert shop.journal.linked(erased.journal_row).kind == "erase"
+    if isinstance(place, Path):
+        for path in tmp_path.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            assert name.encode() not in content
+            assert wrapped not in content, path
+    shop.agree(name)
+    assert shop.holders._stored(who) != wrapped
+
+
+def test_no_plaintext_is_ever_on_the_disk(place: str | Path, tmp_path: Path) -> None:
+    if not isinstance(place, Path):
+        pytest.skip("the bytes of a server are not looked through here")
+    with system(place, items=6) as shop:
+        shop.vault.set_items(Catalogue(("an item that is public",)))
+        shop.agree("someone-with-a-name")
+        shop.send(("someone-with-a-name", "an item that is public"))
+        assert shop.vault.history(shop.who("someone-with-a-name"), RECOMMEND)
+        content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"an item that is public" in content  # so the search would find what is there
+    assert b"someone-with-a-name" not in content
+    assert shop.who("someone-with-a-name") in content
+
+
+def test_corrections(shop: System) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a"), ("ann", "b"))
+    who = shop.who("ann")
+    assert shop.vault.remove(who, ["b", "unknown"]) == 1
+    assert shop.vault.remove(who, ["b"]) == 0
+    assert shop.vault.history(who, RECOMMEND) == ["a"]
+    assert shop.vault.remove(shop.who("nobody"), ["a"]) == 0
+
+
+def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = inventory()
+    fields = tuple(replace(field, retention_days=30) for field in declared.fields)
+    with system(place, declared=replace(declared, fields=fields)) as shop:
+        shop.agree("ann", "bob", "cleo")
+        shop.send(("ann", "a", NOW - 40 * DAY), ("ann", "b"), ("bob", "c"), ("cleo", "d"))
+        for purpose in (RECOMMEND, TRAIN):
+            shop.consents.withdraw("bob", purpose)
+        assert list(shop.vault.retain()) == [3]
+        (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"]
+        assert row == {"people": "3", "expired": "0", "too_old": "1", "purposeless": "1"}
+        assert shop.vault._whole(shop.who("bob")).size == 0
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["b"]
+        monkeypatch.setattr("discreet.governance.consent.now", lambda: "2099-01-01T00:00:00Z")
+        monkeypatch.setattr("discreet.data.vault.now", lambda: "2099-01-01T00:00:00Z")
+        list(shop.vault.retain())
+        last = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"][-1]
+        assert (last["expired"], last["purposeless"]) == ("4", "2")
+
+
+def test_what_was_changed_or_moved_is_not_taken(shop: System) -> None:
+    from sqlalchemy import bindparam, update
+
+    from discreet.governance import schema
+
+    shop.agree("ann", "bob")
+    shop.send(("ann", "a"))
+    moved = update(schema.event).values(pseudonym=bindparam("to"))
+    shop.database.execute(moved, to=shop.who("bob"))
+    with pytest.raises(SealBroken):
+        shop.vault.history(shop.who("bob"), RECOMMEND)
+    with pytest.raises(SealBroken):
+        shop.vault.opened_for(TRAIN)
+
+
+def test_rotation_wraps_anew_and_changes_nothing_else(place: str | Path) -> None:
+    first = Master([new_key()])
+    with system(place, first) as shop:
+        shop.agree("ann", "bob")
+        shop.send(("ann", "a"))
+    both = first.rotated()
+    with system(place, both) as shop:
+        assert list(shop.holders.rotate()) == [2]
+        assert list(shop.holders.rotate()) == [2]
+    with system(place, both.forgotten()) as shop:
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["a"]
+    with pytest.raises(SealBroken, match="not in the file given"), system(place, first):
+        pass
+
+
+def test_two_processes_hold_and_erase(place: str | Path) -> None:
+    master = Master([new_key()])
+    with system(place, master) as one, system(place, master) as two:
+        one.agree("ann")
+        two.send(("ann", "a"))
+        assert one.vault.history(one.who("ann"), RECOMMEND) == ["a"]
+        two.vault.erase(two.who("ann"))
+        assert one.vault.history(one.who("ann"), RECOMMEND) == []
+        one.agree("ann")
+        one.sent = 7
+        one.send(("ann", "b"))
+        assert one.vault.history(one.who("ann"), RECOMMEND) == ["b"]
+        assert two.vault.history(two.who("ann"), RECOMMEND) == ["b"]
+
+
+def test_journal_and_tables_agree_afterwards(shop: System, place: str | Path) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a"))
+    shop.vault.erase(shop.who("ann"))
+    list(shop.vault.retain())
+    with Ledger(place) as book:
+        assert book.verify().ok
+    text = json.dumps([entry.facts for entry in shop.journal.rows()])
+    assert "ann" not in text
+
+
+def test_codes_are_places_in_whatever_order_items_came(shop: System) -> None:
+    shop.vault.set_items(Catalogue(("0-first",)))
+    shop.agree("ann")
+    shop.send(("ann", "0-first"), ("ann", "f"))
+    histories, _ = shop.vault.opened_for(TRAIN)
+    assert np.flatnonzero(histories.matrix.toarray()[0]).tolist() == [0, 6]
