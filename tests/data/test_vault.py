@@ -120,9 +120,14 @@ def test_a_row_of_somebody_who_does_not_permit_it_is_not_fetched(shop: System, m
     shop.agree("ann", "bob")
     shop.send(("ann", "a"), ("bob", "b"))
     shop.consents.withdraw("bob", TRAIN)
-    seen = []
+    seen: list[bytes] = []
     unwrapped = shop.holders.unwrapped
-    monkeypatch.setattr(shop.holders, "unwrapped", lambda who, key: seen.append(who) or unwrapped(who, key))
+
+    def noted(who: bytes, key: bytes) -> bytes:
+        seen.append(who)
+        return unwrapped(who, key)
+
+    monkeypatch.setattr(shop.holders, "unwrapped", noted)
     shop.vault.opened_for(TRAIN)
     assert seen == [shop.who("ann")]
 

@@ -44,7 +44,7 @@ class System:
 
     def send(self, *rows: tuple[str, str] | tuple[str, str, float]) -> Collected:
         self.sent += 1
-        batch = self.vault.prepared(f"batch-{self.sent}", f"{self.sent:064x}", [(*row, None)[:3] for row in rows])  # type: ignore[misc]
+        batch = self.vault.prepared(f"batch-{self.sent}", f"{self.sent:064x}", [(*row, None)[:3] for row in rows])
         (told,) = self.vault.collect([batch])
         assert isinstance(told, Collected)
         return told
