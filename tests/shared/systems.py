@@ -1,38 +1,26 @@
-"""A whole system of records in a database of its own: keys, consents, events."""
+"""Records of people in a database of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from discreet.data.catalogue import Catalogue
-from discreet.data.vault import Collected, Vault
-from discreet.governance.consent import Consents
-from discreet.governance.database import Database
-from discreet.governance.holders import Holders
+from discreet.data.records import Records
+from discreet.data.vault import Collected
 from discreet.governance.inventory import Inventory, example
-from discreet.governance.journal import Journal
 from discreet.governance.keys import Master, new_key
-from discreet.governance.tables import opened
 
 TRAIN, RECOMMEND = "train-recommender", "recommend"
 
 
-@dataclass
-class System:
-    """The parts, on one database."""
+class System(Records):
+    """Records, and what tests do with them."""
 
-    database: Database
-    inventory: Inventory
-    master: Master
-    journal: Journal
-    holders: Holders
-    consents: Consents
-    vault: Vault
-    sent: int = 0
+    sent = 0
 
     def who(self, person: str) -> bytes:
         return self.holders.pseudonym(person)
@@ -61,15 +49,7 @@ def system(
     place: str | Path, master: Master | None = None, declared: Inventory | None = None, items: int = 6
 ) -> Iterator[System]:
     """Open a system; list items a to f, if none are listed."""
-    master, declared = master or Master([new_key()]), declared or inventory()
-    database = opened(place, 5, may_create=True)
-    try:
-        journal = Journal(database)
-        holders = Holders(database, master, [purpose.name for purpose in declared.purposes])
-        consents = Consents(database, journal, holders, declared)
-        vault = Vault(database, journal, holders, consents, declared)
-        if items and vault.items.catalogue is None:
-            vault.set_items(Catalogue(tuple("abcdefghijklmnopqrstuvwxyz"[:items])))
-        yield System(database, declared, master, journal, holders, consents, vault)
-    finally:
-        database.close()
+    with System(place, master or Master([new_key()]), declared or inventory(), deadline=5) as made:
+        if items and made.vault.items.catalogue is None:
+            made.vault.set_items(Catalogue(tuple("abcdefghijklmnopqrstuvwxyz"[:items])))
+        yield made

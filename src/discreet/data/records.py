@@ -1,0 +1,55 @@
+"""Everything that is held of people, opened: keys, consents, events, budgets and the journal, in one database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from discreet.data.vault import Vault
+from discreet.governance.consent import Consents
+from discreet.governance.holders import Holders
+from discreet.governance.inventory import Inventory
+from discreet.governance.journal import Journal
+from discreet.governance.keys import Wrapping
+from discreet.governance.tables import opened
+
+
+class Records:
+    """An open database of people. One object per thread and process.
+
+    Args:
+        place: a file, or the URL of a PostgreSQL database: the one that budgets are in.
+        wrapping: the master key, or what has it.
+        inventory: what is declared.
+        deadline: seconds to wait for others that write.
+
+    Raises:
+        LedgerError: it cannot be opened.
+        SealBroken: its keys are wrapped by another master key, or were changed.
+    """
+
+    def __init__(self, place: str | Path, wrapping: Wrapping, inventory: Inventory, *, deadline: float = 30.0) -> None:
+        self.place, self.inventory = place, inventory
+        self.database = opened(place, deadline, may_create=True)
+        try:
+            self.journal = Journal(self.database)
+            purposes = [purpose.name for purpose in inventory.purposes]
+            self.holders = Holders(self.database, wrapping, purposes)
+            self.consents = Consents(self.database, self.journal, self.holders, inventory)
+            self.vault = Vault(self.database, self.journal, self.holders, self.consents, inventory)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database. May be repeated."""
+        self.database.close()
