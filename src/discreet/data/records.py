@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from discreet.data.vault import Vault
+from discreet.governance.access import Access
 from discreet.governance.consent import Consents
 from discreet.governance.holders import Holders
 from discreet.governance.inventory import Inventory
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Wrapping
+from discreet.governance.matters import Matters
 from discreet.governance.tables import opened
 
 
@@ -37,6 +39,7 @@ class Records:
             purposes = [purpose.name for purpose in inventory.purposes]
             self.holders = Holders(self.database, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
+            self.matters, self.access = Matters(self.database, self.journal), Access(self.database, self.journal)
             self.vault = Vault(self.database, self.journal, self.holders, self.consents, inventory)
         except BaseException:
             self.database.close()

@@ -155,9 +155,7 @@ class Access:
         """Take away what has ended."""
         self._db.execute(_OVER, time=now())
 
-    def _keep(
-        self, name: str, verifier: str, role: Role, pseudonym: bytes | None, owner: str, days: float
-    ) -> None:
+    def _keep(self, name: str, verifier: str, role: Role, pseudonym: bytes | None, owner: str, days: float) -> None:
         time = now()
         until = stamp(datetime.now(UTC) + timedelta(days=days))
         told = {"name": name, "verifier": verifier, "role": str(role), "pseudonym": pseudonym, "owner": owner}

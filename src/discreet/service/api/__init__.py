@@ -1,0 +1,1 @@
+"""The service of people's data and lists: see ``app``."""

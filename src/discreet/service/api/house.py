@@ -1,0 +1,92 @@
+"""What the service holds while it runs: the desks, the released model, and the calendar of the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from discreet.data.records import Records
+from discreet.errors import DiscreetError
+from discreet.governance.inventory import Inventory
+from discreet.governance.keys import Wrapping
+from discreet.models.trained import Trained
+from discreet.service.desk import Desk, Intake
+from discreet.service.jobs import Calendar, Jobs, released
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the service runs.
+
+    Attributes:
+        place: of the database.
+        models: folder of the models that were released.
+        wrapping: the master key, or what has it.
+        inventory: what is declared.
+        calendar: when models are trained, and for how much.
+        per_minute: requests that a key may make.
+        grid: seconds; personal lists leave at a multiple of it after they were asked for, so that how long one took
+            tells little about whose it is.
+    """
+
+    place: str | Path
+    models: Path
+    wrapping: Wrapping = field(repr=False)
+    inventory: Inventory
+    calendar: Calendar = field(default_factory=Calendar)
+    per_minute: int = 60_000
+    grid: float = 0.005
+
+    def records(self) -> Records:
+        """Open the records. Raises as ``Records`` does."""
+        return Records(self.place, self.wrapping, self.inventory)
+
+
+class House:
+    """The service at work.
+
+    Raises:
+        LedgerError, SealBroken: the records cannot be opened.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.inventory = settings, settings.inventory
+        self.reading, self.writing = Desk(settings.records), Desk(settings.records)
+        self.intake = Intake(self.writing)
+        self._model: Trained | None = None
+        self.load()
+        self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.load)
+        self.jobs.start()
+
+    def load(self) -> None:
+        """Take the model that was released last, if there is one."""
+        with self.settings.records() as records:
+            path = released(records, self.settings.models)
+        self._model = None if path is None else Trained.load(path)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to make lists with."""
+        return self._model is not None
+
+    @property
+    def model(self) -> Trained:
+        """The model that was released last.
+
+        Raises:
+            Unready: none was yet.
+        """
+        model = self._model
+        if model is None:
+            raise Unready("no model was released yet; ask again when one was")
+        return model
+
+    def close(self) -> None:
+        """Finish what is begun. A job that is running is begun again at the next start, at no further charge."""
+        self.jobs.close()
+        self.reading.close()
+        self.writing.close()
+
+
+class Unready(DiscreetError):
+    """Nothing to make lists with was released yet."""
