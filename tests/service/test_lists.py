@@ -35,6 +35,8 @@ from discreet.evaluation.advice import made_up
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.governance.ledger import Account, Ledger
 from discreet.inference import garbled, shared
+from discreet.inference.encrypted import Device as Encrypting
+from discreet.inference.encrypted import Encrypted
 from discreet.inference.garbled import Device as Garbling
 from discreet.inference.mpc import Owner
 from discreet.inference.outline import Outline, quantised
@@ -42,7 +44,8 @@ from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
-from discreet.protocols.encryption import KeyWanted
+from discreet.protocols import encryption
+from discreet.protocols.encryption import EvaluationKey, KeyWanted
 from discreet.protocols.keys import public_bytes
 from discreet.protocols.ranking import Held, Ranker
 from discreet.protocols.scoring import Scoring, ScoringTerms
@@ -217,7 +220,6 @@ class TestRefusals:
     @pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
     def test_a_key_that_is_not_held_is_wanted(self, served: Served) -> None:
         from discreet.engines.seal import Seal
-        from discreet.inference.encrypted import Device as Encrypting
 
         server = Afar(served.wires("encrypted")[0], "encrypted")
         device = Encrypting(server.outline(), Seal())
@@ -494,6 +496,49 @@ class TestQuotas:
                         request, kept = recommender.ask([100])
                         assert len(recommender.read(recommender.answer(request), kept)) == 5
                         assert sorted(counted.values()) == [number + more for number in each]
+
+
+@pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
+class TestFloodsOfKeys:
+    """A server cannot tell a key from noise of the same length before it is asked with it: it holds so many."""
+
+    def test_the_one_not_used_for_longest_goes_and_a_device_sends_its_own_again(
+        self, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from discreet.engines.seal import Seal
+
+        monkeypatch.setattr(encryption, "KEYS_HELD", 8)
+        offer = Offer.of(("encrypted",), Given(trained, scheme=Seal()))
+        evaluator = cast("Any", offer.questions["encrypted"].work).__self__.evaluator
+        with limited(offer, None) as there:
+            server = Afar(Wire(f"http://127.0.0.1:{there.port}", patience=5), "encrypted")
+            device = Encrypting(server.outline(), Seal(), 5)
+            request, kept = device.ask([100])
+            server.key(request.key)
+            for number in range(1, 25):
+                server.key(EvaluationKey(evaluator.terms.digest, os.urandom(Seal.key_size)).to_bytes())
+                assert len(evaluator._keys) == min(number + 1, 8)
+                if number % 7 == 0:  # whoever asks now and then is not in the flood's way
+                    device.read(server.answer(request.question), kept)
+                    request, kept = device.ask([100])
+            for _ in range(8):
+                server.key(EvaluationKey(evaluator.terms.digest, os.urandom(Seal.key_size)).to_bytes())
+            with pytest.raises(KeyWanted):
+                server.answer(request.question)
+            device.read(Encrypted(device, server).answer(request), kept)
+            assert len(evaluator._keys) == 8
+
+    def test_an_address_sends_no_more_of_them_than_it_may_ask(self, trained: Trained) -> None:
+        """The first list under a key is three questions: without the key, the key, with it; the second is one."""
+        from discreet.engines.seal import Seal
+
+        with limited(Offer.of(("encrypted",), Given(trained, scheme=Seal())), 4) as there:
+            way = reached("encrypted", [Wire(f"http://127.0.0.1:{there.port}", patience=5)], 5)
+            for _ in range(2):
+                request, kept = way.ask([100])
+                assert len(way.read(way.answer(request), kept)) == 5
+            with pytest.raises(TooOften):
+                way.server.key(request.key)
 
 
 class TestLyingOutlines:
