@@ -311,6 +311,37 @@ class TestDaily:
                 else:
                     assert after == math.ceil(lately[0] + limits.DAY - clock.now)
 
+    @given(
+        st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.0, 100.0, 3_601.0, 43_200.0, 86_300.0])), max_size=60),
+        st.integers(1, 3),
+    )
+    def test_whoever_is_refused_stays_so_until_then_however_many_come(
+        self, steps: list[tuple[int, float]], most: int
+    ) -> None:
+        until: dict[int, float] = {}
+        daily, clock = limits.Daily(most, counted=3), Clock()
+        with patch.object(limits, "time", clock):
+            for party, passed in steps:
+                clock.now += passed
+                after = again(daily, party)
+                assert len(daily._done) <= 3
+                if clock.now < until.get(party, 0.0):
+                    assert after == until[party] - clock.now
+                if after is not None:
+                    assert 0 < after <= limits.DAY
+                    until[party] = clock.now + after
+
+    def test_what_no_longer_counts_is_nothing_also_where_room_is_short(self, clock: Clock) -> None:
+        daily = limits.Daily(2, counted=4)
+        for party in range(3):
+            assert again(daily, party) is None
+        clock.now += limits.DAY - 100
+        assert again(daily, 3) is None
+        clock.now += 200  # the first three count no more, and an hour has not passed since all were looked through
+        assert again(daily, 4) is None
+        clock.now += limits.HOUR + 1
+        assert again(daily, 5) is None
+
     def test_a_flood_takes_no_more_room_and_frees_nobody(self, clock: Clock) -> None:
         daily = limits.Daily(2, counted=16)
         assert [again(daily, 0), again(daily, 0)] == [None, None]

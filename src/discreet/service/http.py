@@ -201,7 +201,7 @@ class Daily:
 
     def __init__(self, most: int, counted: int = MOST_COUNTED) -> None:
         if most < 1:
-            raise SettingError(f"at least 1 a day is agreed to, not {most}")
+            raise SettingError(f"at least 1 a day is allowed, not {most}")
         self._most, self._counted = most, max(1, min(counted, MOST_TIMES // most))
         self._done: dict[bytes, array[float]] = {}
         self._full, self._swept = -math.inf, -math.inf
@@ -214,34 +214,33 @@ class Daily:
         """
         now = time.monotonic()
         if now > self._swept + HOUR:
-            self._done = {each: done for each, done in self._done.items() if done[-1] > now - DAY}
-            self._swept = now
-        if (done := self._done.get(party)) is None:
+            self._sweep(now)
+        if party not in self._done:
             if len(self._done) >= self._counted:
                 self._make_room(now)
-            done = self._done[party] = array("d")
-        self._forget(done, now)
+            self._done[party] = array("d")
+        done = self._done[party]
+        del done[: bisect_right(done, now - DAY)]
         if len(done) >= self._most:
             raise self._refused(done[0] + DAY - now)
         done.append(now)
 
+    def _sweep(self, now: float) -> None:
+        lately = {party: done[bisect_right(done, now - DAY) :] for party, done in self._done.items()}
+        self._done, self._swept = {party: done for party, done in lately.items() if done}, now
+
     def _make_room(self, now: float) -> None:
         if now >= self._full:
-            for done in self._done.values():
-                self._forget(done, now)
+            self._sweep(now)
             able = [party for party, done in self._done.items() if len(done) < self._most]
-            if able:
-                able.sort(key=lambda party: len(self._done[party]))
-                for party in able[: (len(able) + 1) // 2]:
-                    del self._done[party]
+            able.sort(key=lambda party: len(self._done[party]))
+            for party in able[: (len(able) + 1) // 2]:
+                del self._done[party]
+            if len(self._done) < self._counted:
                 return
             self._full = min(done[0] for done in self._done.values()) + DAY
         raise self._refused(self._full - now)
 
-    @staticmethod
-    def _forget(done: array[float], now: float) -> None:
-        del done[: bisect_right(done, now - DAY)]
-
     def _refused(self, after: float) -> Refused:
-        title = f"{self._most} within 24 hours are agreed to here, and no more; come again when Retry-After says"
+        title = f"{self._most} within 24 hours are allowed here, and no more; come again when Retry-After says"
         return Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", title, after)
