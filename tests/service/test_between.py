@@ -31,7 +31,7 @@ from fastapi import FastAPI, Response
 from serving import running
 
 from discreet.cli.processes import Process, free_port, start, stopping
-from discreet.client.wire import Denied, Over, Wire
+from discreet.client.wire import Denied, Over, TooOften, Wire
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Histories
 from discreet.errors import EngineLost, FileNotWritten, ProtocolError, SettingError, TooFewLeft
@@ -272,7 +272,7 @@ class TestWhoMayAsk:
             for _ in range(3):  # three times the same is one
                 there.wire().put(f"{ROOT}/{kept.session.hex()}", kept.to_bytes())
             intersect(terms(), OURS, there.wire())
-            with pytest.raises(Denied, match="2 a day were agreed to") as denied:
+            with pytest.raises(TooOften, match="asked too often; ask again in 1,440 minutes") as denied:
                 intersect(terms(), OURS, there.wire())
             assert denied.value.status == 429
             assert intersect(kept, OURS, there.wire()).count == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import math
 import socket
 import ssl
 import subprocess
@@ -14,13 +15,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from federations import LISTED, Federation
+from hypothesis import given
+from hypothesis import strategies as st
 from serving import running, up
+from starlette.requests import Request
 
 from discreet.cli.federated_demo import Stage
 from discreet.cli.processes import free_port, stopping
@@ -29,6 +34,7 @@ from discreet.errors import EngineLost, ProtocolError, SettingError
 from discreet.evaluation.audit.people import crowd, opened
 from discreet.models.trained import Trained
 from discreet.protocols.keys import public_bytes, request_text
+from discreet.service import http as limits
 from discreet.service import listening
 from discreet.service.certificates import certify_loopback
 from discreet.service.federated import coordinator, first_server
@@ -238,6 +244,148 @@ class TestSizes:
             wire.put(f"{ROOT}/halves/{'00' * 32}", b"junk")
         with pytest.raises(ProtocolError, match=r"refused \(401\)"):
             replace(wire, identity=Ed25519PrivateKey.generate()).put(f"{ROOT}/halves/{'00' * 32}", b"junk")
+
+
+class TestSenders:
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("127.0.0.1", "127.0.0.1", True),
+            ("192.0.2.1", "192.0.2.2", False),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+            ("fe80::1%lo", "fe80::2", True),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+            ("::ffff:192.0.2.1", "192.0.2.1", True),
+            ("::1", "127.0.0.1", False),
+        ],
+    )
+    def test_an_address_or_a_64(self, one: str, other: str, same: bool) -> None:
+        first, second = (limits.sender(Request({"type": "http", "client": (host, 1)})) for host in (one, other))
+        assert (first == second) is same
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(limits, "time", made)
+    return made
+
+
+def again(daily: limits.Daily, party: int) -> int | None:
+    """Count once more; return None, or after how many seconds a party that is refused may again."""
+    try:
+        daily.take(party.to_bytes(4))
+    except limits.Refused as refused:
+        return int(refused.headers["Retry-After"])
+    return None
+
+
+class TestDaily:
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0, 3_600.0, 40_000.0, 86_400.0])), max_size=60),
+        st.integers(1, 4),
+    )
+    def test_no_more_within_any_24_hours(self, steps: list[tuple[int, float]], most: int) -> None:
+        """Against a list of all that was ever done."""
+        done: list[tuple[int, float]] = []
+        daily, clock = limits.Daily(most), Clock()
+        with patch.object(limits, "time", clock):
+            for party, passed in steps:
+                clock.now += passed
+                lately = [at for who, at in done if who == party and at > clock.now - limits.DAY]
+                after = again(daily, party)
+                if len(lately) < most:
+                    assert after is None
+                    done.append((party, clock.now))
+                else:
+                    assert after == math.ceil(lately[0] + limits.DAY - clock.now)
+
+    @given(
+        st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.0, 100.0, 3_601.0, 43_200.0, 86_300.0])), max_size=60),
+        st.integers(1, 3),
+    )
+    def test_whoever_is_refused_stays_so_until_then_however_many_come(
+        self, steps: list[tuple[int, float]], most: int
+    ) -> None:
+        until: dict[int, float] = {}
+        daily, clock = limits.Daily(most, counted=3), Clock()
+        with patch.object(limits, "time", clock):
+            for party, passed in steps:
+                clock.now += passed
+                after = again(daily, party)
+                assert len(daily._done) <= 3
+                if clock.now < until.get(party, 0.0):
+                    assert after == until[party] - clock.now
+                if after is not None:
+                    assert 0 < after <= limits.DAY
+                    until[party] = clock.now + after
+
+    def test_what_no_longer_counts_is_nothing_also_where_room_is_short(self, clock: Clock) -> None:
+        daily = limits.Daily(2, counted=4)
+        for party in range(3):
+            assert again(daily, party) is None
+        clock.now += limits.DAY - 100
+        assert again(daily, 3) is None
+        clock.now += 200  # the first three count no more, and an hour has not passed since all were looked through
+        assert again(daily, 4) is None
+        clock.now += limits.HOUR + 1
+        assert again(daily, 5) is None
+
+    def test_a_flood_takes_no_more_room_and_frees_nobody(self, clock: Clock) -> None:
+        daily = limits.Daily(2, counted=16)
+        assert [again(daily, 0), again(daily, 0)] == [None, None]
+        for party in range(1, 5_000):
+            clock.now += 1.0
+            assert again(daily, party) is None  # whoever comes new is answered
+            assert again(daily, 0) is not None
+            assert len(daily._done) <= 16
+
+    def test_who_did_more_is_remembered_longer(self) -> None:
+        daily = limits.Daily(3, counted=16)
+        assert [again(daily, 0), again(daily, 0)] == [None, None]
+        for party in range(1, 1_000):
+            assert again(daily, party) is None
+        assert again(daily, 0) is None
+        assert again(daily, 0) is not None
+
+    def test_where_all_had_their_share_new_ones_wait_for_the_first(self, clock: Clock) -> None:
+        daily = limits.Daily(1, counted=3)
+        for party in range(3):
+            assert again(daily, party) is None
+            clock.now += 10.0
+        assert {again(daily, party) for party in range(3, 1_000)} == {int(limits.DAY) - 30}
+        assert len(daily._done) == 3
+        clock.now += limits.DAY - 30.0
+        assert [again(daily, party) for party in (3, 4)] == [None, 10]
+
+    def test_addresses_are_not_kept_for_longer_than_they_count(self, clock: Clock) -> None:
+        daily = limits.Daily(5)
+        for party in range(100):
+            again(daily, party)
+        clock.now += limits.DAY + 1
+        again(daily, 100)
+        assert len(daily._done) == 1
+
+    def test_none_at_all_is_no_limit(self) -> None:
+        with pytest.raises(SettingError, match="at least 1 a day"):
+            limits.Daily(0)
+
+    def test_room_is_bounded_in_times_too(self) -> None:
+        daily = limits.Daily(limits.MOST_TIMES)
+        for party in range(20):
+            assert again(daily, party) is None
+            assert len(daily._done) == 1
 
 
 @pytest.mark.slow

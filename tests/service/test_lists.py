@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,33 +21,39 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Response
 from rankings import InTheClear
 from serving import running
 
 from discreet.cli.processes import free_port, start, stopping
-from discreet.client.wire import Denied, Over, Wire
+from discreet.client.wire import Denied, Over, TooOften, Wire
 from discreet.data.importing import import_interactions
 from discreet.data.interactions import Histories
 from discreet.engines.spu import HOW, PYTHON
 from discreet.errors import ArtefactError, EngineLost, ProtocolError, SettingError
+from discreet.evaluation.advice import made_up
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.governance.ledger import Account, Ledger
 from discreet.inference import garbled, shared
+from discreet.inference.encrypted import Device as Encrypting
+from discreet.inference.encrypted import Encrypted
 from discreet.inference.garbled import Device as Garbling
 from discreet.inference.mpc import Owner
-from discreet.inference.outline import Outline
+from discreet.inference.outline import Outline, quantised
 from discreet.inference.plain import Plain
 from discreet.inference.shared import Device, Shared
 from discreet.models.recipe import Kind
 from discreet.models.trained import Trained
-from discreet.protocols.encryption import KeyWanted
+from discreet.protocols import encryption
+from discreet.protocols.encryption import EvaluationKey, KeyWanted
 from discreet.protocols.keys import public_bytes
 from discreet.protocols.ranking import Held, Ranker
-from discreet.protocols.scoring import ScoringTerms
+from discreet.protocols.scoring import Scoring, ScoringTerms
 from discreet.service import lists as service
 from discreet.service.afar import Afar, BothAfar, reached
 from discreet.service.certificates import certify_loopback
 from discreet.service.garblings import EvaluatorHouse
+from discreet.service.http import Daily, application
 from discreet.service.listening import Address
 from discreet.service.lists import ROOT, Given, Offer, Page, Question, Seat, lists, ranked
 from discreet.testing import check_recommender
@@ -214,7 +220,6 @@ class TestRefusals:
     @pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
     def test_a_key_that_is_not_held_is_wanted(self, served: Served) -> None:
         from discreet.engines.seal import Seal
-        from discreet.inference.encrypted import Device as Encrypting
 
         server = Afar(served.wires("encrypted")[0], "encrypted")
         device = Encrypting(server.outline(), Seal())
@@ -345,6 +350,195 @@ class TestGarblings:
 
 def shared_server(trained: Trained) -> Offer:
     return Offer.of(("shared",), Given(trained))
+
+
+@contextmanager
+def limited(offer: Offer, per_day: int | None, host: str = "127.0.0.1") -> Iterator[Address]:
+    address = Address(host, free_port())
+    with running(address.serving(lists(offer, per_day)), address):
+        yield address
+
+
+def told(port: int, source: str, headers: dict[str, str] | None = None, path: str = "x") -> tuple[int, str, str]:
+    """Ask from an address of this machine; return the status, when to come again, and of which kind a problem is."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30, source_address=(source, 0))) as connection:
+        connection.request("POST", f"{ROOT}/{path}", b"x", headers or {})
+        answer = connection.getresponse()
+        content = answer.read()
+        return answer.status, answer.getheader("Retry-After", ""), json.loads(content)["type"] if content else ""
+
+
+class TestQuotas:
+    ECHO: ClassVar[Offer] = Offer(
+        (), {"x": Page.of(b"page")}, {"x": Question(9, lambda _: None), "long": Question(9, lambda _: None)}
+    )
+
+    def test_each_address_has_its_own_until_the_server_starts_anew(self) -> None:
+        for _ in range(2):
+            with limited(self.ECHO, 2) as there:
+                for source in ("127.0.0.1", "127.0.0.2"):
+                    assert [told(there.port, source)[0] for _ in range(2)] == [204, 204]
+                    status, after, kind = told(there.port, source)
+                    assert (status, kind) == (429, "urn:discreet:too-often")
+                    assert 0 < int(after) <= 86_400
+                assert told(there.port, "127.0.0.3")[0] == 204
+
+    def test_an_address_that_a_header_names_is_not_believed(self) -> None:
+        with limited(self.ECHO, 1) as there:
+            found = [told(there.port, "127.0.0.1", {"X-Forwarded-For": f"192.0.2.{one}"})[0] for one in range(3)]
+        assert found == [204, 429, 429]
+
+    def test_pages_do_not_count_and_what_is_refused_does(self) -> None:
+        with limited(self.ECHO, 2) as there:
+            wire = Wire(f"http://127.0.0.1:{there.port}", patience=5)
+            for _ in range(5):
+                assert wire.get(f"{ROOT}/x") == b"page"
+                assert told(there.port, "127.0.0.1", path="nothing")[0] == 404
+            for _ in range(2):
+                with pytest.raises(Denied, match="413"):
+                    wire.post(f"{ROOT}/long", bytes(10))
+            with pytest.raises(TooOften):
+                wire.post(f"{ROOT}/x", b"x")
+            assert wire.get(f"{ROOT}/x") == b"page"
+
+    def test_a_body_is_not_read(self) -> None:
+        with limited(self.ECHO, 1) as there:
+            assert told(there.port, "127.0.0.1")[0] == 204
+            with socket.create_connection(("127.0.0.1", there.port), timeout=30) as connection:
+                head = f"POST {ROOT}/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+                connection.sendall(head.encode())
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 429")
+
+    def test_addresses_of_one_network_count_as_one(self) -> None:
+        """All that loopback has of IPv6 is one address; which others are of its /64, ``test_http`` tells."""
+        with limited(self.ECHO, 1, "::1") as there:
+            wire = Wire(f"http://[::1]:{there.port}", patience=5)
+            wire.post(f"{ROOT}/x", b"x")
+            with pytest.raises(TooOften):
+                wire.post(f"{ROOT}/x", b"x")
+
+    def test_a_device_says_so_in_a_line_and_does_not_try_again(self) -> None:
+        with limited(self.ECHO, 1) as there:
+            asked: list[str] = []
+
+            class Counted(Wire):
+                def _once(self, method: str, path: str, content: bytes, headers: Any) -> tuple[int, bytes, str]:
+                    asked.append(path)
+                    return super()._once(method, path, content, headers)
+
+            wire = Counted(f"http://127.0.0.1:{there.port}", patience=60)
+            wire.post(f"{ROOT}/x", b"x")
+            with pytest.raises(TooOften, match=r"^the server refused \(429\): .* too often; ask again in 1,4"):
+                wire.post(f"{ROOT}/x", b"x")
+            assert len(asked) == 2
+
+    @pytest.mark.parametrize("when", ["", "Fri, 31 Dec 1999 23:59:59 GMT", "-1", "9999999"])
+    def test_a_server_that_does_not_say_when(self, when: str) -> None:
+        app = application("another", {})
+
+        @app.post("/{path:path}")
+        async def say(path: str) -> Response:
+            del path
+            return Response(b"no", 429, {"Retry-After": when})
+
+        address = Address(port=free_port())
+        with running(address.serving(app), address), pytest.raises(TooOften, match=r"ask again later$"):
+            Wire(f"http://127.0.0.1:{address.port}", patience=5).post("/x", b"x")
+
+    def test_chosen_questions_end_at_the_limit(self) -> None:
+        """64 give a matrix of 64 columns; of 20 the servers give, what is left open is most of it."""
+        offer, wanted = Offer.of(("shared",), Given(made_up(300, 64))), 64
+        queries = np.random.default_rng(6).integers(-9, 10, (wanted, 64))
+        for per_day, most in ((None, wanted), (20, 20)):
+            with limited(offer, per_day) as one, limited(offer, per_day) as other:
+                wires = [Wire(f"http://127.0.0.1:{each.port}", patience=5) for each in (one, other)]
+                terms = ScoringTerms.from_bytes(Afar(wires[0], "shared").outline().terms[shared.SCORING])
+                read: list[Any] = []
+                with ExitStack() as refused:
+                    if per_day is not None:
+                        refused.enter_context(pytest.raises(TooOften))
+                    for query in queries:
+                        asked = Scoring(terms, query)
+                        first, second = (
+                            wire.post(f"{ROOT}/shared", part) for wire, part in zip(wires, asked.questions, strict=True)
+                        )
+                        read.append(asked.read((first, second)))
+            assert len(read) == most
+            found = np.linalg.lstsq(queries[:most].astype(float), np.stack(read).astype(float), rcond=None)[0]
+            error = np.linalg.norm(found - self.matrix()) / np.linalg.norm(self.matrix())
+            assert error < 1e-6 if per_day is None else error > 0.5
+
+    def matrix(self) -> Any:
+        return quantised(made_up(300, 64).state["decoder"], shared.MOST)[0].T.astype(float)
+
+    def test_a_person_can_have_as_many_lists_as_the_documents_say(
+        self, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`shared`: one a list, and one for sixteen new rows; `garbled`: two to the first. The peer is not counted."""
+        identity, first, second = Ed25519PrivateKey.generate(), Address(port=free_port()), Address(port=free_port())
+        counted: dict[int, int] = {}
+
+        def take(daily: Daily, party: bytes) -> None:
+            assert party == bytes([127, 0, 0, 1])
+            counted[id(daily)] = counted.get(id(daily), 0) + 1
+
+        monkeypatch.setattr(Daily, "take", take)
+        ways, wire = ("shared", "garbled"), Wire(f"http://127.0.0.1:{first.port}", identity, patience=5)
+        one = Offer.of(ways, Given(trained, seat=Seat(5, peer=public_bytes(identity))))
+        with running(first.serving(lists(one, 1)), first):
+            other = Offer.of(ways, Given(trained, seat=Seat(5, wire=wire)))
+            with running(second.serving(lists(other, 1)), second):
+                wires = [Wire(f"http://127.0.0.1:{each.port}", patience=5) for each in (first, second)]
+                for way, each in (("shared", [1, 1]), ("garbled", [1, 2])):
+                    recommender = reached(way, wires, 5)
+                    for more in (1, 0):
+                        counted.clear()
+                        request, kept = recommender.ask([100])
+                        assert len(recommender.read(recommender.answer(request), kept)) == 5
+                        assert sorted(counted.values()) == [number + more for number in each]
+
+
+@pytest.mark.skipif(not find_spec("seal"), reason="needs seal-python")
+class TestFloodsOfKeys:
+    """A server cannot tell a key from noise of the same length before it is asked with it: it holds so many."""
+
+    def test_the_one_not_used_for_longest_goes_and_a_device_sends_its_own_again(
+        self, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from discreet.engines.seal import Seal
+
+        monkeypatch.setattr(encryption, "KEYS_HELD", 8)
+        offer = Offer.of(("encrypted",), Given(trained, scheme=Seal()))
+        evaluator = cast("Any", offer.questions["encrypted"].work).__self__.evaluator
+        with limited(offer, None) as there:
+            server = Afar(Wire(f"http://127.0.0.1:{there.port}", patience=5), "encrypted")
+            device = Encrypting(server.outline(), Seal(), 5)
+            request, kept = device.ask([100])
+            server.key(request.key)
+            for number in range(1, 25):
+                server.key(EvaluationKey(evaluator.terms.digest, os.urandom(Seal.key_size)).to_bytes())
+                assert len(evaluator._keys) == min(number + 1, 8)
+                if number % 7 == 0:  # whoever asks now and then is not in the flood's way
+                    device.read(server.answer(request.question), kept)
+                    request, kept = device.ask([100])
+            for _ in range(8):
+                server.key(EvaluationKey(evaluator.terms.digest, os.urandom(Seal.key_size)).to_bytes())
+            with pytest.raises(KeyWanted):
+                server.answer(request.question)
+            device.read(Encrypted(device, server).answer(request), kept)
+            assert len(evaluator._keys) == 8
+
+    def test_an_address_sends_no_more_of_them_than_it_may_ask(self, trained: Trained) -> None:
+        """The first list under a key is three questions: without the key, the key, with it; the second is one."""
+        from discreet.engines.seal import Seal
+
+        with limited(Offer.of(("encrypted",), Given(trained, scheme=Seal())), 4) as there:
+            way = reached("encrypted", [Wire(f"http://127.0.0.1:{there.port}", patience=5)], 5)
+            for _ in range(2):
+                request, kept = way.ask([100])
+                assert len(way.read(way.answer(request), kept)) == 5
+            with pytest.raises(TooOften):
+                way.server.key(request.key)
 
 
 class TestLyingOutlines:
@@ -507,6 +701,18 @@ class TestProcesses:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
 
+    def test_a_limit_by_the_command(self, model: Path, tmp_path: Path) -> None:
+        port = free_port()
+        serve = ["discreet", "inference", "serve", model, "--way", "retrieved", "--daily", "1", "--port", port]
+        ask = [sys.executable, "-m", "discreet", "inference", "ask", "--way", "retrieved", "--history", "100"]
+        ask += ["--n", "1"] + 2 * ["--server", f"http://127.0.0.1:{port}"]  # one plays both: each list is two questions
+        with stopping([start(serve, tmp_path / "errors.txt")]) as (server,):
+            assert server.until("listening", time.monotonic() + 120)
+            done = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 1
+            assert done.stderr.count("\n") == 1
+            assert "asked too often; ask again in 1,4" in done.stderr
+
     def test_asking_by_the_command(self, model: Path, trained: Trained, tmp_path: Path) -> None:
         certificate, key = certify_loopback(tmp_path)
         ports = [free_port(), free_port()]
@@ -634,7 +840,7 @@ class TestThree:
         subprocess.run(deal, check=True, timeout=60)
         parties = [part for port in linked for part in ("--party", f"127.0.0.1:{port}")]
         ports = [free_port() for _ in range(3)]
-        arguments = ["--outline", dealt / "outline.npz", *parties, "--link", "test"]
+        arguments = ["--outline", dealt / "outline.npz", *parties, "--link", "test", "--daily", "1"]
         servers = [
             start(
                 ["discreet", "inference", "party", dealt / f"seat-{seat}.share", *arguments, "--port", port],
@@ -648,3 +854,5 @@ class TestThree:
             request, kept = way.ask([100, 101])
             made = way.read(way.answer(request), kept)
             assert len({*made} & {*trained.recommend([100, 101], 10)}) >= 9
+            with pytest.raises(TooOften):
+                way.answer(way.ask([100])[0])

@@ -31,6 +31,17 @@ Host = Annotated[str, typer.Option("--host", help="To listen on; another than th
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
 TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
 
+Daily = Annotated[
+    int | None,
+    typer.Option(
+        "--daily",
+        min=1,
+        help="Questions, pages aside, that one address (IPv6: a /64) may ask within 24 hours; below the model's width "
+        "where it is to stay secret. None: any number, as many people can have one address, and a released model's "
+        "promise holds however often it is asked.",
+    ),
+]
+
 
 @app.callback()
 def _group() -> None:
@@ -87,6 +98,7 @@ def serve(
     folder: Annotated[Path, typer.Option("--folder", help="`noisy`: where its releases are kept.")] = Path("live"),
     n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
     candidates: Annotated[int, typer.Option("--candidates", help="Items that they are found among; likewise.")] = 4_000,
+    daily: Daily = None,
 ) -> None:
     """Answer devices, until stopped.
 
@@ -111,7 +123,7 @@ def serve(
         offer = Offer.of(offered, given)
         say(json.dumps({"said": "listening", "ways": offer.ways, "port": port}))
         screen.file.flush()
-        asyncio.run(address.serving(lists(offer)).serve(sockets=[listening]))
+        asyncio.run(address.serving(lists(offer, daily)).serve(sockets=[listening]))
 
 
 @app.command()
@@ -152,6 +164,7 @@ def party(
     port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8446,
     certificate: Certificate = None,
     key: TlsKey = None,
+    daily: Daily = None,
 ) -> None:
     """Answer devices as one of three servers that compute on shares (`mpc`), until stopped."""
     import asyncio
@@ -176,7 +189,7 @@ def party(
         one.ready()
         say(json.dumps({"said": "listening", "ways": ["mpc"], "port": port}))
         screen.file.flush()
-        app = lists(ranked(told, Ranker(held, one.compute)))
+        app = lists(ranked(told, Ranker(held, one.compute)), daily)
         asyncio.run(address.serving(app).serve(sockets=[listening]))
 
 

@@ -33,6 +33,7 @@ BINARY = "application/octet-stream"
 CHANGE = "discreet-change"
 """What a device accepts instead of a newer model (RFC 3229): what changed."""
 LONGEST_PATIENCE = 86_400.0
+TOO_OFTEN = 429
 LONG_POLL = 25.0
 """Seconds that a server may keep a question waiting; a connection is given up a little later."""
 
@@ -51,6 +52,10 @@ class Denied(ProtocolError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class TooOften(Denied):
+    """The server answers whoever asks no more for now."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Wire:
 
         Raises:
             Over: it will not be there any more.
-            Denied: the server refused, and says why.
+            Denied: the server refused, and says why; TooOften, if that is all: it is not tried again.
             ProtocolError: its answer is longer than one may be.
             EngineLost: it could not be reached for as long as ``patience``.
         """
@@ -195,8 +200,12 @@ class Wire:
         watch.start()
         try:
             connection.request(method, path, content or None, {**headers, **self._head(method, path, content)})
-            answer = connection.getresponse()
-            return answer.status, _body_of(answer, self.most), answer.getheader("ETag", "")
+            with connection.getresponse() as answer:  # it may hold the socket, which an error would hold with it
+                body, told = _body_of(answer, self.most), answer.headers
+            if answer.status == TOO_OFTEN:
+                when = _when(told.get("Retry-After", ""))
+                raise TooOften(f"the server refused (429): it was asked too often; ask again {when}", TOO_OFTEN)
+            return answer.status, body, told.get("ETag", "")
         finally:
             watch.cancel()
             connection.close()
@@ -223,6 +232,11 @@ def _body_of(answer: http.client.HTTPResponse, most: int) -> bytes:
         if size > most:
             raise ProtocolError("the server sends more than a message may have")
     return b"".join(parts)
+
+
+def _when(told: str) -> str:
+    """Return when to ask again, by what a server says of it: seconds, of a day at most, if they are any."""
+    return f"in {-(-int(told) // 60):,} minutes" if told.isdecimal() and len(told) < 6 else "later"
 
 
 def _is_here(host: str) -> bool:

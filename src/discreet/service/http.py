@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import json
+import math
 import time
-from collections import deque
+from array import array
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -21,21 +24,31 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from discreet.client.wire import BINARY, LONGEST_BODY
-from discreet.errors import DiscreetError, ProtocolError
+from discreet.errors import DiscreetError, ProtocolError, SettingError
 from discreet.protocols.keys import is_signed, request_text
 
-DAY = 86_400.0
+DAY, HOUR = 86_400.0, 3_600.0
+MOST_COUNTED, MOST_TIMES = 1 << 16, 1 << 22
+"""Parties, and times of theirs (8 bytes each), that are counted at once: some 60 MB."""
 
 Statuses = Mapping[type[Exception], tuple[int, str]]
 """Of errors: the status, and what comes after ``urn:discreet:``."""
 
 
 class Refused(ProtocolError):
-    """A request that is answered with a problem document before anything is done."""
+    """A request that is answered with a problem document before anything is done.
 
-    def __init__(self, status: int, kind: str, title: str) -> None:
+    Args:
+        status: of the answer.
+        kind: what comes after ``urn:discreet:``.
+        title: in a sentence.
+        after: seconds after which the same may be asked again, if that is known.
+    """
+
+    def __init__(self, status: int, kind: str, title: str, after: float | None = None) -> None:
         super().__init__(title)
         self.status, self.kind = status, kind
+        self.headers = {} if after is None else {"Retry-After": str(math.ceil(after))}
 
 
 def application(title: str, statuses: Statuses, *, once: bool = False) -> FastAPI:
@@ -59,7 +72,7 @@ def application(title: str, statuses: Statuses, *, once: bool = False) -> FastAP
     async def told(request: Request, error: Exception) -> Response:
         del request
         if isinstance(error, Refused):
-            return problem(error.status, error.kind, str(error))
+            return problem(error.status, error.kind, str(error), error.headers)
         status, kind = next(known[each] for each in type(error).__mro__ if each in known)
         return problem(status, kind, str(error))
 
@@ -86,10 +99,10 @@ def application(title: str, statuses: Statuses, *, once: bool = False) -> FastAP
     return app
 
 
-def problem(status: int, kind: str, title: str) -> Response:
+def problem(status: int, kind: str, title: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a problem document (RFC 9457)."""
     content = json.dumps({"type": f"urn:discreet:{kind}", "title": title, "status": status})
-    return Response(content, status, media_type="application/problem+json")
+    return Response(content, status, headers, media_type="application/problem+json")
 
 
 def answer(content: bytes | None) -> Response:
@@ -149,27 +162,85 @@ async def signed_body(request: Request, most: int, *keys: bytes) -> bytes:
     return content
 
 
+def sender(request: Request) -> bytes:
+    """Return whose a request is that nobody signs: its connection's IPv4 address, or the /64 of an IPv6 address.
+
+    A household or a machine has a /64 and can ask from each address in it. What headers say of an address
+    (``X-Forwarded-For``) is not read: whoever asks can write them.
+    """
+    assert request.client  # noqa: S101 - servers listen on TCP alone
+    address = ipaddress.ip_address(request.client.host)
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return address.packed[:8] if mapped is None else mapped.packed
+    return address.packed
+
+
 class Daily:
     """How often a party may still do something within 24 hours. Counted in memory, from the start of this process.
 
+    ======================================  ==========================================================================
+    edge case                               behaviour
+    ======================================  ==========================================================================
+    a party did nothing for a day           it is forgotten, within an hour of the next that does something
+    more parties than are counted at once   half of those who have not had their share are forgotten: who did least
+    all of these have had their share       a party that is not counted is refused, until the first of them may again
+    the process ends                        everybody may again
+    ======================================  ==========================================================================
+
+    So no flood of new parties makes room for one that has had its share; to have one that did k things forgotten, as
+    many as half of the others have to do k each, which is more than is won.
+
     Args:
         most: times.
+        counted: parties at once.
+
+    Raises:
+        SettingError: ``most`` is below 1.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._done: dict[bytes, deque[float]] = {}
+    def __init__(self, most: int, counted: int = MOST_COUNTED) -> None:
+        if most < 1:
+            raise SettingError(f"at least 1 a day is allowed, not {most}")
+        self._most, self._counted = most, max(1, min(counted, MOST_TIMES // most))
+        self._done: dict[bytes, array[float]] = {}
+        self._full, self._swept = -math.inf, -math.inf
 
     def take(self, party: bytes) -> None:
         """Count once more.
 
         Raises:
-            Refused: the party had its share.
+            Refused: the party had its share, or is one too many; says after how many seconds it may again.
         """
-        now, done = time.monotonic(), self._done.setdefault(party, deque())
-        while done and done[0] <= now - DAY:
-            done.popleft()
+        now = time.monotonic()
+        if now > self._swept + HOUR:
+            self._sweep(now)
+        if party not in self._done:
+            if len(self._done) >= self._counted:
+                self._make_room(now)
+            self._done[party] = array("d")
+        done = self._done[party]
+        del done[: bisect_right(done, now - DAY)]
         if len(done) >= self._most:
-            title = f"{self._most} a day were agreed to here; come again tomorrow"
-            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", title)
+            raise self._refused(done[0] + DAY - now)
         done.append(now)
+
+    def _sweep(self, now: float) -> None:
+        lately = {party: done[bisect_right(done, now - DAY) :] for party, done in self._done.items()}
+        self._done, self._swept = {party: done for party, done in lately.items() if done}, now
+
+    def _make_room(self, now: float) -> None:
+        if now >= self._full:
+            self._sweep(now)
+            able = [party for party, done in self._done.items() if len(done) < self._most]
+            able.sort(key=lambda party: len(self._done[party]))
+            for party in able[: (len(able) + 1) // 2]:
+                del self._done[party]
+            if len(self._done) < self._counted:
+                return
+            self._full = min(done[0] for done in self._done.values()) + DAY
+        raise self._refused(self._full - now)
+
+    def _refused(self, after: float) -> Refused:
+        title = f"{self._most} within 24 hours are allowed here, and no more; come again when Retry-After says"
+        return Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", title, after)

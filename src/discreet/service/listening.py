@@ -152,6 +152,7 @@ class Address:
             app,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # whoever asks from this machine could say that they are somebody else
             lifespan="off",
             http=_Impatient,
             limit_concurrency=min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),

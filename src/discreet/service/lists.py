@@ -19,6 +19,10 @@
 
 Questions are bounded before they are read, and held for no longer than it takes to answer them; nothing about them is
 logged. As many are computed at a time as there are cores; the others wait, and after a while are told to come again.
+
+How many questions an address may ask within 24 hours can be limited (429 then, before a body is read): over all ways
+together, keys and rows and halves included, whatever comes of each, as what is refused costs this server, too. What
+does not count: pages, and what the other server of two signs. Addresses and times are kept in memory alone.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ from discreet.protocols.oblivious import EVALUATOR, GARBLER
 from discreet.protocols.ranking import Ranker
 from discreet.protocols.two_servers import SESSION_BYTES
 from discreet.service.garblings import STEPS, EvaluatorHouse, GarblerHouse
-from discreet.service.http import Refused, Statuses, answer, application, body, signed_body
+from discreet.service.http import Daily, Refused, Statuses, answer, application, body, sender, signed_body
 
 ROOT = "/lists/v1"
 MODEL, LIVE = "on_device/model", "noisy/model"
@@ -177,9 +181,14 @@ class Offer:
         return whole
 
 
-def lists(offer: Offer) -> FastAPI:
-    """Return the application of a server that makes lists."""
-    app = application("discreet lists", STATUSES)
+def lists(offer: Offer, per_day: int | None = None) -> FastAPI:
+    """Return the application of a server that makes lists.
+
+    Args:
+        offer: pages and questions.
+        per_day: questions that one address may ask within 24 hours, 1 or more; None: any number.
+    """
+    app, daily = application("discreet lists", STATUSES), None if per_day is None else Daily(per_day)
     said = json.dumps({"ways": offer.ways}).encode()
     turns = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -203,7 +212,7 @@ def lists(offer: Offer) -> FastAPI:
         asked = offer.questions.get(path)
         if asked is None:
             raise _nothing()
-        content = await (body(request, asked.most) if asked.by is None else signed_body(request, asked.most, asked.by))
+        content = await _heard(asked, request, daily)
         if asyncio.iscoroutinefunction(asked.work):
             return answer(await cast("Waiting", asked.work)(content))
         try:
@@ -217,6 +226,15 @@ def lists(offer: Offer) -> FastAPI:
             turns.release()
 
     return app
+
+
+async def _heard(asked: Question, request: Request, daily: Daily | None) -> bytes:
+    """Return a question: signed by whom it has to be; or anybody's, counted before it is read."""
+    if asked.by is not None:
+        return await signed_body(request, asked.most, asked.by)
+    if daily is not None:
+        daily.take(sender(request))
+    return await body(request, asked.most)
 
 
 def _nothing() -> Refused:
