@@ -147,8 +147,13 @@ class Consents:
 
     def standing(self, person: str | int, purpose: str) -> Standing:
         """Return where somebody's consent to a purpose stands. Raises PurposeNotAllowed if it is not declared."""
+        return self.standing_of(self._holders.pseudonym(person), purpose)
+
+    def standing_of(self, pseudonym: bytes, purpose: str) -> Standing:
+        """Return where the consent of somebody, by pseudonym, stands. Raises PurposeNotAllowed."""
         self._inventory.purpose(purpose)
-        return self._standing(self._holders.pseudonym(person), purpose)
+        row = self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
+        return NEVER if row is None else _standing(row[:3])
 
     def agrees(self, pseudonym: bytes, purposes: Iterable[str], time: str) -> bool:
         """Whether somebody permits any of these purposes at a time."""
@@ -159,9 +164,13 @@ class Consents:
         """Whether somebody's data may be read for a purpose now."""
         return self.standing(person, purpose).permits(now())
 
-    def give(
+    def give(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
+        """As `give_as`, of somebody known by their id."""
+        return self.give_as(self._holders.pseudonym(person), purpose, **told)
+
+    def give_as(
         self,
-        person: str | int,
+        pseudonym: bytes,
         purpose: str,
         *,
         level: Level = Level.BALANCED,
@@ -172,7 +181,7 @@ class Consents:
         """Record that a person agreed, at a level; return the receipt.
 
         Args:
-            person: their id.
+            pseudonym: of the person.
             purpose: that the inventory declares.
             level: of training.
             language: in which they were asked.
@@ -182,19 +191,23 @@ class Consents:
         Raises:
             PurposeNotAllowed, SettingError: the purpose or the language is none.
         """
-        before = self.standing(person, purpose).state
+        before = self.standing_of(pseudonym, purpose).state
         state = State.RENEWED if before in {*PERMITTING, State.EXPIRED} else State.GIVEN
-        return self._say(person, purpose, state, self._held(level, gpc), language, gpc, effective)
+        return self._say(pseudonym, purpose, state, self._held(level, gpc), language, gpc, effective)
 
-    def withdraw(
-        self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False, effective: str | None = None
+    def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
+        """As `withdraw_as`, of somebody known by their id."""
+        return self.withdraw_as(self._holders.pseudonym(person), purpose, **told)
+
+    def withdraw_as(
+        self, pseudonym: bytes, purpose: str, *, language: str = "en", gpc: bool = False, effective: str | None = None
     ) -> dict[str, Any]:
-        """Record that a person does not agree any more; return the receipt. Takes what `give` takes."""
-        return self._say(person, purpose, State.WITHDRAWN, Level.OFF, language, gpc, effective)
+        """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes."""
+        return self._say(pseudonym, purpose, State.WITHDRAWN, Level.OFF, language, gpc, effective)
 
     def refuse(self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False) -> dict[str, Any]:
         """Record that a person was asked, and did not agree."""
-        return self._say(person, purpose, State.REFUSED, Level.OFF, language, gpc, None)
+        return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Level.OFF, language, gpc, None)
 
     def expired(self, most: int = 1_000) -> int:
         """Write that consents have run out, of so many at most; return of how many."""
@@ -209,7 +222,11 @@ class Consents:
 
     def all_of(self, person: str | int) -> dict[str, Standing]:
         """Return where each consent of a person stands, by purpose."""
-        rows = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=self._holders.pseudonym(person))}
+        return self.all_as(self._holders.pseudonym(person))
+
+    def all_as(self, pseudonym: bytes) -> dict[str, Standing]:
+        """As `all_of`, of somebody known by pseudonym."""
+        rows = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=pseudonym)}
         return {purpose.name: rows.get(purpose.name, NEVER) for purpose in self._inventory.purposes}
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -224,13 +241,9 @@ class Consents:
         most = {"no-sharing": level, "strong": Level.STRONG, "off": Level.OFF}[self._inventory.minimisation.gpc]
         return min(level, most, key=lambda each: each.value) if gpc else level
 
-    def _standing(self, pseudonym: bytes, purpose: str) -> Standing:
-        row = self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
-        return NEVER if row is None else _standing(row[:3])
-
     def _say(
         self,
-        person: str | int,
+        pseudonym: bytes,
         purpose: str,
         state: State,
         level: Level,
@@ -241,7 +254,6 @@ class Consents:
         self._inventory.purpose(purpose)
         if not 2 <= len(language) <= 35 or not language.replace("-", "").isalnum() or not language.isascii():
             raise SettingError("a language is a tag such as en or pt-BR (BCP 47)")
-        pseudonym = self._holders.pseudonym(person)
         return self._write(pseudonym, purpose, state, level, language, gpc, effective, by="person")
 
     def _write(

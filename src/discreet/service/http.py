@@ -51,19 +51,20 @@ class Refused(ProtocolError):
         self.headers = {} if after is None else {"Retry-After": str(math.ceil(after))}
 
 
-def application(title: str, statuses: Statuses, *, once: bool = False) -> FastAPI:
+def application(title: str, statuses: Statuses, *, once: bool = False, document: str | None = None) -> FastAPI:
     """Return an application without routes.
 
     Args:
         title: what it is.
         statuses: of errors, beside those that every application has.
         once: answer one request a connection: none stays open without a question.
+        document: path of its OpenAPI document; None: it has none.
     """
     app = FastAPI(
         title=title,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
+        openapi_url=document,
         # Whatever the environment says: addresses hold seats.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
@@ -78,13 +79,20 @@ def application(title: str, statuses: Statuses, *, once: bool = False) -> FastAP
 
     async def unknown(request: Request, error: Exception) -> Response:
         del request
-        status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
-        return problem(status, "no-such-resource", "there is nothing of this kind at this address")
+        found = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.NOT_FOUND)
+        title = "there is nothing of this kind at this address"
+        return problem(found.status_code, "no-such-resource", title, found.headers)
+
+    async def unusable(request: Request, error: Exception) -> Response:
+        del request
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        named = ", ".join(sorted({".".join(str(part) for part in each["loc"][:3]) for each in found})[:5])
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "setting", f"this cannot be used: {named[:300]}")
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         DiscreetError: told,
         HTTPException: unknown,
-        RequestValidationError: unknown,
+        RequestValidationError: unusable,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

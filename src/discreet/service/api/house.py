@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError
@@ -90,3 +91,8 @@ class House:
 
 class Unready(DiscreetError):
     """Nothing to make lists with was released yet."""
+
+
+def told_of(model: Trained) -> dict[str, Any]:
+    """Return what is told of a model: everything but its numbers."""
+    return {"release": model.release, "kind": model.model.name, "guarantee": model.guarantee.to_dict()}

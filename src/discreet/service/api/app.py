@@ -1,0 +1,114 @@
+"""The service of people's data and lists over HTTP: ``discreet serve``.
+
+Everything under ``/api/v1`` needs a key; what each role may do is in ``governance/roles``. Bodies are bounded, answers
+are JSON, errors are problem documents (RFC 9457), and no log and no metric tells of a person.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from discreet.errors import (
+    AccountMissing,
+    BudgetExceeded,
+    Conflict,
+    DataError,
+    EngineLost,
+    LedgerError,
+    NotAllowed,
+    PurposeNotAllowed,
+    SettingError,
+)
+from discreet.governance.access import Visitor
+from discreet.governance.roles import Permission
+from discreet.service.api import people, recommending, staff
+from discreet.service.api.door import PROBLEMS, Bucket, Here, may
+from discreet.service.api.house import House, Unready
+from discreet.service.http import Statuses, application, problem
+
+MOST_BODY = 8 << 20
+"""Bytes of a request."""
+SIGNAL_SINCE = "2026-11-26"
+"""When what Global Privacy Control means here was last changed."""
+STATUSES: Statuses = {
+    Unready: (503, "not-ready"),
+    EngineLost: (503, "not-now"),
+    BudgetExceeded: (409, "budget-exhausted"),
+    AccountMissing: (409, "no-budget"),
+    Conflict: (409, "conflict"),
+    PurposeNotAllowed: (403, "purpose-not-allowed"),
+    NotAllowed: (403, "not-allowed"),
+    SettingError: (422, "setting"),
+    DataError: (422, "data"),
+    LedgerError: (503, "not-now"),
+}
+
+
+class Meters:
+    """What the service counts. Labels are routes and statuses: no person, no item."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        named = ("route", "method", "status")
+        self.requests = Counter("discreet_requests", "Requests.", named, registry=self.registry)
+        self.seconds = Histogram("discreet_request_seconds", "How long they took.", ("route",), registry=self.registry)
+        self.ready = Gauge("discreet_ready", "Whether there is a model to make lists with.", registry=self.registry)
+
+
+def service(house: House) -> FastAPI:
+    """Return the application."""
+    app = application("discreet", STATUSES, document="/api/v1/openapi.json")
+    app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
+    app.state.meters = Meters()
+    for part in (people, recommending, staff):
+        app.include_router(part.router)
+    app.middleware("http")(_met)
+    app.get("/api/v1/health/live", tags=["health"])(live)
+    app.get("/api/v1/health/ready", tags=["health"], responses={503: PROBLEMS[503]})(ready)
+    app.get("/.well-known/gpc.json", tags=["health"])(gpc)
+    app.get("/metrics", tags=["health"], response_class=Response, responses=PROBLEMS)(metrics)
+    return app
+
+
+async def live() -> dict[str, str]:
+    """Whether the service answers."""
+    return {"status": "live"}
+
+
+async def ready(house: Here) -> dict[str, str]:
+    """Whether it can make lists, and its database answers."""
+    await house.reading.do(lambda records: len(records.holders))
+    return {"status": "ready", "model": str(house.model.release)}
+
+
+async def gpc() -> dict[str, Any]:
+    """Whether Global Privacy Control is honoured here."""
+    return {"gpc": True, "lastUpdate": SIGNAL_SINCE}
+
+
+async def metrics(
+    staff: Annotated[Visitor, Depends(may(Permission.SEE_METRICS))], house: Here, request: Request
+) -> Response:
+    """What is counted, for Prometheus."""
+    del staff
+    meters: Meters = request.app.state.meters
+    meters.ready.set(house.ready)
+    return Response(generate_latest(meters.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _met(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Bound the body, and count."""
+    begun, told = time.monotonic(), request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not told.isdecimal() or int(told) > MOST_BODY:
+        return problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
+    response = await following(request)
+    meters: Meters = request.app.state.meters
+    route = getattr(request.scope.get("route"), "path", "none")
+    meters.requests.labels(route, request.method, str(response.status_code)).inc()
+    meters.seconds.labels(route).observe(time.monotonic() - begun)
+    return response

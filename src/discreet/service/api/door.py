@@ -1,0 +1,115 @@
+"""At the door of the service: who asks, whether they may, and how often.
+
+What they may not do is refused before it is done.
+
+Keys come as ``Authorization: Bearer``. A key that is none, has ended, or is of somebody who was erased is one answer:
+401. A role that does not allow for it is 403, whatever is asked about. Errors are problem documents (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from discreet.data.records import Records
+from discreet.errors import SettingError
+from discreet.governance.access import Visitor
+from discreet.governance.roles import Permission, allowed
+from discreet.service.api.house import House
+from discreet.service.http import Refused
+
+MOST_PACED = 1 << 16
+"""Keys that are counted at once."""
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": said, "content": {"application/problem+json": {}}}
+    for status, said in (
+        (400, "the request cannot be read"),
+        (401, "no key, or one that is not valid"),
+        (403, "the role, or the inventory, does not allow for this"),
+        (404, "there is nothing of this kind"),
+        (405, "this is not done here"),
+        (409, "it contradicts what is there, or a budget does not allow for it"),
+        (413, "the body is too long"),
+        (422, "something in the request cannot be used"),
+        (429, "too many requests with this key; Retry-After says when"),
+        (503, "not now: ask again"),
+    )
+}
+
+
+class Bucket:
+    """How often a key may ask: so many times a minute, and as many at once.
+
+    Args:
+        per_minute: times.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        if per_minute < 1:
+            raise SettingError(f"at least 1 request a minute is allowed, not {per_minute}")
+        self._most, self._left = per_minute, dict[str, tuple[float, float]]()
+
+    def take(self, key: str) -> None:
+        """Count once more.
+
+        Raises:
+            Refused: it was too often; says after how many seconds it may be again.
+        """
+        now = time.monotonic()
+        left, at = self._left.get(key, (float(self._most), now))
+        left = min(self._most, left + (now - at) * self._most / 60)
+        if left < 1:
+            said = f"{self._most:,} requests a minute are allowed with a key"
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", said, (1 - left) * 60 / self._most)
+        if key not in self._left and len(self._left) >= MOST_PACED:
+            self._left = {name: told for name, told in self._left.items() if now - told[1] < 60}
+        self._left[key] = left - 1, now
+
+
+Guard = Callable[[Request], Awaitable[Visitor]]
+
+
+def may(permission: Permission) -> Guard:
+    """Return what lets in whoever has a permission, and tells who that is."""
+
+    async def guard(request: Request) -> Visitor:
+        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        house = here(request)
+        visitor = await house.reading.do(partial(_who, key.strip())) if kind.lower() == "bearer" else None
+        if visitor is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
+        request.app.state.bucket.take(visitor.name)
+        if not allowed(visitor.role, permission):
+            raise Refused(HTTPStatus.FORBIDDEN, "not-allowed", f"{visitor.role} may not {permission.value}")
+        return visitor
+
+    return guard
+
+
+def here(request: Request) -> House:
+    """Return the service that is asked."""
+    house: House = request.app.state.house
+    return house
+
+
+Here = Annotated[House, Depends(here)]
+
+
+def _who(key: str, records: Records) -> Visitor | None:
+    return records.access.visitor(key)

@@ -1,0 +1,180 @@
+"""What the staff does: budgets, jobs, keys, and the journal. ``/api/v1``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from discreet.data.records import Records
+from discreet.governance.access import Visitor
+from discreet.governance.checks import instant, now
+from discreet.governance.ledger import Account, Ledger
+from discreet.governance.roles import Permission, Role
+from discreet.service.api.door import PROBLEMS, Here, may
+from discreet.service.api.house import told_of
+from discreet.service.api.recommending import Id, unknown
+from discreet.service.jobs import KIND, schedule
+
+Epsilon = Annotated[float, Field(gt=0, le=30)]
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+router = APIRouter(prefix="/api/v1", tags=["staff"], responses=PROBLEMS)
+
+
+class Budget(BaseModel):
+    """A budget to open."""
+
+    model_config = ConfigDict(extra="forbid")
+    purpose: Annotated[str, Field(min_length=1, max_length=100)]
+    epsilon: Epsilon
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    person_epsilon: Epsilon | None = None
+
+
+class Job(BaseModel):
+    """A training job."""
+
+    model_config = ConfigDict(extra="forbid")
+    epsilon: Epsilon | None = None
+    due: Annotated[str, Field(max_length=40)] | None = None
+
+
+class NewKey(BaseModel):
+    """A key to make."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["owner", "privacy-officer", "operator", "analyst", "auditor"]
+    owner: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    days: Annotated[float, Field(gt=0, le=366)] = 90
+
+
+@router.get("/privacy/budget")
+async def budgets(
+    staff: Annotated[Visitor, Depends(may(Permission.SEE_BUDGETS))], house: Here
+) -> dict[str, list[dict[str, Any]]]:
+    """The budgets as they stand."""
+    del staff
+
+    def told(records: Records) -> list[dict[str, Any]]:
+        with Ledger(records.place, create=False) as book:
+            return [state.to_dict() for state in book.accounts()]
+
+    return {"budgets": await house.reading.do(told)}
+
+
+@router.post("/privacy/budget")
+async def open_budget(
+    staff: Annotated[Visitor, Depends(may(Permission.OPEN_BUDGET))], house: Here, wanted: Budget
+) -> dict[str, Any]:
+    """Open a budget of a purpose that the inventory declares. With the terms it has already, nothing happens."""
+    del staff
+
+    def opened(records: Records) -> dict[str, Any]:
+        records.inventory.purpose(wanted.purpose)
+        account = Account(records.inventory.name, wanted.purpose)
+        with Ledger(records.place, create=False) as book:
+            each = wanted.person_epsilon
+            return book.open_budget(account, epsilon=wanted.epsilon, delta=wanted.delta, person_epsilon=each).to_dict()
+
+    return await house.writing.do(opened)
+
+
+@router.get("/privacy/guarantee")
+async def guarantee(anybody: Annotated[Visitor, Depends(may(Permission.SEE_ITEMS))], house: Here) -> dict[str, Any]:
+    """What the released model promises."""
+    del anybody
+    return told_of(house.model)
+
+
+@router.get("/releases")
+async def releases(
+    staff: Annotated[Visitor, Depends(may(Permission.SEE_BUDGETS))], house: Here
+) -> dict[str, list[dict[str, Any]]]:
+    """What was released, and what it cost."""
+    del staff
+
+    def told(records: Records) -> list[dict[str, Any]]:
+        with Ledger(records.place, create=False) as book:
+            return [
+                {"release": each.release, "account": str(each.account), "cost": each.cost, "state": each.state}
+                | {"artefact": each.artefact}
+                for each in book.releases()
+            ]
+
+    return {"releases": await house.reading.do(told)}
+
+
+@router.get("/jobs")
+async def jobs(
+    staff: Annotated[Visitor, Depends(may(Permission.SEE_JOBS))], house: Here
+) -> dict[str, list[dict[str, Any]]]:
+    """What trains, what is due, and what became of what was."""
+    del staff
+    found = await house.reading.do(lambda records: [job.to_dict() for job in records.matters.all(KIND)])
+    return {"jobs": found}
+
+
+@router.post("/jobs", status_code=202)
+async def start(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house: Here, job: Job) -> dict[str, Any]:
+    """Train a model, now or when a time has come. Nobody's coming or going is a reason to."""
+    calendar = house.settings.calendar
+    wanted = calendar if job.epsilon is None else replace(calendar, epsilon=job.epsilon)
+    due = now() if job.due is None else instant(job.due)
+    made = await house.writing.do(lambda records: schedule(records, wanted, due, by=staff.name))
+    return made.to_dict()
+
+
+@router.get("/jobs/{name}")
+async def job(staff: Annotated[Visitor, Depends(may(Permission.SEE_JOBS))], house: Here, name: Name) -> dict[str, Any]:
+    """One job."""
+    del staff
+    found = await house.reading.do(lambda records: records.matters.find(KIND, name))
+    if found is None:
+        raise unknown()
+    return found.to_dict()
+
+
+@router.get("/access")
+async def keys(
+    owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here
+) -> dict[str, list[dict[str, Any]]]:
+    """The keys of the staff and of applications, without what opens anything."""
+    del owner
+    found = await house.reading.do(lambda records: [key._asdict() for key in records.access.all()])
+    return {"keys": [key for key in found if key["role"] != str(Role.PERSON)]}
+
+
+@router.post("/access", status_code=201)
+async def make_key(
+    owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, wanted: NewKey
+) -> dict[str, str]:
+    """Make a key. It is told this once."""
+    del owner
+    key = await house.writing.do(lambda records: records.access.make(Role(wanted.role), wanted.owner, days=wanted.days))
+    return {"key": key}
+
+
+@router.delete("/access/{name}", status_code=204)
+async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, name: Name) -> None:
+    """Take a key away."""
+    del owner
+    await house.writing.do(lambda records: records.access.take(name))
+
+
+@router.post("/people/{user_id}/key", status_code=201)
+async def key_of_person(
+    application: Annotated[Visitor, Depends(may(Permission.ASK_FOR_PEOPLE))],
+    house: Here,
+    user_id: Id,
+    hours: Annotated[float, Query(gt=0, le=24 * 30)] = 24,
+) -> dict[str, str]:
+    """Make a key for somebody whom the application has signed in: with it they ask for what is theirs."""
+
+    def make(records: Records) -> str:
+        pseudonym = records.holders.pseudonym(user_id)
+        return records.access.make(Role.PERSON, application.name, pseudonym=pseudonym, days=hours / 24)
+
+    return {"key": await house.writing.do(make)}
