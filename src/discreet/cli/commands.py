@@ -26,6 +26,7 @@ from discreet.cli import (
     inference,
     models,
     risk,
+    serving,
     training,
 )
 from discreet.cli.output import complain, hush, say, unwritten
@@ -81,6 +82,7 @@ app.command()(audit.audit)
 app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)
 app.command()(disclose.disclose)
+app.command()(serving.serve)
 app.command()(demo.demo)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from discreet.cli import serving_demo
 from discreet.cli.audit import show_audit
 from discreet.cli.budgets import show_budgets
 from discreet.cli.data import check_cache, there
 from discreet.cli.models import show_slate, tradeoff_table
 from discreet.cli.output import progress, say, screen
+from discreet.cli.serving import PORT
+from discreet.cli.serving_demo import SERVICE
 
 if TYPE_CHECKING:
     from discreet.data.interactions import Interactions
@@ -44,6 +48,8 @@ def demo(
         Path | None, typer.Option("--from", help="ml-100k.zip or another file, instead of downloading.")
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder to keep downloads in.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Stay up with the service, on this machine alone.")] = False,
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Of the service.")] = PORT,
 ) -> None:
     """Fetch, check, open a budget, train, be refused, measure, attack, recommend: the whole way, in a minute."""
     from discreet.data.splitting import hold_out_people
@@ -68,6 +74,8 @@ def demo(
         rows = _curve(data, out, held_out)
         _cards(trained, quality, found, out)
         _last_screen(rows, trained, book, out)
+    if serve:
+        serving_demo.stay(data, out / SERVICE, port)
 
 
 def _check_folder(out: Path) -> None:
@@ -85,7 +93,7 @@ def _known(out: Path) -> set[str]:
     """Return the names that an earlier demo may have left: the last line of its mark is that of its data."""
     mark = out / MARK
     told = mark.read_text(errors="replace").splitlines()[1:2] if mark.is_file() else []
-    return {MARK, *MADE, *MADE_TOO, *[name for name in told if name.endswith(".parquet") and "/" not in name]}
+    return {MARK, SERVICE, *MADE, *MADE_TOO, *[name for name in told if name.endswith(".parquet") and "/" not in name]}
 
 
 def _prepare(out: Path, data: Interactions) -> None:
@@ -93,9 +101,11 @@ def _prepare(out: Path, data: Interactions) -> None:
 
     with writing(out / MARK):
         out.mkdir(parents=True, exist_ok=True)
-    for name in _known(out):
+    for name in _known(out) - {SERVICE}:
         with writing(out / name):
             (out / name).unlink(missing_ok=True)
+    with writing(out / SERVICE):
+        shutil.rmtree(out / SERVICE, ignore_errors=True)
     told = f"Made by `discreet demo`, which may delete what it left here.\n{data.name}.parquet\n"
     write_bytes(out / MARK, told.encode())
 

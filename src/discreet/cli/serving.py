@@ -1,0 +1,143 @@
+"""``discreet serve``: the service of people's data and lists, from one folder."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import signal
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from discreet.cli.output import say, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from discreet.governance.keys import Wrapping
+    from discreet.service.api.house import House, Settings
+    from discreet.service.listening import Address
+
+PORT = 8440
+INVENTORY, MASTER, DATABASE, MODELS = "inventory.toml", "master.key", "discreet.db", "models"
+
+Folder = Annotated[Path, typer.Argument(help="Of the service: inventory.toml, master.key, models and the database.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", envvar="DISCREET_DATABASE", help="URL of a PostgreSQL database, not discreet.db there."),
+]
+MasterKey = Annotated[
+    Path | None, typer.Option("--master-key", help="File of the master key, mode 0600; else master.key there.")
+]
+Hook = Annotated[
+    str | None,
+    typer.Option("--key-service", help="module:function that returns what wraps keys, instead of a master key here."),
+]
+
+
+def serve(
+    folder: Folder,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+    every_days: Annotated[
+        int | None, typer.Option("--every-days", min=1, max=366, help="Train a model every so many days.")
+    ] = None,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Of each release, at level light, in nats.")] = 1.0,
+    kind: Annotated[str, typer.Option("--kind", help="Of model, as `discreet train` has them.")] = "auto",
+    per_minute: Annotated[
+        int, typer.Option("--per-minute", min=1, help="Requests that a key may make in a minute.")
+    ] = 60_000,
+    host: Annotated[
+        str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = PORT,
+    certificate: Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")] = None,
+) -> None:
+    """Serve lists under consent, until stopped. The first start makes what is missing, and prints the owner's key."""
+    from discreet.service.api.house import House
+    from discreet.service.jobs import Calendar
+    from discreet.service.listening import Address
+
+    address = Address(host, port, certificate, key)
+    calendar = Calendar(every_days=every_days, epsilon=epsilon, kind=kind)  # type: ignore[arg-type]
+    settings = settings_of(folder, database, master_key, key_service, calendar=calendar, per_minute=per_minute)
+    with closing(address.bound()) as listening:
+        owner = first_key(settings)
+        with closing(House(settings)) as house:
+            if owner is not None:
+                say(f"The owner's key, shown this once: {owner}", "bold")
+            say(json.dumps({"said": "listening", "port": port}))
+            screen.file.flush()
+            asyncio.run(until_stopped(house, address, listening))
+
+
+def settings_of(
+    folder: Path, database: str | None, master_key: Path | None, key_service: str | None, **more: Any
+) -> Settings:
+    """Return how to run the service of a folder; make what is missing there.
+
+    Raises:
+        DataError: the inventory or the master key cannot be used; or the hook is none.
+        FileNotWritten: the folder cannot be written.
+    """
+    from discreet.files import writing
+    from discreet.governance.inventory import Inventory, example
+    from discreet.service.api.house import Settings
+
+    inventory = folder / INVENTORY
+    with writing(folder):
+        (folder / MODELS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not inventory.exists():
+            inventory.write_text(example("shop"))
+    wrapping = _hooked(key_service) if key_service else _master(master_key or folder / MASTER)
+    place: str | Path = database or folder / DATABASE
+    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=Inventory.read(inventory), **more)
+
+
+def first_key(settings: Settings) -> str | None:
+    """Return the owner's key, if nobody has one yet."""
+    from discreet.governance.roles import Role
+
+    with settings.records() as records:
+        return records.access.make(Role.OWNER, "owner", days=366) if not len(records.access) else None
+
+
+async def until_stopped(house: House, address: Address, listening: Any) -> None:
+    """Serve until the process is told to stop; what is begun is answered."""
+    from discreet.service.api.app import service
+
+    server = address.serving(service(house))
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stop)
+    await server.serve(sockets=[listening])
+
+
+def _master(path: Path) -> Wrapping:
+    from discreet.governance.keys import Master, new_key
+
+    if not path.exists():
+        Master([new_key()]).write(path)
+        say(f"A master key was made: {path}. Keep a copy elsewhere: without it nothing that is held opens.", "yellow")
+    return Master.read(path)
+
+
+def _hooked(name: str) -> Wrapping:
+    from discreet.errors import DataError
+
+    module, _, function = name.partition(":")
+    try:
+        make: Callable[[], Wrapping] = getattr(importlib.import_module(module), function)
+        return make()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"--key-service {name}: no such function ({type(error).__name__}); give module:function"
+        ) from None
