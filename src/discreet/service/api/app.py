@@ -7,11 +7,11 @@ are JSON, errors are problem documents (RFC 9457), and no log and no metric tell
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discreet.errors import (
     AccountMissing,
@@ -67,7 +67,7 @@ def service(house: House) -> FastAPI:
     app.state.meters = Meters()
     for part in (people, recommending, staff):
         app.include_router(part.router)
-    app.middleware("http")(_met)
+    app.add_middleware(Metered, meters=app.state.meters)
     app.get("/api/v1/health/live", tags=["health"])(live)
     app.get("/api/v1/health/ready", tags=["health"], responses={503: PROBLEMS[503]})(ready)
     app.get("/.well-known/gpc.json", tags=["health"])(gpc)
@@ -101,14 +101,36 @@ async def metrics(
     return Response(generate_latest(meters.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _met(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Bound the body, and count."""
-    begun, told = time.monotonic(), request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers or not told.isdecimal() or int(told) > MOST_BODY:
-        return problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
-    response = await following(request)
-    meters: Meters = request.app.state.meters
-    route = getattr(request.scope.get("route"), "path", "none")
-    meters.requests.labels(route, request.method, str(response.status_code)).inc()
-    meters.seconds.labels(route).observe(time.monotonic() - begun)
-    return response
+class Metered:
+    """Bounds the body of each request, and counts it.
+
+    Args:
+        app: what answers.
+        meters: what counts.
+    """
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self._app, self._meters = app, meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status, headers = time.monotonic(), 500, dict(scope["headers"])
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        told = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not told.isdigit() or int(told) > MOST_BODY:
+            refusal = problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
+            await refusal(scope, receive, sent)
+        else:
+            await self._app(scope, receive, sent)
+        route = getattr(scope.get("route"), "path", "none")
+        self._meters.requests.labels(route, scope["method"], str(status)).inc()
+        self._meters.seconds.labels(route).observe(time.monotonic() - begun)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from discreet.data.records import Records
 from discreet.errors import SettingError
 from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission, allowed
@@ -90,8 +88,7 @@ def may(permission: Permission) -> Guard:
 
     async def guard(request: Request) -> Visitor:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
-        house = here(request)
-        visitor = await house.reading.do(partial(_who, key.strip())) if kind.lower() == "bearer" else None
+        visitor = await here(request).known.visitor(key.strip()) if kind.lower() == "bearer" else None
         if visitor is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
         request.app.state.bucket.take(visitor.name)
@@ -109,7 +106,3 @@ def here(request: Request) -> House:
 
 
 Here = Annotated[House, Depends(here)]
-
-
-def _who(key: str, records: Records) -> Visitor | None:
-    return records.access.visitor(key)

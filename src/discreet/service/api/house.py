@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError
+from discreet.governance.access import Visitor
 from discreet.governance.inventory import Inventory
 from discreet.governance.keys import Wrapping
 from discreet.models.trained import Trained
 from discreet.service.desk import Desk, Intake
 from discreet.service.jobs import Calendar, Jobs, released
+
+MOST_KNOWN = 4_096
+"""Keys that are remembered for a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ class House:
         self.settings, self.inventory = settings, settings.inventory
         self.reading, self.writing = Desk(settings.records), Desk(settings.records)
         self.intake = Intake(self.writing)
+        self.known = Known(self.reading)
         self._model: Trained | None = None
         self.load()
         self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.load)
@@ -87,6 +94,34 @@ class House:
         self.jobs.close()
         self.reading.close()
         self.writing.close()
+
+
+class Known:
+    """Whose keys were looked up within the last second, so that who asks often is not looked up each time.
+
+    A key that is taken away by another process opens for a second more; by this one, not at all (`forget`).
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._found: dict[bytes, tuple[Visitor, float]] = {}
+
+    async def visitor(self, key: str) -> Visitor | None:
+        """Return whose key this is, or None."""
+        digest, now = sha256(key.encode(errors="replace")).digest(), time.monotonic()
+        visitor, until = self._found.get(digest, (None, now))
+        if now < until:
+            return visitor
+        found = await self._desk.do(lambda records: records.access.visitor(key))
+        if found is not None:
+            if len(self._found) >= MOST_KNOWN:
+                self._found.clear()
+            self._found[digest] = found, now + 1.0
+        return found
+
+    def forget(self) -> None:
+        """Look everybody up again: some key was taken away."""
+        self._found.clear()
 
 
 class Unready(DiscreetError):

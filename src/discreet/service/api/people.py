@@ -178,7 +178,9 @@ async def erase(me: Me, house: Here) -> Receipt:
         events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
         return _receipt(ERASED.format(events=events), records, events=events, journal_row=row)
 
-    return await house.writing.do(gone)
+    receipt = await house.writing.do(gone)
+    house.known.forget()
+    return receipt
 
 
 @router.get("/receipts")

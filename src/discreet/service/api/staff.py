@@ -162,6 +162,7 @@ async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))
     """Take a key away."""
     del owner
     await house.writing.do(lambda records: records.access.take(name))
+    house.known.forget()
 
 
 @router.post("/people/{user_id}/key", status_code=201)
