@@ -28,7 +28,21 @@ class Problem:
 
 
 NOTED = frozenset(
-    {"access", "agree", "collect", "consent", "duty", "erase", "expire", "grant", "head", "incident", "items", "job"}
+    {
+        "access",
+        "agree",
+        "collect",
+        "consent",
+        "duty",
+        "erase",
+        "erasure",
+        "expire",
+        "grant",
+        "head",
+        "incident",
+        "items",
+        "job",
+    }
     | {"motion", "policy", "retain", "rotate", "correct", "object"}
 )
 """What the journal tells beside budgets: nothing of it is added up again."""

@@ -80,6 +80,8 @@ def application(title: str, statuses: Statuses, *, once: bool = False, document:
     async def unknown(request: Request, error: Exception) -> Response:
         del request
         found = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.NOT_FOUND)
+        if found.status_code == HTTPStatus.BAD_REQUEST:
+            return problem(found.status_code, "message-refused", "the request cannot be read")
         title = "there is nothing of this kind at this address"
         return problem(found.status_code, "no-such-resource", title, found.headers)
 

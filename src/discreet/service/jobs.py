@@ -36,6 +36,7 @@ from discreet.training.fitting import fit
 
 KIND = "job"
 SCHEDULED, RUNNING, DONE, FAILED = "scheduled", "running", "done", "failed"
+ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
 
@@ -114,6 +115,7 @@ class Jobs:
                 self._fit(records, job, path)
             told = {"ended": now(), "sha256": sha256(path.read_bytes())}
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
+            _complete(records, job)
         except DiscreetError as error:
             said = {"ended": now(), "why": str(error)}
             records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body=said)
@@ -134,6 +136,13 @@ class Jobs:
                 release=job.name,
                 out=path,
             )
+
+
+def _complete(records: Records, job: Matter) -> None:
+    """Note of each erasure that was before the people of a job were read: nothing released now was learnt from them."""
+    for each in records.matters.all(ERASURE):
+        if each.state == PENDING and str(each.body["at"]) <= str(job.body["began"]):
+            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": job.name})
 
 
 def schedule(records: Records, calendar: Calendar, due: str, *, by: str) -> Matter:

@@ -65,8 +65,8 @@ def service(house: House) -> FastAPI:
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
     app.state.meters = Meters()
-    for part in (people, recommending, staff):
-        app.include_router(part.router)
+    for router in (people.router, people.public, recommending.router, staff.router):
+        app.include_router(router)
     app.add_middleware(Metered, meters=app.state.meters)
     app.get("/api/v1/health/live", tags=["health"])(live)
     app.get("/api/v1/health/ready", tags=["health"], responses={503: PROBLEMS[503]})(ready)

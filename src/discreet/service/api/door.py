@@ -106,3 +106,8 @@ def here(request: Request) -> House:
 
 
 Here = Annotated[House, Depends(here)]
+
+
+def unknown() -> Refused:
+    """Return what is said where there is nothing."""
+    return Refused(HTTPStatus.NOT_FOUND, "no-such-resource", "there is nothing of this kind at this address")

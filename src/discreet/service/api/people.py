@@ -13,7 +13,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
@@ -23,9 +23,9 @@ from discreet.governance.consent import RECORD
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
-from discreet.service.api.door import PROBLEMS, Here, may
+from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import told_of
-from discreet.service.jobs import next_release
+from discreet.service.jobs import ERASURE, PENDING, next_release
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -71,6 +71,7 @@ class Receipt(BaseModel):
 
 
 router = APIRouter(prefix="/api/v1/me", tags=["me"], responses=PROBLEMS)
+public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS)
 Me = Annotated[Visitor, Depends(may(Permission.OWN))]
 
 
@@ -176,11 +177,22 @@ async def erase(me: Me, house: Here) -> Receipt:
     def gone(records: Records) -> Receipt:
         erased = records.vault.erase(_who(me))
         events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
-        return _receipt(ERASED.format(events=events), records, events=events, journal_row=row)
+        receipt = _receipt(ERASED.format(events=events), records, events=events, journal_row=row)
+        records.matters.open(ERASURE, PENDING, {"at": receipt.at}, by="person", name=receipt.receipt_id)
+        return receipt
 
     receipt = await house.writing.do(gone)
     house.known.forget()
     return receipt
+
+
+@public.get("/erasures/{receipt_id}")
+async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> dict[str, Any]:
+    """How far an erasure is: ``pending``, or ``completed`` by a release that learnt nothing from them. Needs no key."""
+    found = await house.reading.do(lambda records: records.matters.find(ERASURE, receipt_id))
+    if found is None:
+        raise unknown()
+    return found.to_dict()
 
 
 @router.get("/receipts")

@@ -25,7 +25,7 @@ from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
-from discreet.service.api.door import PROBLEMS, Here, may
+from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import House
 from discreet.service.http import Refused
 
@@ -274,8 +274,3 @@ def _item(catalogue: Catalogue, at: int) -> Item:
         category=catalogue.categories[at] if catalogue.categories else "",
         tags=list(catalogue.tags[at]) if catalogue.tags else [],
     )
-
-
-def unknown() -> Refused:
-    """Return what is said where there is nothing."""
-    return Refused(404, "no-such-resource", "there is nothing of this kind at this address")

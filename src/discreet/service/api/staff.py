@@ -13,9 +13,9 @@ from discreet.governance.access import Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, may
+from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import told_of
-from discreet.service.api.recommending import Id, unknown
+from discreet.service.api.recommending import Id
 from discreet.service.jobs import KIND, schedule
 
 Epsilon = Annotated[float, Field(gt=0, le=30)]

@@ -1,0 +1,449 @@
+"""The service over HTTP: what each role gets, what a person can do with their own, and what stays after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from discreet.governance.inventory import Inventory, example
+from discreet.governance.keys import Master, new_key
+from discreet.governance.ledger import Ledger
+from discreet.governance.roles import MATRIX, Permission, Role
+from discreet.service.api.app import service
+from discreet.service.api.house import House, Settings
+from discreet.service.jobs import Calendar
+from discreet.service.listening import Address
+
+ITEMS = [f"i{number}" for number in range(12)]
+PEOPLE = [f"person-{number}" for number in range(40)]
+PURPOSES = ("recommend", "train-recommender")
+STAFF = [role for role in Role if role is not Role.PERSON]
+
+
+@dataclass
+class Running:
+    """A service, and keys to it."""
+
+    settings: Settings
+    url: str
+    house: House
+    keys: dict[Role, str] = field(default_factory=dict)
+
+    def ask(self, method: str, path: str, key: str | None = None, **told: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers |= told.pop("headers", {})
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **told)
+
+    def as_(self, role: Role, method: str, path: str, **told: Any) -> requests.Response:
+        return self.ask(method, path, self.keys[role], **told)
+
+    def person(self, name: str) -> str:
+        made = self.as_(Role.OPERATOR, "POST", f"/api/v1/people/{name}/key")
+        assert made.status_code == 201
+        return str(made.json()["key"])
+
+    def agreed(self, name: str, **told: Any) -> str:
+        key = self.person(name)
+        for purpose in PURPOSES:
+            assert self.ask("PUT", f"/api/v1/me/consents/{purpose}", key, **told).status_code == 200
+        return key
+
+    def send(self, *rows: tuple[str, str], **told: Any) -> requests.Response:
+        events = [{"user_id": person, "item_id": item} for person, item in rows]
+        return self.as_(Role.OPERATOR, "POST", "/api/v1/events", json={"events": events}, **told)
+
+    def trained(self) -> dict[str, Any]:
+        name = self.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={}).json()["name"]
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            job: dict[str, Any] = self.as_(Role.OPERATOR, "GET", f"/api/v1/jobs/{name}").json()
+            if job["state"] in {"done", "failed"}:
+                return job
+            time.sleep(0.05)
+        raise AssertionError("the job does not end")
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Running]:
+    address = Address(port=0)
+    listening, house = address.bound(), House(settings)
+    server = address.serving(service(house))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+    thread.start()
+    found = Running(settings, f"http://127.0.0.1:{listening.getsockname()[1]}", house)
+    with settings.records() as records:
+        found.keys = {role: records.access.make(role, "a test") for role in STAFF}
+    try:
+        yield found
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        house.close()
+        listening.close()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "models").mkdir()
+    return Settings(
+        place=folder / "discreet.db",
+        models=folder / "models",
+        wrapping=Master([new_key()]),
+        inventory=Inventory.from_toml(example("shop").encode()),
+        calendar=Calendar(epsilon=1.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(settings: Settings) -> Iterator[Running]:
+    """One with a catalogue, people who agreed, and a model."""
+    with running(settings) as found:
+        assert found.ask("GET", "/api/v1/health/ready").status_code == 503
+        listed = {"items": [{"item_id": item, "title": item.upper(), "tags": ["t"]} for item in ITEMS]}
+        assert found.as_(Role.OPERATOR, "PUT", "/api/v1/items", json=listed).json() == {"listed": len(ITEMS)}
+        for name in PEOPLE:
+            found.agreed(name, json={"level": "light"})
+        rows = [(name, ITEMS[(at + step) % len(ITEMS)]) for at, name in enumerate(PEOPLE) for step in range(4)]
+        assert found.send(*rows).json()["kept"] == len(rows)
+        budget = {"purpose": "train-recommender", "epsilon": 20, "delta": 1e-4}
+        assert found.as_(Role.OWNER, "POST", "/api/v1/privacy/budget", json=budget).status_code == 200
+        assert found.trained()["state"] == "done"
+        assert found.ask("GET", "/api/v1/health/ready").status_code == 200
+        yield found
+
+
+# Who may what
+
+ROUTES = {
+    Permission.SEND_EVENTS: ("POST", "/api/v1/events"),
+    Permission.ASK_FOR_PEOPLE: ("GET", "/api/v1/recommend/person-1"),
+    Permission.SET_ITEMS: ("PUT", "/api/v1/items"),
+    Permission.SEE_ITEMS: ("GET", "/api/v1/items"),
+    Permission.SEE_BUDGETS: ("GET", "/api/v1/privacy/budget"),
+    Permission.OPEN_BUDGET: ("POST", "/api/v1/privacy/budget"),
+    Permission.TRAIN: ("POST", "/api/v1/jobs"),
+    Permission.SEE_JOBS: ("GET", "/api/v1/jobs"),
+    Permission.SET_ACCESS: ("GET", "/api/v1/access"),
+    Permission.SEE_METRICS: ("GET", "/metrics"),
+    Permission.OWN: ("GET", "/api/v1/me/access"),
+}
+
+
+@pytest.mark.parametrize("permission", ROUTES, ids=str)
+@pytest.mark.parametrize("role", Role, ids=str)
+def test_each_role_gets_what_the_matrix_says(shop: Running, role: Role, permission: Permission) -> None:
+    method, path = ROUTES[permission]
+    key = shop.agreed("visitor") if role is Role.PERSON else shop.keys[role]
+    told = (
+        {} if method == "GET" else {"json": {"nonsense": 1}}
+    )  # where it is allowed it is not usable, so nothing is done
+    found = shop.ask(method, path, key, **told)
+    if permission in MATRIX[role]:
+        assert found.status_code in {200, 422}
+    else:
+        assert found.status_code == 403
+        assert found.json()["type"] == "urn:discreet:not-allowed"
+        assert found.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("key", [None, "", "discreet_x_y", "discreet", "\u00e9", "discreet__", "x" * 5_000])
+def test_without_a_valid_key_there_is_one_answer(shop: Running, key: str | None) -> None:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}".encode()}
+    found = requests.get(f"{shop.url}/api/v1/me/access", headers=headers, timeout=10)  # type: ignore[arg-type]
+    assert found.status_code == 401
+    assert found.json()["type"] == "urn:discreet:not-known"
+
+
+def test_keys_are_made_shown_once_and_taken_away(shop: Running) -> None:
+    made = shop.as_(Role.OWNER, "POST", "/api/v1/access", json={"role": "analyst", "owner": "C. Ito"}).json()["key"]
+    assert shop.ask("GET", "/api/v1/items", made).status_code == 200
+    listed = shop.as_(Role.OWNER, "GET", "/api/v1/access").text
+    assert made.split("_", 2)[2] not in listed
+    name = made.split("_")[1]
+    assert name in listed
+    assert shop.as_(Role.OWNER, "DELETE", f"/api/v1/access/{name}").status_code == 204
+    assert shop.ask("GET", "/api/v1/items", made).status_code == 401
+
+
+# Lists
+
+
+def test_a_personal_list_is_of_the_model_and_of_what_one_permits(shop: Running) -> None:
+    found = shop.as_(Role.OPERATOR, "GET", "/api/v1/recommend/person-1?n=5")
+    assert found.headers["privacy-mode"] == "personalised"
+    assert found.headers["cache-control"] == "no-store"
+    listed = found.json()
+    assert [each["rank"] for each in listed["items"]] == [1, 2, 3, 4, 5]
+    assert all({*each} == {"rank", "item_id", "title"} for each in listed["items"])
+    known = {ITEMS[(1 + step) % len(ITEMS)] for step in range(4)}
+    assert known.isdisjoint(each["item_id"] for each in listed["items"])
+    assert listed["items"][0]["title"] == listed["items"][0]["item_id"].upper()
+
+
+def test_whoever_is_not_known_or_does_not_permit_it_gets_what_everybody_gets(shop: Running) -> None:
+    popular = shop.as_(Role.ANALYST, "GET", "/api/v1/non-personalized/popular").json()["items"]
+    shop.person("has a key, agreed to nothing")
+    withdrawn = shop.agreed("withdraws")
+    shop.send(("withdraws", ITEMS[0]))
+    assert shop.ask("GET", "/api/v1/me/recommendations", withdrawn).json()["mode"] == "personalised"
+    assert shop.ask("DELETE", "/api/v1/me/consents/recommend", withdrawn).status_code == 200
+    for name in ("never heard of", "has a key, agreed to nothing", "withdraws"):
+        found = shop.as_(Role.OPERATOR, "GET", f"/api/v1/recommend/{name}")
+        assert found.json()["items"] == popular
+        assert found.headers["privacy-mode"] == "non-personalised"
+    own = shop.ask("GET", "/api/v1/me/recommendations", withdrawn).json()
+    assert (own["items"], own["mode"]) == (popular, "non-personalised")
+
+
+def test_sessions_and_similar_items_store_nothing(shop: Running) -> None:
+    before = shop.house.settings.records
+    with before() as records:
+        rows = records.journal.head().seq
+    found = shop.as_(Role.OPERATOR, "POST", "/api/v1/session/recommend", json={"items": ITEMS[:2], "n": 3}).json()
+    assert len(found["items"]) == 3
+    similar = shop.as_(Role.ANALYST, "GET", f"/api/v1/item-to-item/similar/{ITEMS[0]}?n=3").json()
+    assert ITEMS[0] not in {each["item_id"] for each in similar["items"]}
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/item-to-item/similar/none").status_code == 404
+    with before() as records:
+        assert records.journal.head().seq == rows
+
+
+def test_what_drove_a_list_is_told_to_its_person(shop: Running) -> None:
+    key = shop.person("person-2")
+    found = shop.ask("GET", "/api/v1/me/explained?n=3", key).json()
+    assert len(found["items"]) == 3
+    assert {"rank", "between", "stays", "reasons"} <= {*found["items"][0]}
+
+
+def test_items(shop: Running) -> None:
+    assert shop.as_(Role.ANALYST, "GET", f"/api/v1/item/{ITEMS[3]}").json()["tags"] == ["t"]
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/item/none").status_code == 404
+    page = shop.as_(Role.ANALYST, "GET", f"/api/v1/items?n=2&after={sorted(ITEMS)[1]}").json()["items"]
+    assert [each["item_id"] for each in page] == sorted(ITEMS)[2:4]
+    twice = {"items": [{"item_id": "i0"}, {"item_id": "i0"}]}
+    assert shop.as_(Role.OPERATOR, "PUT", "/api/v1/items", json=twice).status_code == 422
+
+
+# Events
+
+
+def test_events_are_minimised_and_count_once(shop: Running) -> None:
+    shop.agreed("sender")
+    event = {"user_id": "sender", "item_id": "i1", "address": "9 Secret Lane", "timestamp": 1_790_000_000}
+    ask = {"json": {"events": [event]}, "headers": {"Idempotency-Key": "one"}}
+    first = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **ask)
+    assert first.json() == {"batch": "one", "kept": 1, "people": 1, "without_consent": 0, "unread": ["address"]}
+    assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **ask).json() == first.json()
+    other = {**ask, "json": {"events": [event | {"item_id": "i2"}]}}
+    conflict = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **other)
+    assert (conflict.status_code, conflict.json()["type"]) == (409, "urn:discreet:conflict")
+    held = shop.ask("GET", "/api/v1/me/access", shop.person("sender")).json()
+    assert [each["item_id"] for each in held["events"]] == ["i1"]
+    assert held["events"][0]["timestamp"].endswith("T00:00:00+00:00")
+    assert "9 Secret Lane" not in json.dumps(held)
+
+
+def test_events_of_whoever_agreed_to_nothing_are_not_kept(shop: Running) -> None:
+    told = shop.send(("a stranger", "i1")).json()
+    assert (told["kept"], told["without_consent"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"{", 422),
+        (b"[]", 422),
+        (b'{"events": []}', 422),
+        (b'{"events": [{"user_id": "a"}]}', 422),
+        (b'{"events": [{"user_id": "a", "item_id": "none"}]}', 422),
+        (b'{"events": [{"user_id": "a", "item_id": "i1", "timestamp": -1}]}', 422),
+        (b'{"events": [{"user_id": "a", "item_id": "i1", "timestamp": NaN}]}', 422),
+        (b'{"events": [{"user_id": "", "item_id": "i1"}]}', 422),
+        (b'{"events": [{"user_id": "a\\u0000", "item_id": "i1"}]}', 422),
+        (b"\xff\xfe", 422),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_events_that_are_none(shop: Running, content: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    found = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=content, headers=headers)
+    assert found.status_code == status
+    assert found.json()["status"] == status
+
+
+def test_bodies_are_bounded_before_they_are_read(shop: Running) -> None:
+    huge = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=b"x" * (9 << 20))
+    assert huge.status_code == 413
+    chunked = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=iter([b"x"]))
+    assert chunked.status_code == 413
+
+
+# What a person does with their own
+
+
+def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
+    key = shop.person("ann")
+    given = shop.ask(
+        "PUT",
+        "/api/v1/me/consents/train-recommender",
+        key,
+        json={"level": "strong"},
+        headers={"Sec-GPC": "1", "Content-Language": "pt-BR"},
+    ).json()
+    record = given["record"]
+    assert record["event"]["event_state"] == "ConsentGiven"
+    assert (record["language"], record["discreet"]["gpc_at_event"], record["discreet"]["level"]) == (
+        "pt-BR",
+        True,
+        "strong",
+    )
+    standing = shop.ask("GET", "/api/v1/me/consents", key).json()
+    assert standing["train-recommender"]["permits"]
+    assert not standing["recommend"]["permits"]
+    changed = shop.ask("PUT", "/api/v1/me/level", key, json={"level": "off"}).json()
+    assert [*changed["changed"]] == ["train-recommender"]
+    taken = shop.ask("DELETE", "/api/v1/me/consents/train-recommender", key).json()
+    assert taken["record"]["event"]["event_state"] == "ConsentWithdrawn"
+    records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    assert [each["event"]["event_state"] for each in records] == [
+        "ConsentGiven",
+        "RenewedConsentGiven",
+        "ConsentWithdrawn",
+    ]
+    refused = shop.ask("PUT", "/api/v1/me/consents/sell", key)
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:discreet:purpose-not-allowed")
+    assert shop.ask("PUT", "/api/v1/me/level", key, json={"level": "none"}).status_code == 422
+    assert shop.ask("GET", "/.well-known/gpc.json").json()["gpc"] is True
+
+
+def test_access_export_correction_and_objection(shop: Running) -> None:
+    key = shop.agreed("bob")
+    shop.send(("bob", "i1"), ("bob", "i2"))
+    told = shop.ask("GET", "/api/v1/me/access", key).json()
+    assert {each["item_id"] for each in told["events"]} == {"i1", "i2"}
+    assert told["controller"]["name"] == "Example Ltd"
+    exported = shop.ask("GET", "/api/v1/me/export", key)
+    assert exported.json() == told
+    rows = list(csv.DictReader(io.StringIO(shop.ask("GET", "/api/v1/me/export?format=csv", key).text)))
+    assert {row["item_id"]: row["title"] for row in rows} == {"i1": "I1", "i2": "I2"}
+    corrected = shop.ask("POST", "/api/v1/me/correct", key, json={"remove": ["i2"]}).json()
+    assert corrected["said"].startswith("1 of what was held")
+    assert [each["item_id"] for each in shop.ask("GET", "/api/v1/me/access", key).json()["events"]] == ["i1"]
+    shop.ask("POST", "/api/v1/me/object", key)
+    standing = shop.ask("GET", "/api/v1/me/consents", key).json()
+    assert not any(each["permits"] for each in standing.values())
+
+
+def test_erasure_now_and_from_the_next_release(shop: Running, settings: Settings) -> None:
+    name = "somebody who wants to be forgotten"
+    key = shop.agreed(name)
+    shop.send((name, "i3"))
+    receipt = shop.ask("POST", "/api/v1/me/erase", key).json()
+    assert receipt["events"] == 1
+    assert "still to come" in receipt["said"].lower()
+    assert shop.ask("GET", "/api/v1/me/access", key).status_code == 401
+    status = shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()
+    assert status["state"] == "pending"
+    assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}").status_code == 404
+    time.sleep(1.1)  # erased before the people of the next release are read, by the second
+    job = shop.trained()
+    assert job["state"] == "done"
+    done = shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()
+    assert (done["state"], done["release"]) == ("completed", job["name"])
+    assert isinstance(settings.place, Path)
+    for path in settings.place.parent.rglob("*"):
+        if path.is_file():
+            assert name.encode() not in path.read_bytes(), path.name
+
+
+def test_what_is_promised_and_used(shop: Running) -> None:
+    told = shop.ask("GET", "/api/v1/me/privacy", shop.person("person-3")).json()
+    assert told["spent_units"] > 0
+    assert told["model"]["guarantee"]["private"]
+    assert told["model"]["release"] == shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
+
+
+# Training, budgets, metrics
+
+
+def test_a_job_that_the_budget_does_not_allow_fails_and_says_why(shop: Running) -> None:
+    name = shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={"epsilon": 30}).json()["name"]
+    for _ in range(200):
+        job = shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{name}").json()
+        if job["state"] == "failed":
+            break
+        time.sleep(0.05)
+    assert "left" in job["why"]
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/jobs/none").status_code == 404
+    assert name in shop.as_(Role.ANALYST, "GET", "/api/v1/jobs").text
+
+
+def test_budgets_and_releases_are_told(shop: Running) -> None:
+    (budget,) = shop.as_(Role.AUDITOR, "GET", "/api/v1/privacy/budget").json()["budgets"]
+    assert 0 < budget["spent"] < budget["cap"]
+    assert any(each["artefact"] for each in shop.as_(Role.AUDITOR, "GET", "/api/v1/releases").json()["releases"])
+    raised = {"purpose": "train-recommender", "epsilon": 25, "delta": 1e-4}
+    assert shop.as_(Role.OWNER, "POST", "/api/v1/privacy/budget", json=raised).status_code == 503
+
+
+def test_metrics_tell_of_no_person(shop: Running) -> None:
+    shop.as_(Role.OPERATOR, "GET", "/api/v1/recommend/person-1")
+    text = shop.as_(Role.OPERATOR, "GET", "/metrics").text
+    assert 'route="/api/v1/recommend/{user_id}"' in text
+    assert "person-1" not in text
+    assert all("user" not in part for line in text.splitlines() for part in line.partition("{")[0].split("_"))
+
+
+def test_a_key_may_ask_so_often(settings: Settings) -> None:
+    with running(replace(settings, per_minute=5)) as found:
+        answers = [found.as_(Role.ANALYST, "GET", "/api/v1/items") for _ in range(8)]
+        assert [each.status_code for each in answers] == [200] * 5 + [429] * 3
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+        assert found.as_(Role.AUDITOR, "GET", "/api/v1/items").status_code == 200
+
+
+def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(settings: Settings) -> None:
+    from discreet.service.jobs import KIND, RUNNING, schedule
+
+    with settings.records() as records:
+        job = schedule(records, settings.calendar, "2026-01-01", by="a test")
+        records.matters.move(
+            KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
+        )
+    with running(settings) as found:
+        for _ in range(400):
+            if found.as_(Role.OPERATOR, "GET", f"/api/v1/jobs/{job.name}").json()["state"] == "done":
+                break
+            time.sleep(0.05)
+        assert found.ask("GET", "/api/v1/health/ready").json()["model"] == job.name
+    with Ledger(settings.place) as book:
+        assert sum(each.release == job.name for each in book.releases()) == 1
+        assert book.verify(artefacts=settings.models).ok
+
+
+def test_the_calendar_sets_the_next_release(settings: Settings) -> None:
+    with running(replace(settings, calendar=Calendar(every_days=7))) as found:
+        for _ in range(100):
+            due = [
+                job
+                for job in found.as_(Role.ANALYST, "GET", "/api/v1/jobs").json()["jobs"]
+                if job["state"] == "scheduled"
+            ]
+            if due:
+                break
+            time.sleep(0.05)
+        receipt = found.ask("DELETE", "/api/v1/me/consents/recommend", found.agreed("cleo")).json()
+        assert receipt["record"]["discreet"]["model_effective_from"] == due[0]["due"]
