@@ -1,0 +1,53 @@
+"""What falls due again and again: audits, retention, reviews. Each has an owner, and is done on record.
+
+A duty that is not done is late, and says so until it is. ``retention`` is done by the service itself, every day.
+"""
+
+from __future__ import annotations
+
+from discreet.errors import SettingError
+from discreet.governance.checks import now
+from discreet.governance.consent import later
+from discreet.governance.matters import Matter, Matters
+
+KIND, OPEN = "duty", "open"
+RETENTION = "retention"
+FIRST = {
+    RETENTION: (1, "delete what is too old, and what nobody may read any more"),
+    "audit": (30, "attack the released model: `discreet audit-model`"),
+    "verify-journal": (7, "replay the journal against the tables and the witness: `discreet journal verify`"),
+    "review-inventory": (180, "hold the inventory against what is collected, and why"),
+    "rotate-master-key": (365, "make a new master key, wrap all keys anew, and forget the old one"),
+}
+"""What every service begins with: days, and what is to be done."""
+
+
+class Duties:
+    """The list of them."""
+
+    def __init__(self, matters: Matters) -> None:
+        self._matters = matters
+
+    def begin(self, owner: str) -> None:
+        """Write the first duties down, those that are not there yet; each is due after its days, retention now."""
+        for name, (days, says) in FIRST.items():
+            if self._matters.find(KIND, name) is None:
+                due = now() if name == RETENTION else later(now(), days)
+                body = {"every_days": days, "says": says, "owner": owner, "done": None}
+                self._matters.open(KIND, OPEN, body, by="discreet", due=due, name=name)
+
+    def done(self, name: str, *, by: str, found: str = "") -> Matter:
+        """Note that a duty was done, and what was found; it is due again after its days.
+
+        Raises:
+            SettingError: there is no such duty, or what was found is too long.
+        """
+        if len(found) > 1_000:
+            raise SettingError("what was found is told in at most 1,000 characters")
+        duty, time = self._matters.one(KIND, name), now()
+        told = {"done": time, "done_by": by, "found": found}
+        return self._matters.move(KIND, name, [OPEN], OPEN, by=by, due=later(time, int(duty.body["every_days"])), body=told)
+
+    def late(self) -> list[Matter]:
+        """Return those that are due."""
+        return self._matters.due(KIND, OPEN)

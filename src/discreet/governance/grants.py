@@ -1,0 +1,86 @@
+"""Staff that looks at one person's data: for a reason, by two people, for a day at most, and the person is told.
+
+A grant is about somebody whom the journal knows by the token of their key: it does not say who that is, and when they
+are erased nobody can tell any more. Each use is a row of the journal and a document of the person's own, which they
+find beside everything else that is held of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from discreet.errors import NotAllowed, SettingError
+from discreet.governance.checks import now, stamp
+from discreet.governance.consent import Documents
+from discreet.governance.database import Database
+from discreet.governance.holders import Holders
+from discreet.governance.journal import Journal
+from discreet.governance.matters import Matter, Matters
+
+KIND, OPEN, CLOSED = "grant", "open", "closed"
+OPENED = "opened"
+"""Documents of a person: that somebody looked."""
+REASONS = ("court order", "the person's own request", "abuse investigation", "safety")
+FIELDS = ("consents", "events")
+MOST_HOURS = 24
+
+
+class Grants:
+    """The register of grants."""
+
+    def __init__(
+        self, database: Database, journal: Journal, matters: Matters, holders: Holders, documents: Documents
+    ) -> None:
+        self._db, self._journal, self._matters = database, journal, matters
+        self._holders, self._documents = holders, documents
+
+    def subject(self, person: str) -> str:
+        """Return how a grant names somebody. Raises SettingError if nothing is held of them."""
+        pseudonym = self._holders.pseudonym(person)
+        if not self._holders.holds(pseudonym):
+            raise SettingError("nothing is held of this person")
+        return self._holders.token(pseudonym)
+
+    def open(self, subject: str, reason: str, fields: Sequence[str], hours: float, *, by: Sequence[str]) -> Matter:
+        """Open a grant, which two agreed to.
+
+        Raises:
+            SettingError: the reason or a field is none, or it would be open for longer than a day.
+            NotAllowed: these are not two people.
+        """
+        if reason not in REASONS:
+            raise SettingError(f"a reason to look at somebody's data is one of {', '.join(REASONS)}")
+        if not fields or not {*fields} <= {*FIELDS}:
+            raise SettingError(f"a grant is for some of {', '.join(FIELDS)}")
+        if not 0 < hours <= MOST_HOURS:
+            raise SettingError(f"a grant ends within {MOST_HOURS} hours")
+        if len({*by}) < 2:
+            raise NotAllowed("a grant takes two people")
+        closes = stamp(datetime.now(UTC) + timedelta(hours=hours))
+        body = {"who": subject, "reason": reason, "fields": sorted({*fields}), "by": list(by), "opens_at": now()}
+        return self._matters.open(KIND, OPEN, body | {"closes_at": closes}, by=by[-1], due=closes)
+
+    def use(self, name: str, person: str, *, by: str) -> tuple[bytes, list[str]]:
+        """Note that somebody looks, and return whom they may look at, and at what.
+
+        Raises:
+            SettingError: there is no such grant.
+            NotAllowed: it is about somebody else, or over, or of two others.
+        """
+        grant, pseudonym = self._matters.one(KIND, name), self._holders.pseudonym(person)
+        with self._db.transaction():
+            if not self._holders.holds(pseudonym) or self._holders.token(pseudonym) != grant.body["who"]:
+                raise NotAllowed("this grant is about somebody else")
+            if grant.state != OPEN or grant.due is None or grant.due <= now():
+                raise NotAllowed("this grant is over; two people can open another")
+            if by not in grant.body["by"]:
+                raise NotAllowed("this grant is of two others")
+            told = {"at": now(), "reason": grant.body["reason"], "fields": grant.body["fields"], "grant": name}
+            self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
+            self._journal.append("grant", name=name, state="used", by=by, who=grant.body["who"])
+        return pseudonym, list(grant.body["fields"])
+
+    def close(self, name: str, *, by: str) -> Matter:
+        """End a grant before its time."""
+        return self._matters.move(KIND, name, [OPEN], CLOSED, by=by)

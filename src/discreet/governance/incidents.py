@@ -1,0 +1,93 @@
+"""What went wrong: incidents, with the states of DPV 2.3 and the clock of GDPR Article 33.
+
+An authority is to be told within 72 hours of when an incident was detected, unless it is unlikely to put anybody at
+risk. The clock runs from detection, not from when somebody wrote it down; whoever writes down less than was lost can
+go on and correct it. How many people it concerns is told in steps, not exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from discreet.errors import SettingError
+from discreet.governance.checks import instant, now, stamp
+from discreet.governance.matters import Matter, Matters
+
+KIND = "incident"
+HOURS = 72
+STATES = (
+    *("IncidentSuspected", "IncidentNearMiss", "IncidentOngoing", "IncidentHalted", "IncidentMitigated"),
+    *("IncidentTerminated", "IncidentConcluded", "IncidentStatusUnknown"),
+)
+INVESTIGATIONS = (
+    *("IncidentInvestigationNotStarted", "IncidentInvestigationPreliminary"),
+    *("IncidentInvestigationOngoing", "IncidentInvestigationCompleted"),
+)
+CONCLUDED = "IncidentConcluded"
+SUBJECTS = ("none", "1-10", "11-100", "101-1000", "more than 1000", "not known")
+TIMES = ("occurred_from", "occurred_to", "notified_authority_at", "notified_subjects_at")
+TEXTS = ("description", "data_categories", "components", "budgets_affected", "likely_consequences", "measures")
+LONGEST = 4_000
+
+
+class Incidents:
+    """The register."""
+
+    def __init__(self, matters: Matters) -> None:
+        self._matters = matters
+
+    def record(self, told: Mapping[str, Any], *, by: str, detected: str | None = None) -> Matter:
+        """Write an incident down.
+
+        Args:
+            told: what is known: of ``TEXTS``, ``TIMES``, ``investigation_status``, ``subjects`` and ``owner``.
+            by: who reports it.
+            detected: when, ISO 8601; by default now.
+
+        Raises:
+            SettingError: something in it is none of these, or not what it should be; or the future was detected.
+        """
+        at = now() if detected is None else instant(detected)
+        if at > now():
+            raise SettingError("an incident was detected before now")
+        body = {"detected_at": at, "reported_by": by, "investigation_status": INVESTIGATIONS[0], **_checked(told)}
+        due = stamp(datetime.fromisoformat(at).astimezone(UTC) + timedelta(hours=HOURS))
+        return self._matters.open(KIND, STATES[0], body | {"notify_authority_by": due}, by=by, due=due)
+
+    def go_on(self, name: str, state: str, told: Mapping[str, Any], *, by: str) -> Matter:
+        """Note what is known now. A concluded incident stays as it is.
+
+        Raises:
+            SettingError: as `record`; or the state is none.
+            Conflict: it is concluded.
+        """
+        if state not in STATES:
+            raise SettingError(f"an incident is one of {', '.join(STATES)}")
+        going = [each for each in STATES if each != CONCLUDED]
+        return self._matters.move(KIND, name, going, state, by=by, body=_checked(told))
+
+    def late(self) -> list[Matter]:
+        """Return those whose 72 hours are over and of which no authority was told."""
+        time = now()
+        found = [each for each in self._matters.all(KIND) if each.due is not None and each.due <= time]
+        return [each for each in found if each.state != CONCLUDED and not each.body.get("notified_authority_at")]
+
+
+def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        if name in TIMES:
+            found[name] = instant(str(value))
+        elif name in TEXTS or name == "owner":
+            if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
+                raise SettingError(f"{name} of an incident is a text of up to {LONGEST:,} characters")
+            found[name] = value
+        elif (name, value) in {*(("subjects", each) for each in SUBJECTS)} | {
+            *(("investigation_status", each) for each in INVESTIGATIONS)
+        }:
+            found[name] = value
+        else:
+            raise SettingError("an incident has another field, or a field another value; see the register's fields")
+    return found

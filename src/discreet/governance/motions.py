@@ -1,0 +1,97 @@
+"""What takes two people: one asks, another agrees, and only then it happens.
+
+Both need the permission, and they are two owners of keys, not two keys of one. What was asked is written down before
+anybody agrees, and its hash is in the journal: what is agreed to is what was asked. A motion that nobody agrees to
+lapses after a week.
+
+=========  =============================  ==================
+state      what it means                  what comes next
+=========  =============================  ==================
+asked      somebody asked for it          agreed, refused, lapsed
+agreed     another agreed; it was done
+refused    another refused
+lapsed     nobody said anything in time
+=========  =============================  ==================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from discreet.errors import Conflict, NotAllowed, SettingError
+from discreet.governance.checks import now
+from discreet.governance.consent import later
+from discreet.governance.matters import Matter, Matters
+from discreet.governance.roles import BY_TWO, Permission, Role, check_allowed
+
+KIND, ASKED, AGREED, REFUSED, LAPSED = "motion", "asked", "agreed", "refused", "lapsed"
+DAYS = 7
+
+
+class Member(NamedTuple):
+    """Somebody of the staff: the owner of a key, and their role."""
+
+    owner: str
+    role: Role
+
+
+class Motions:
+    """What was asked for, and what became of it."""
+
+    def __init__(self, matters: Matters) -> None:
+        self._matters = matters
+
+    def ask(self, permission: Permission, what: Mapping[str, Any], by: Member) -> Matter:
+        """Ask for something that takes two.
+
+        Args:
+            permission: of ``BY_TWO``, that both need.
+            what: is to be done, as JSON values; nothing in it is about a person by name.
+            by: who asks.
+
+        Raises:
+            NotAllowed: their role does not allow for it.
+            SettingError: this is done by one.
+        """
+        if permission not in BY_TWO:
+            raise SettingError(f"{permission} does not take two people; do it")
+        check_allowed(by.role, permission)
+        body = {"permission": str(permission), "asked_by": by.owner, "what": dict(what)}
+        return self._matters.open(KIND, ASKED, body, by=by.owner, due=later(now(), DAYS))
+
+    def agree(self, name: str, by: Member, do: Callable[[Matter], Mapping[str, Any]]) -> Matter:
+        """Agree, and have it done.
+
+        Args:
+            name: of the motion.
+            by: who agrees.
+            do: what was asked for; what it returns is noted. If it raises, nothing was agreed to.
+
+        Raises:
+            NotAllowed: their role does not allow for it, or it is they who asked.
+            Conflict: it is not asked any more.
+        """
+        motion = self._other(name, by)
+        return self._matters.move(KIND, name, [ASKED], AGREED, by=by.owner, body={"agreed_by": by.owner, **do(motion)})
+
+    def refuse(self, name: str, by: Member) -> Matter:
+        """Refuse. Whoever asked may take it back so. Raises as `agree`."""
+        motion = self._asked(name)
+        check_allowed(by.role, Permission[motion.body["permission"].upper().replace("-", "_")])
+        return self._matters.move(KIND, name, [ASKED], REFUSED, by=by.owner, body={"refused_by": by.owner})
+
+    def _other(self, name: str, by: Member) -> Matter:
+        motion = self._asked(name)
+        check_allowed(by.role, Permission[motion.body["permission"].upper().replace("-", "_")])
+        if motion.body["asked_by"] == by.owner:
+            raise NotAllowed("who asked cannot agree: this takes two people")
+        return motion
+
+    def _asked(self, name: str) -> Matter:
+        motion = self._matters.one(KIND, name)
+        if motion.state == ASKED and motion.due is not None and motion.due <= now():
+            motion = self._matters.move(KIND, name, [ASKED], LAPSED, by="discreet")
+        if motion.state != ASKED:
+            raise Conflict(f"this motion is {motion.state}; ask anew")
+        return motion
