@@ -82,7 +82,7 @@ def test_busy_deadline(ledger: Ledger, path: Path) -> None:
         assert waiting.reserve(TRAIN, cost=1, release="r", spec=SPEC).state == "reserved"
 
 
-def test_database_full(ledger: Ledger) -> None:
+def test_database_full(ledger: Ledger, path: Path) -> None:
     database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     with pytest.raises(LedgerError, match="free space"):
@@ -200,7 +200,7 @@ def test_an_interrupted_block_leaves_nothing_open(ledger: Ledger) -> None:
     assert ledger.account(TRAIN).spent == 0
 
 
-def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger) -> None:
+def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger, path: Path) -> None:
     database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     said = []

@@ -52,7 +52,7 @@ class Server:
     def new(self) -> str:
         """Return the address of a new, empty database."""
         database = f"ledger_{next(self._made)}"
-        self.run(f"CREATE DATABASE {database} STRATEGY file_copy", "postgres")
+        self.run(f"CREATE DATABASE {database}", "postgres")
         return self.url(database)
 
     def run(self, statement: str, database: str) -> list[tuple[Any, ...]]:
@@ -60,7 +60,7 @@ class Server:
         import psycopg
 
         with psycopg.connect(host=str(self.folder), user="postgres", dbname=database, autocommit=True) as shell:
-            cursor = shell.execute(statement)  # type: ignore[call-overload]
+            cursor = shell.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
 
@@ -78,7 +78,13 @@ def running(**settings: str) -> Iterator[Server]:
     try:
         if os.getuid() == 0:  # as whom it refuses to run
             shutil.chown(folder, "postgres", "postgres")
-        made = [binaries / "initdb", "--pgdata", folder / "data", "--username=postgres", "--auth=trust"]
+        made: list[str | Path] = [
+            binaries / "initdb",
+            "--pgdata",
+            folder / "data",
+            "--username=postgres",
+            "--auth=trust",
+        ]
         subprocess.run(
             [*_as_nobody_great(), *made, "--encoding=UTF8", "--no-locale", "--no-sync"],
             check=True,
@@ -93,7 +99,7 @@ def running(**settings: str) -> Iterator[Server]:
         try:
             yield _awaited(Server(folder), server)
         finally:
-            server.send_signal(signal.SIGINT)  # an end without waiting for whoever is connected
+            server.send_signal(signal.SIGQUIT)  # at once, for nothing of it is kept
             server.wait(PATIENCE)
     finally:
         shutil.rmtree(folder)

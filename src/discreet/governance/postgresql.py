@@ -40,7 +40,8 @@ _VERSION = "SELECT COALESCE(MIN(version_num), 'none') FROM ledger_version"
 # Beside each definition what it does not tell: whether it is in force.
 _RULES = """
 WITH held AS (
-    SELECT relation.* FROM unnest(%(tables)s::text[]) AS name JOIN pg_class AS relation ON relation.oid = to_regclass(name)
+    SELECT relation.* FROM unnest(%(tables)s::text[]) AS name
+    JOIN pg_class AS relation ON relation.oid = to_regclass(name)
 )
 SELECT concat_ws(' ', 'table', relname, relkind, relpersistence, relrowsecurity, relhassubclass) AS line FROM held
 UNION ALL SELECT concat_ws(' ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull,
