@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discreet.cli.data import DEFAULT_LEDGER, LEDGER
 from discreet.cli.inference_demo import demo
 from discreet.cli.models import ModelFile, items_of, show_slate
 from discreet.cli.output import Json, say, say_json, screen
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 app.command()(demo)
 
-LEDGER = Path("ledger.db")
 Host = Annotated[str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
 TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
@@ -70,9 +70,9 @@ def serve(
     live: Annotated[
         Path | None, typer.Option("--live", help="`noisy`: data set that lists of what is chosen now are made of.")
     ] = None,
-    ledger: Annotated[Path, typer.Option("--ledger", help="`noisy`: where its releases are billed.")] = Path(
-        "ledger.db"
-    ),
+    ledger: Annotated[
+        str, typer.Option("--ledger", envvar=LEDGER, help="`noisy`: where its releases are billed.")
+    ] = DEFAULT_LEDGER,
     epsilon: Annotated[float, typer.Option("--epsilon", help="`noisy`: of each release, in nats.")] = 0.1,
     folder: Annotated[Path, typer.Option("--folder", help="`noisy`: where its releases are kept.")] = Path("live"),
     n: Annotated[int, typer.Option("--n", help="Length of garbled lists; the same on both servers.")] = 10,
@@ -241,7 +241,7 @@ def _given(
     return Given(trained, [Trained.load(path) for path in previous], texts, scheme)
 
 
-def _live(data: Path, ledger: Path, epsilon: float, folder: Path) -> Noisy:
+def _live(data: Path, ledger: str, epsilon: float, folder: Path) -> Noisy:
     """Return lists of a data set as its file stands: another content is another release."""
     from hashlib import file_digest
 

@@ -34,7 +34,8 @@ _SESSION = (
 )
 
 _ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-_IS_MADE = "SELECT to_regclass('ledger_version') IS NOT NULL"
+# Asked of the catalogue itself: to_regclass may answer from before the lock was had.
+_IS_MADE = "SELECT COUNT(*) > 0 FROM pg_class WHERE relname = 'ledger_version' AND pg_table_is_visible(oid)"
 _VERSION = "SELECT COALESCE(MIN(version_num), 'none') FROM ledger_version"
 
 # Beside each definition what it does not tell: whether it is in force.
@@ -211,7 +212,7 @@ class PostgreSQL(Database):
                 return self._against_the_rules()
             case state if state.startswith("42"):
                 return self._incomplete()
-            case state if state.startswith(("22", "XX")):
+            case state if state.startswith(("22", "XX")) or state == "25P02":  # that, some statements ago
                 return self._damaged()
             case _ if self._is_lost():
                 return LedgerError(
