@@ -62,8 +62,9 @@ def test_other_files_stay_untouched(path: Path, content: bytes) -> None:
 
 def test_other_version(ledger: Ledger, path: Path) -> None:
     sqlite_of(ledger).setting("user_version = 3")
-    with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
-        Ledger(path)
+    for create in (True, False):
+        with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
+            Ledger(path, create=create)
 
 
 def test_closed_ledger(path: Path) -> None:

@@ -52,7 +52,6 @@ def test_other_urls_are_refused(given: str | Path) -> None:
     ],
 )
 def test_servers_that_are_not_there(url: str) -> None:
-    pytest.importorskip("psycopg")
     with pytest.raises((LedgerError, SettingError)) as refused:
         Ledger(url, deadline=1)
     shown: BaseException | None = refused.value

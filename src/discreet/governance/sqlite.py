@@ -141,10 +141,9 @@ class SQLite(Database):
         match _primary_code(error):
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return self._busy(self.deadline)
-            case sqlite3.SQLITE_FULL:
-                return LedgerFull(self._full())
-            case sqlite3.SQLITE_IOERR:
-                return LedgerError(self._full())
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR as code:
+                kind = LedgerFull if code == sqlite3.SQLITE_FULL else LedgerError
+                return kind(self._full())
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 return self._damaged()
             case sqlite3.SQLITE_CONSTRAINT:
