@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -277,10 +278,20 @@ def test_whoever_spends_need_not_own_the_tables(history: Ledger, url: str, shell
             ledger._db.execute(text("ALTER TABLE account DISABLE TRIGGER ALL"))
 
 
+CARELESS = {
+    "synchronous_commit": "off",
+    "extra_float_digits": "-15",
+    "default_transaction_read_only": "on",
+    "quote_all_identifiers": "on",
+    "default_transaction_isolation": "'read uncommitted'",
+}
+
+
 def test_what_the_server_was_set_to_does_not_count(server: Server) -> None:
     server.run("CREATE DATABASE careless")
-    for setting in ("synchronous_commit = off", "extra_float_digits = -15", "default_transaction_read_only = on"):
-        server.run(f"ALTER DATABASE careless SET {setting}")
+    Ledger(server.url("careless")).close()
+    for name, value in CARELESS.items():
+        server.run(f"ALTER DATABASE careless SET {name} = {value}")
     with Ledger(server.url("careless"), deadline=0.25) as ledger:
         told = [ledger._db.one(text(f"SHOW {name}")) for name in ("synchronous_commit", "lock_timeout")]
         assert told == [("on",), ("250ms",)]
@@ -388,6 +399,9 @@ def test_rows_come_in_parts(history: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(postgresql, "_BATCH", 2)
     assert history.verify().rows == 8
     assert [entry.seq for entry in history.journal.rows()] == list(range(8))
+    with history._db.snapshot():  # one within the other, neither read to its end
+        pairs = [(one.seq, other.seq) for one in history.journal.rows() for other in islice(history.journal.rows(), 2)]
+    assert pairs == [(one, other) for one in range(8) for other in range(2)]
 
 
 def test_releases_come_in_the_order_of_reservation(history: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, make_url
@@ -27,10 +28,11 @@ _BATCH = 1_000
 _LOCK = "SELECT pg_advisory_xact_lock(COALESCE(to_regclass('journal')::oid::bigint, -2))"
 
 # What a server may have been set to otherwise. Acknowledged without the first, rows are lost when the power goes; with
-# fewer digits than the last an epsilon is not the one that was stored.
+# fewer digits an epsilon is not the one that was stored; with other quotes the rules are not told as they were.
 _SESSION = (
     "SELECT set_config('synchronous_commit', 'on', false), set_config('lock_timeout', %(lock)s, false), "
-    "set_config('statement_timeout', %(statement)s, false), set_config('extra_float_digits', '1', false)"
+    "set_config('statement_timeout', %(statement)s, false), set_config('extra_float_digits', '1', false), "
+    "set_config('quote_all_identifiers', 'off', false)"
 )
 
 _ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
@@ -86,7 +88,7 @@ class PostgreSQL(Database):
         address = _address(url)
         name = f"database {address.database or address.username} at {address.host or 'a local socket'}"
         super().__init__(name, f"the server of {name}")
-        self.deadline = deadline
+        self.deadline, self._cursors = deadline, count()
         with self._translated():
             self._connection = self._connected(address)
         try:
@@ -166,7 +168,7 @@ class PostgreSQL(Database):
         if not self._is_within():  # cursors end with their transaction
             yield from self._run(words, values)
             return
-        with self._connection.cursor(name="each", scrollable=False) as cursor:
+        with self._connection.cursor(name=f"each_{next(self._cursors)}", scrollable=False) as cursor:
             cursor.itersize = _BATCH
             yield from cursor.execute(words, values)
 
