@@ -250,7 +250,7 @@ def test_text_that_is_not_kept_as_utf_8(server: Server) -> None:
 
 def test_without_the_driver_it_says_how_to_get_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(SettingError, match="extra postgresql"):
+    with pytest.raises(SettingError, match=r"discreet\[postgresql\]"):
         Ledger(url)
 
 

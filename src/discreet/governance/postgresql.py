@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from discreet.governance.database import Database, Row
 from discreet.governance.schema import METADATA, VERSION
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Error
+    from psycopg import Connection
 
 LONGEST_STATEMENT = 60
 """Seconds, beyond the deadline: a server that takes longer over one statement is told to stop."""
@@ -82,15 +81,14 @@ class PostgreSQL(Database):
             one of another version, or another program's tables; it is left untouched.
     """
 
-    DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
+    DIALECT, SHOWS_CAUSE = dialect.dialect(), False  # type: ignore[no-untyped-call]
 
     def __init__(self, url: str, deadline: float, populate: Callable[[Database], None] | None) -> None:
         address = _address(url)
         name = f"database {address.database or address.username} at {address.host or 'a local socket'}"
         super().__init__(name, f"the server of {name}")
         self.deadline, self._cursors = deadline, count()
-        with self._translated():
-            self._connection = self._connected(address)
+        self._connection = self._connected(address)
         try:
             self._prepare(populate)
         except BaseException:
@@ -98,8 +96,10 @@ class PostgreSQL(Database):
             raise
 
     def _connected(self, address: URL) -> Connection[Row]:
-        import psycopg
-
+        try:
+            import psycopg
+        except ImportError:
+            raise SettingError("a ledger on a server needs psycopg: pip install 'discreet[postgresql]'") from None
         _, asked = self.DIALECT.create_connect_args(address)  # type: ignore[no-untyped-call]
         patience = max(2, math.ceil(self.deadline))
         unheard = {"connect_timeout": patience, "tcp_user_timeout": 1000 * (patience + LONGEST_STATEMENT)}
@@ -187,21 +187,13 @@ class PostgreSQL(Database):
     def _close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def _typed(self) -> Iterator[None]:
-        try:
-            import psycopg
-        except ImportError:
-            raise SettingError(
-                "a ledger on a server needs psycopg: install discreet with the extra postgresql"
-            ) from None
-        try:
-            yield
-        except psycopg.Error as error:
-            raise self._translation(error) from None  # it may quote what was being stored
+    def _failures(self) -> tuple[type[Exception], ...]:
+        import psycopg
 
-    def _translation(self, error: Error) -> LedgerError:
-        match error.sqlstate or "":
+        return (psycopg.Error,)
+
+    def _translation(self, error: Exception) -> LedgerError:
+        match getattr(error, "sqlstate", None) or "":
             case "55P03" | "57014" | "40001" | "40P01":  # lock not available, cancelled, serialization, deadlock
                 return self._busy(self.deadline)
             case "53100":
