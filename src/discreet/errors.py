@@ -13,6 +13,7 @@ DiscreetError                 exit code 1
 ├── LedgerError               the ledger cannot do what was asked
 │   ├── AccountMissing        no budget was opened for this data set and purpose
 │   ├── ReleaseConflict       the release id is taken by another release
+│   ├── LedgerFull            the disk that it lies on is full
 │   └── LedgerCorrupted       exit code 3: the journal and the tables disagree; names the first row
 └── PrivacyError              exit code 3: a promise would be broken, so nothing was done
     ├── BudgetExceeded        exit code 4: more was asked than is left
@@ -88,6 +89,10 @@ class AccountMissing(LedgerError):
 
 class ReleaseConflict(LedgerError):
     """The release id already names a release with other terms, or one that has ended."""
+
+
+class LedgerFull(LedgerError):
+    """The disk that the ledger lies on is full; nothing was changed."""
 
 
 class LedgerCorrupted(LedgerError):

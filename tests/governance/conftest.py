@@ -6,20 +6,38 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from servers import Server
 
 from discreet.governance.ledger import Account, Ledger
 
 DELTA = 1e-6
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses a ledger on both databases, but what looks into its file on that alone."""
+    if "place" in metafunc.fixturenames:
+        on = ("sqlite",) if "path" in metafunc.fixturenames else ("sqlite", "postgresql")
+        metafunc.parametrize("place", on, indirect=True)
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger(path, deadline=5) as opened:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where there is no ledger yet."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.db"
+    server: Server = request.getfixturevalue("server")
+    return server.new()
+
+
+@pytest.fixture
+def path(place: str | Path) -> Path:
+    assert isinstance(place, Path)
+    return place
+
+
+@pytest.fixture
+def ledger(place: str | Path) -> Iterator[Ledger]:
+    with Ledger(place, deadline=5) as opened:
         opened.open_budget(Account("movies", "train"), epsilon=2.0, delta=DELTA)
         yield opened
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from discreet.errors import (
     BudgetExceeded,
@@ -17,6 +18,7 @@ from discreet.errors import (
     SettingError,
 )
 from discreet.governance.ledger import Account, Ledger
+from discreet.governance.sqlite import SQLite
 from discreet.privacy import accounting
 
 DELTA = 1e-6
@@ -28,9 +30,14 @@ SPEC = hashlib.sha256(b"plan").hexdigest()
 OTHER = hashlib.sha256(b"another").hexdigest()
 
 
+def sqlite_of(ledger: Ledger) -> SQLite:
+    assert isinstance(ledger._db, SQLite)
+    return ledger._db
+
+
 def test_durability_and_mode(ledger: Ledger, path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
-    database = ledger._db
+    database = sqlite_of(ledger)
     assert [database.setting(name) for name in ("journal_mode", "synchronous", "foreign_keys")] == ["wal", 2, 1]
 
 
@@ -54,9 +61,10 @@ def test_other_files_stay_untouched(path: Path, content: bytes) -> None:
 
 
 def test_other_version(ledger: Ledger, path: Path) -> None:
-    ledger._db.execute("PRAGMA user_version = 3")
-    with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
-        Ledger(path)
+    sqlite_of(ledger).setting("user_version = 3")
+    for create in (True, False):
+        with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
+            Ledger(path, create=create)
 
 
 def test_closed_ledger(path: Path) -> None:
@@ -75,8 +83,8 @@ def test_busy_deadline(ledger: Ledger, path: Path) -> None:
         assert waiting.reserve(TRAIN, cost=1, release="r", spec=SPEC).state == "reserved"
 
 
-def test_database_full(ledger: Ledger) -> None:
-    database = ledger._db
+def test_database_full(ledger: Ledger, path: Path) -> None:
+    database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     with pytest.raises(LedgerError, match="free space"):
         any(ledger.reserve(TRAIN, cost=1, release=f"r{number}", spec=SPEC).drawn for number in range(10_000))
@@ -120,9 +128,9 @@ def test_names_that_mean_something_in_an_address(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_a_number_beyond_what_is_stored_is_typed(path: Path, number: int) -> None:
     with Ledger(path) as ledger:
-        assert ledger._db.one("SELECT ?", 2**63 - 1) == (2**63 - 1,)
+        assert ledger._db.one(text("SELECT :n"), n=2**63 - 1) == (2**63 - 1,)
         with pytest.raises(LedgerCorrupted, match="is damaged or is not a ledger"):
-            ledger._db.one("SELECT ?", number)
+            ledger._db.one(text("SELECT :n"), n=number)
 
 
 def test_closing_twice(path: Path) -> None:
@@ -182,7 +190,7 @@ def test_reading_goes_on_while_another_writes(ledger: Ledger, path: Path) -> Non
 
 def spend_and_be_interrupted(ledger: Ledger) -> None:
     with ledger._db.transaction():
-        ledger._db.execute("UPDATE account SET spent = 5")
+        ledger._db.execute(text("UPDATE account SET spent = 5"))
         raise KeyboardInterrupt
 
 
@@ -193,8 +201,8 @@ def test_an_interrupted_block_leaves_nothing_open(ledger: Ledger) -> None:
     assert ledger.account(TRAIN).spent == 0
 
 
-def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger) -> None:
-    database = ledger._db
+def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger, path: Path) -> None:
+    database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     said = []
     for number in range(200):
@@ -294,11 +302,11 @@ def test_an_added_column_is_named(ledger: Ledger, path: Path) -> None:
 def test_what_cannot_be_settled_is_said(tmp_path: Path) -> None:
     """Somebody is reading: SQLite then says that it is busy, rather than fail."""
     with Ledger(tmp_path / "ledger.db") as ledger, Ledger(tmp_path / "ledger.db") as reader:
-        reader._db.execute("BEGIN")
-        reader._db.one("SELECT COUNT(*) FROM journal")
-        ledger.open_budget(Account("movies", "train"), epsilon=1.0, delta=1e-6)
-        ledger._db.execute("PRAGMA busy_timeout = 1")
-        with pytest.raises(LedgerError, match="in use by another process"):
-            ledger._db.settle()
-        reader._db.execute("COMMIT")
-        ledger._db.settle()
+        database = sqlite_of(ledger)
+        with reader._db.snapshot():
+            reader._db.one(text("SELECT COUNT(*) FROM journal"))
+            ledger.open_budget(Account("movies", "train"), epsilon=1.0, delta=1e-6)
+            database.setting("busy_timeout = 1")
+            with pytest.raises(LedgerError, match="in use by another process"):
+                database.settle()
+        database.settle()

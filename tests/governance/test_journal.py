@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import insert, text
 
 from discreet.errors import LedgerCorrupted, LedgerError
+from discreet.governance import schema, tables
 from discreet.governance.checks import now
-from discreet.governance.database import Database, create
-from discreet.governance.journal import GENESIS, SCHEMA, Head, Journal, chained
+from discreet.governance.database import Database
+from discreet.governance.journal import GENESIS, Head, Journal, chained
+from discreet.governance.sqlite import SQLite, create
+from discreet.governance.tables import opened
 
 
 def nothing(database: Database) -> None:
@@ -22,10 +26,10 @@ def nothing(database: Database) -> None:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    create(tmp_path / "j.db", 7, SCHEMA, nothing)
-    with closing(Database(tmp_path / "j.db", deadline=0.1, version=7)) as opened:
-        yield opened
+def database(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setattr(tables, "_first_row", nothing)
+    with closing(opened(place, 5, may_create=True)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -37,9 +41,9 @@ def journal(database: Database) -> Journal:
     return filled
 
 
-def forge(database: Database, *statements: str) -> None:
+def forge(path: Path, *statements: str) -> None:
     """Do what an administrator with the sqlite3 shell can do."""
-    with closing(sqlite3.connect(database.path)) as shell, shell:
+    with closing(sqlite3.connect(path)) as shell, shell:
         shell.execute("DROP TRIGGER journal_is_not_edited")
         shell.execute("DROP TRIGGER journal_is_not_cut")
         shell.execute("DROP TRIGGER journal_grows_at_its_end")
@@ -47,9 +51,9 @@ def forge(database: Database, *statements: str) -> None:
             shell.execute(statement)
 
 
-def test_a_row_without_a_hash_is_damage(journal: Journal, database: Database) -> None:
+def test_a_row_without_a_hash_is_damage(journal: Journal, path: Path) -> None:
     forge(
-        database,
+        path,
         "CREATE TABLE copy AS SELECT * FROM journal",
         "DROP TABLE journal",
         "ALTER TABLE copy RENAME TO journal",
@@ -63,8 +67,8 @@ def test_a_row_without_a_hash_is_damage(journal: Journal, database: Database) ->
 
 
 @pytest.mark.parametrize(("seq", "told"), [(-1, 0), (0, 0), (1, 1), (5, 5), (6, 6)])
-def test_a_row_that_is_gone_is_named(journal: Journal, database: Database, seq: int, told: int) -> None:
-    forge(database, "DELETE FROM journal WHERE seq IN (0, 1)")
+def test_a_row_that_is_gone_is_named(journal: Journal, path: Path, seq: int, told: int) -> None:
+    forge(path, "DELETE FROM journal WHERE seq IN (0, 1)")
     with pytest.raises(LedgerCorrupted, match=f"journal row {told} or the one before it is gone") as gone:
         journal.linked(seq)
     assert gone.value.row == told
@@ -94,7 +98,7 @@ def test_empty_journal_has_a_head(database: Database) -> None:
 
 
 def test_body_is_canonical_json(journal: Journal, database: Database) -> None:
-    row = database.one("SELECT body FROM journal WHERE seq = 0")
+    row = database.one(text("SELECT body FROM journal WHERE seq = 0"))
     assert row is not None
     assert row[0] == json.dumps(json.loads(row[0]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -120,7 +124,7 @@ def test_row_goes_with_its_transaction(journal: Journal, database: Database) -> 
 @pytest.mark.parametrize("statement", ["UPDATE journal SET body = '{}'", "DELETE FROM journal"])
 def test_triggers_keep_rows(journal: Journal, database: Database, statement: str) -> None:
     with pytest.raises(LedgerCorrupted, match="rules forbid"):
-        database.execute(statement)
+        database.execute(text(statement))
     assert journal.first_misfit() is None
 
 
@@ -138,15 +142,15 @@ def test_triggers_keep_rows(journal: Journal, database: Database, statement: str
         ("INSERT INTO journal SELECT -1, body, hash FROM journal WHERE seq = 4", 0),
     ],
 )
-def test_edits_are_named(journal: Journal, database: Database, statement: str, row: int) -> None:
-    forge(database, statement)
+def test_edits_are_named(journal: Journal, path: Path, statement: str, row: int) -> None:
+    forge(path, statement)
     assert journal.first_misfit() == row
 
 
 def test_a_chain_written_anew_around_nonsense_is_named(journal: Journal, database: Database) -> None:
     for seq, body in enumerate((b"[]", b"{}", b"nonsense", b'{"kind":"note"}'), start=5):
         digest = chained(bytes.fromhex(journal.head().hash), seq, body)
-        database.execute("INSERT INTO journal VALUES (?, ?, ?)", seq, body.decode(), digest)
+        database.execute(insert(schema.journal), seq=seq, body=body.decode(), hash=digest)
     assert journal.first_misfit() == 5
 
 
@@ -160,11 +164,10 @@ def test_any_flipped_bit_breaks_the_chain(row: int, position: int, bit: int) -> 
 
 def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
     def overtaken(database: Database) -> None:
-        create(tmp_path / "j.db", 7, SCHEMA, nothing)  # the other one is done first
-        with database.transaction():
-            Journal(database).append("loser")
+        create(tmp_path / "j.db", nothing)  # the other one is done first
+        Journal(database).append("loser")
 
-    create(tmp_path / "j.db", 7, SCHEMA, overtaken)
-    with closing(Database(tmp_path / "j.db", 0.1, 7)) as database:
+    create(tmp_path / "j.db", overtaken)
+    with closing(SQLite(tmp_path / "j.db", 0.1)) as database:
         assert Journal(database).head().seq == -1
     assert [path.name for path in tmp_path.iterdir()] == ["j.db"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from discreet.errors import (
     AccountMissing,
@@ -297,7 +298,7 @@ def test_data_sets_do_not_join(capped: Ledger) -> None:
     capped.reserve(TRAIN, cost=5, release="1", spec=SPEC, people=["a"])
     capped.reserve(Account("music", "train"), cost=7, release="2", spec=SPEC, people=["a"])
     assert [capped.person_spent(dataset, "a") for dataset in ("movies", "music")] == [5, 7]
-    assert capped._db.one("SELECT COUNT(DISTINCT members) FROM cohort") == (2,)
+    assert capped._db.one(text("SELECT COUNT(DISTINCT members) FROM cohort")) == (2,)
 
 
 def test_arrays_of_ids_are_their_values(capped: Ledger) -> None:

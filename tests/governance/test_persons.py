@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import insert, text
 
 from discreet.errors import BudgetExceeded, LedgerCorrupted, ReleaseConflict, SettingError
+from discreet.governance import schema
 from discreet.governance.charges import Charges
-from discreet.governance.database import Database
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.persons import Crowd, Persons, Tally, as_crowd, digest, within
-from discreet.governance.tables import VERSION
+from discreet.governance.releases import ReleaseRow
+from discreet.governance.tables import opened
 from discreet.privacy import accounting
 
 DELTA = 1e-6
@@ -34,8 +36,8 @@ CROWDS = st.lists(PSEUDONYMS, min_size=1, max_size=12)
 
 
 @pytest.fixture
-def persons(ledger: Ledger, path: Path) -> Iterator[Persons]:
-    with closing(Database(path, deadline=1, version=VERSION)) as database:
+def persons(ledger: Ledger, place: str | Path) -> Iterator[Persons]:
+    with closing(opened(place, 1, may_create=False)) as database:
         yield Persons(database)
 
 
@@ -240,10 +242,12 @@ def pseudonyms(*texts: str) -> bytes:
         pseudonyms("b1", "a2", "b3"),
     ],
 )
-def test_a_cohort_that_cannot_be_searched_is_refused(ledger: Ledger, persons: Persons, members: bytes) -> None:
+def test_a_cohort_that_cannot_be_searched_is_refused(
+    ledger: Ledger, persons: Persons, path: Path, members: bytes
+) -> None:
     key = hashlib.sha256(members).hexdigest()
-    ledger._db.execute("PRAGMA ignore_check_constraints = ON")
-    ledger._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members)
+    ledger._db._run("PRAGMA ignore_check_constraints = ON")
+    ledger._db.execute(insert(schema.cohort), digest=key, members=members)
     with pytest.raises(LedgerCorrupted, match="cohort"):
         persons.cohort(key)
 
@@ -376,7 +380,8 @@ def test_a_forged_settlement_is_named(levelled: Ledger) -> None:
     too_much = Charges(levelled._db)
     with levelled._db.transaction():
         digest_of = too_much.keep(np.array([3, 3]))
-        levelled._db.execute("UPDATE release SET state = 'committed', artefact = ?, used = ?", SPEC, digest_of)
+        ended = text("UPDATE release SET state = 'committed', artefact = :artefact, used = :used")
+        levelled._db.execute(ended, artefact=SPEC, used=digest_of)
         row = levelled.journal.append("commit", release="r", artefact=SPEC, used=digest_of)
     problems = levelled.verify().problems
     assert [problem.row for problem in problems] == [row]
@@ -393,11 +398,9 @@ def test_forged_prices_are_named(levelled: Ledger, prices: list[int]) -> None:
         Persons(levelled._db).keep(np.unique(members))
         told = {"account": "levels/train", "cost": "8", "spec": SPEC, "asked": cohort, "cohort": cohort}
         held = Charges(levelled._db).keep(np.array(prices))
-        levelled._db.execute("UPDATE account SET spent = spent + 8 WHERE name = 'levels/train'")
-        levelled._db.execute(
-            "INSERT INTO release VALUES ('s', 'levels/train', 8, ?, ?, ?, ?, 'reserved', NULL, NULL)",
-            *(SPEC, cohort, cohort, held),
-        )
+        levelled._db.execute(text("UPDATE account SET spent = spent + 8 WHERE name = 'levels/train'"))
+        forged = ReleaseRow("s", "levels/train", 8, SPEC, cohort, cohort, held)
+        levelled._db.execute(insert(schema.release), **forged._asdict())
         levelled.journal.append("reserve", release="s", **told, prices=held)
     problems = levelled.verify().problems
     assert [problem.row for problem in problems] == [row]
@@ -408,9 +411,12 @@ def test_prices_of_other_people_are_damage(levelled: Ledger) -> None:
     """Whoever asks for what they are held for is not told what belongs to somebody else."""
     account = Account("levels", "train")
     levelled.reserve(account, cost=8, release="r", spec=SPEC, people=["a", "b"], prices=np.array([2, 3]))
+    on = " ON release" if levelled._db.DIALECT.name == "postgresql" else ""
+    dropped = text(f"DROP TRIGGER release_ends_once{on}")
     with levelled._db.transaction():
-        levelled._db.execute("DROP TRIGGER release_ends_once")
-        levelled._db.execute("UPDATE release SET prices = ?", Charges(levelled._db).keep(np.array([2])))
+        levelled._db.execute(dropped)
+        other = Charges(levelled._db).keep(np.array([2]))
+        levelled._db.execute(text("UPDATE release SET prices = :prices"), prices=other)
     with pytest.raises(LedgerCorrupted, match="does not fit its cohort"):
         levelled.person_spent("levels", "a")
 

@@ -3,12 +3,11 @@
 import errno
 import hashlib
 import os
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from discreet.errors import FileNotWritten, LedgerError, ReleaseConflict, SettingError
+from discreet.errors import FileNotWritten, LedgerError, LedgerFull, ReleaseConflict, SettingError
 from discreet.files import write_bytes
 from discreet.governance import publication as module
 from discreet.governance.artefacts import candidate
@@ -98,7 +97,7 @@ def test_an_unknown_release_writes_nothing(ledger: Ledger, tmp_path: Path) -> No
         publish(ledger, "r", b"x", tmp_path, "model")
     with pytest.raises(ReleaseConflict, match="never reserved"):
         resume(ledger, "r", tmp_path, "model")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("ledger.db")]
 
 
 def test_halves_of_candidates_are_swept(ledger: Ledger, tmp_path: Path) -> None:
@@ -199,12 +198,6 @@ def test_a_busy_ledger_at_the_commit(ledger: Ledger, tmp_path: Path, monkeypatch
     assert leftovers(tmp_path) == []
 
 
-def full() -> sqlite3.OperationalError:
-    error = sqlite3.OperationalError("database or disk is full")
-    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    return error
-
-
 @pytest.mark.parametrize("at", ["file", "commit", "link"])
 def test_a_full_disk_is_one_clear_sentence(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
@@ -213,7 +206,7 @@ def test_a_full_disk_is_one_clear_sentence(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def no_row(*_: object) -> None:
-        raise LedgerError("could not be written") from full()
+        raise LedgerFull("could not be written")
 
     ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
     with monkeypatch.context() as failing:
@@ -226,8 +219,9 @@ def test_a_full_disk_is_one_clear_sentence(
                 failing.setattr(os, "link", no_space)
         with pytest.raises(LedgerError) as refused:
             publish(ledger, "r", b"mine", tmp_path, "model")
+    full = ledger.place if at == "commit" else tmp_path
     assert str(refused.value) == (
-        f"the disk of {tmp_path} is full; release r is charged and waits: free space, then run the same command "
+        f"the disk of {full} is full; release r is charged and waits: free space, then run the same command "
         "with --release r"
     )
     assert publish(ledger, "r", b"mine", tmp_path, "model").exists()

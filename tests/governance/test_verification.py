@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import insert, text
 
 from discreet.errors import (
     BudgetExceeded,
     LedgerCorrupted,
 )
+from discreet.governance import schema
 from discreet.governance.journal import Head, chained
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.persons import Persons, digest
+from discreet.governance.releases import ReleaseRow
 from discreet.privacy import accounting
 
 DELTA = 1e-6
@@ -95,8 +98,8 @@ def test_tampering_is_named(history: Ledger, forge: Callable[..., None], stateme
     assert damaged.value.row == row
 
 
-def test_dropped_trigger_is_named(history: Ledger) -> None:
-    history._db.execute("DROP TRIGGER spending_only_grows")
+def test_dropped_trigger_is_named(history: Ledger, path: Path) -> None:
+    history._db.execute(text("DROP TRIGGER spending_only_grows"))
     assert [problem.row for problem in history.verify().problems] == [0]
 
 
@@ -109,14 +112,14 @@ def test_schema_keeps_spending(history: Ledger) -> None:
         "DELETE FROM release",
         "UPDATE release SET cost = 1",
         "UPDATE person SET cap = cap + 1",
-        "UPDATE cohort SET members = x''",
-        "UPDATE charge SET units = x''",
+        "UPDATE cohort SET members = ''",
+        "UPDATE charge SET units = ''",
         "UPDATE release SET prices = NULL",
         "UPDATE release SET used = NULL",
-        "UPDATE secret SET value = x''",
+        "UPDATE secret SET value = ''",
     ):
         with pytest.raises(LedgerCorrupted, match="rules forbid"):
-            history._db.execute(statement)
+            history._db.execute(text(statement))
     assert history.verify().ok
 
 
@@ -215,11 +218,9 @@ def charge_past_the_checks(ledger: Ledger, release: str, cost: int, people: list
         if members is not None:
             persons.keep(members)
         key = digest(members)
-        ledger._db.execute("UPDATE account SET spent = spent + ? WHERE name = ?", cost, str(TRENDS))
-        ledger._db.execute(
-            "INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, NULL, 'reserved', NULL, NULL)",
-            *(release, str(TRENDS), cost, SPEC, key, key),
-        )
+        ledger._db.execute(text("UPDATE account SET spent = spent + :cost WHERE name = 'movies/trends'"), cost=cost)
+        row = ReleaseRow(release, str(TRENDS), cost, SPEC, key, key)
+        ledger._db.execute(insert(schema.release), **row._asdict())
         facts = {"account": str(TRENDS), "cost": str(cost), "spec": SPEC, "asked": key, "cohort": key, "prices": None}
         return ledger.journal.append("reserve", release=release, **facts)
 
@@ -332,7 +333,7 @@ def test_a_raised_cap_in_the_journal_is_named(history: Ledger) -> None:
 def test_chained_nonsense_is_named(history: Ledger, body: str) -> None:
     head = history.journal.head()
     digest_of = chained(bytes.fromhex(head.hash), head.seq + 1, body.encode())
-    history._db.execute("INSERT INTO journal VALUES (?, ?, ?)", head.seq + 1, body, digest_of)
+    history._db.execute(insert(schema.journal), seq=head.seq + 1, body=body, hash=digest_of)
     assert HISTORY in {problem.row for problem in history.verify().problems}
 
 
@@ -408,8 +409,8 @@ def test_verification_does_not_write(history: Ledger, path: Path) -> None:
     assert history.journal.head() == before
 
 
-def test_thousands_of_rows(ledger: Ledger) -> None:
-    ledger._db.execute("PRAGMA synchronous = OFF")
+def test_thousands_of_rows(ledger: Ledger, path: Path) -> None:
+    ledger._db._run("PRAGMA synchronous = OFF")
     ledger.open_budget(TRENDS, epsilon=8.0, delta=DELTA, person_epsilon=8.0)
     for number in range(1000):
         ledger.reserve(TRENDS, cost=3, release=f"r{number}", spec=SPEC, people=["p", f"q{number % 10}"])

@@ -13,12 +13,19 @@ import hmac
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import bindparam, insert, select
 
 from discreet.errors import LedgerCorrupted, SettingError
+from discreet.governance import schema
 from discreet.governance.checks import MOST_STORED
 from discreet.governance.database import Database, pseudonym_key
 
 Units = NDArray[np.int64]
+
+_THIS = schema.charge.c.digest == bindparam("digest")
+_IS_KEPT = select(schema.charge.c.digest).where(_THIS)
+_UNITS = select(schema.bytes_of(schema.charge.c.units)).where(_THIS)
+_KEEP = insert(schema.charge)
 
 
 def checked_units(what: str, units: Units, people: int, least: int, most: int | Units) -> Units:
@@ -44,8 +51,8 @@ class Charges:
         """Store a list, once; return its digest."""
         content = units.astype("<i8").tobytes()
         key = self.name(content)
-        if self._db.one("SELECT 1 FROM charge WHERE digest = ?", key) is None:
-            self._db.execute("INSERT INTO charge VALUES (?, ?)", key, content)
+        if self._db.one(_IS_KEPT, digest=key) is None:
+            self._db.execute(_KEEP, digest=key, units=content)
         return key
 
     def name(self, content: bytes) -> str:
@@ -58,7 +65,7 @@ class Charges:
         Raises:
             LedgerCorrupted: it is gone, or is not what was stored.
         """
-        row = self._db.one("SELECT COALESCE(CAST(units AS BLOB), x'') FROM charge WHERE digest = ?", digest)
+        row = self._db.one(_UNITS, digest=digest)
         if row is None or self.name(row[0]) != digest or len(row[0]) % 8:
             raise LedgerCorrupted("what a release cost each person is gone or changed; run `discreet ledger verify`")
         units = np.frombuffer(row[0], "<i8").astype(np.int64)

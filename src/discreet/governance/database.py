@@ -1,157 +1,179 @@
-"""The durable file: one SQLite database, opened so that what was acknowledged survives a power cut."""
+"""The durable database, whichever it is: a file (`sqlite`) or one on a server (`postgresql`).
+
+Statements are built with SQLAlchemy, at the head of a module, and are compiled once for each of the two; they run on
+the driver's own connection, and what comes back is what is stored, of whatever type: an engine in between would convert
+values that somebody forged, and costs more than the statements do.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, ClassVar, TypeAlias
+
+from sqlalchemy import ClauseElement, Dialect, select
 
 from discreet.errors import LedgerCorrupted, LedgerError
-from discreet.files import sync_folder
+from discreet.governance import schema
 
-_UNWRITABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+Statement: TypeAlias = ClauseElement
+Row: TypeAlias = tuple[Any, ...]
+
+_PSEUDONYMS = select(schema.as_bytes(schema.secret.c.value)).where(schema.secret.c.name == "pseudonyms")
 
 
-class Database:
-    """An open file. One object per thread and process.
+class Database(ABC):
+    """An open database. One object per thread and process, which is enforced.
 
-    WAL with ``synchronous=FULL``: one fsync a transaction. (With NORMAL, acknowledged transactions are lost in power
-    cuts.) No ``sqlite3.Error`` leaves this class: each becomes a `LedgerError`.
+    No exception of SQLite's, SQLAlchemy's or the driver's leaves this class: each becomes a `LedgerError`, and none
+    repeats what was being stored.
 
-    Args:
-        path: the file; it is never made here.
-        deadline: seconds to wait for other processes that are writing.
-        version: what the file must say it is.
-        must_write: give False to read what stands on read-only media too. Writing to that is a `LedgerError`.
-
-    Raises:
-        LedgerError: the file is missing, cannot be opened, or is of another version; it is left untouched.
+    Attributes:
+        name: as messages tell it: of a file its name, of a database on a server nothing that lets anybody in.
+        place: where the disk is that may be full.
     """
 
-    def __init__(self, path: Path, deadline: float, version: int, *, must_write: bool = True) -> None:
-        self.path, self.deadline = path, deadline
-        self._process = os.getpid()
-        try:
-            self._open("mode=rw", version)  # a file that has just gone is not made anew, empty
-        except LedgerError as error:
-            if must_write or primary_code(error.__cause__) not in _UNWRITABLE:
-                raise
-            self._check_nothing_waits()
-            self._open("mode=ro&immutable=1", version)
+    DIALECT: ClassVar[Dialect]
+    SHOWS_CAUSE: ClassVar[bool]  # a server's own words, in a trace of the stack, quote whole rows
 
-    def _open(self, mode: str, version: int) -> None:
-        with self._translated():
-            address = f"{self.path.absolute().as_uri()}?{mode}"
-            self._connection = sqlite3.connect(address, uri=True, timeout=self.deadline, isolation_level=None)
-        self._connection.text_factory = _text
-        try:
-            self._prepare(version)
-        except LedgerError:
-            self.close()
-            raise
+    def __init__(self, name: str, place: str) -> None:
+        self.name, self.place = name, place
+        self._process, self._thread = os.getpid(), threading.get_ident()
 
-    def _check_nothing_waits(self) -> None:
-        # What is opened as immutable is read without its -wal, whose rows would be passed over in silence.
-        with suppress(OSError):
-            if self.path.with_name(f"{self.path.name}-wal").stat().st_size:
-                raise LedgerError(
-                    f"{self.path.name} has its last rows in a -wal file beside it, which cannot be read where nothing "
-                    "can be written; copy both to a folder that can be written"
-                )
-
-    def _prepare(self, version: int) -> None:
-        found = self.setting("user_version")  # first, for it does not write: another program's file stays untouched
-        if found != version:
-            raise LedgerError(
-                f"{self.path.name} is not a ledger of version {version} (found version {found}); "
-                "give the path of a ledger made by this version"
-            )
-        self.execute("PRAGMA synchronous = FULL")
-        self.execute("PRAGMA foreign_keys = ON")
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        with self._translated():
-            return self._connection.in_transaction
-
-    def close(self) -> None:
-        """Close the file; whatever was not committed is undone. May be repeated."""
-        with self._translated():
-            self._connection.close()
-
-    def settle(self) -> None:
-        """Move all that was written into the file itself, or say that this failed: `close` tries too, and says nothing.
-
-        Raises:
-            LedgerError: the disk fails, or somebody else is reading.
-        """
-        row = self.one("PRAGMA wal_checkpoint(TRUNCATE)")
-        if row is None or row[0] != 0:
-            raise LedgerError(f"{self.path.name} is in use by another process; try again")
-
-    def execute(self, sql: str, *values: object) -> None:
+    def execute(self, statement: Statement, **values: object) -> None:
         """Run one statement that returns no rows."""
         with self._translated():
-            self._connection.execute(sql, values)
+            self._run(*self._compiled(statement, values))
 
-    def one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+    def one(self, statement: Statement, **values: object) -> Row | None:
         """Return the first row, or None."""
         with self._translated():
-            row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+            row: Row | None = self._run(*self._compiled(statement, values)).fetchone()
         return row
 
-    def each(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
-        """Stream the rows."""
+    def each(self, statement: Statement, **values: object) -> Iterator[Row]:
+        """Stream the rows; within a block, memory does not grow with their number."""
         with self._translated():
-            for row in self._connection.execute(sql, values):  # noqa: UP028 - it would close a cursor of a closed file
-                yield row
-
-    def setting(self, pragma: str) -> object:
-        """Return the value of a PRAGMA."""
-        row = self.one(f"PRAGMA {pragma}")
-        return None if row is None else row[0]
+            yield from self._streamed(*self._compiled(statement, values))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Do all of the block or, if it raises or the process dies, none of it. Writers wait for one another.
 
         Raises:
-            LedgerError: another process kept the file busy past the deadline; the disk is full; the file is damaged.
+            LedgerError: another process kept it busy past the deadline; the disk is full; it is damaged.
         """
-        with self._block("BEGIN IMMEDIATE"):
+        with self._block(self._begin):
             yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read within the block as if nobody wrote meanwhile."""
-        with self._block("BEGIN"):
+        with self._block(self._begin_reading):
             yield
 
     @contextmanager
-    def _block(self, begin: str) -> Iterator[None]:
+    def _block(self, begin: Callable[[], None]) -> Iterator[None]:
         try:
-            self.execute(begin)
+            with self._translated():
+                begin()
             yield
-            self.execute("COMMIT")
+            with self._translated():
+                self._run("COMMIT")
         finally:
             if self.in_transaction:
-                self.execute("ROLLBACK")
+                with self._translated():
+                    self._run("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        with self._translated():
+            return self._is_within()
+
+    def close(self) -> None:
+        """Close it; whatever was not committed is undone. May be repeated."""
+        with self._translated():
+            self._close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        if os.getpid() != self._process:  # after a fork SQLite's locks protect nothing
-            raise LedgerError(f"{self.path.name} was opened by another process; open it anew in this one")
+        if os.getpid() != self._process:  # after a fork locks protect nothing, and two would talk on one connection
+            raise LedgerError(f"{self.name} was opened by another process; open it anew in this one")
+        if threading.get_ident() != self._thread:
+            raise self._unusable()
         try:
             yield
-        except sqlite3.Error as error:
-            raise _translation(error, self.path.name, self.deadline) from error
-        except (UnicodeDecodeError, OverflowError) as error:  # of SQLite's own words, or of a stored value
-            raise _damaged(self.path.name) from error
+        except self._failures() as error:
+            raise self._translation(error) from (error if self.SHOWS_CAUSE else None)
+
+    def _unusable(self) -> LedgerError:
+        return LedgerError(f"{self.name} is closed, or was opened in another thread; open it where it is used")
+
+    def _damaged(self) -> LedgerCorrupted:
+        return LedgerCorrupted(
+            f"{self.name} is damaged or is not a ledger; restore it and run `discreet ledger verify`"
+        )
+
+    def _busy(self, deadline: float) -> LedgerError:
+        return LedgerError(f"{self.name} was kept busy by another process for {deadline:g} s; try again")
+
+    def _against_the_rules(self) -> LedgerCorrupted:
+        return LedgerCorrupted(f"{self.name} holds what its own rules forbid; run `discreet ledger verify`")
+
+    def _incomplete(self) -> LedgerCorrupted:
+        return LedgerCorrupted(f"{self.name} lacks a table or column of a ledger; restore it")
+
+    def _full(self) -> str:
+        return f"{self.name} could not be written; free space on its disk and try again: nothing was changed"
+
+    def _compiled(self, statement: Statement, values: dict[str, object]) -> tuple[str, dict[str, object]]:
+        words, constants = _compiled(self.DIALECT, statement)
+        return words, constants | values
+
+    @abstractmethod
+    def rules(self) -> list[str]:
+        """Return the definitions of tables and guards as the database itself tells them, in a fixed order."""
+
+    @abstractmethod
+    def damage(self) -> Iterator[str]:
+        """Yield what the database finds wrong with itself."""
+
+    @abstractmethod
+    def _run(self, words: str, values: Mapping[str, object] | None = None) -> Any: ...
+
+    @abstractmethod
+    def _streamed(self, words: str, values: dict[str, object]) -> Iterator[Row]: ...
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _begin_reading(self) -> None: ...
+
+    @abstractmethod
+    def _is_within(self) -> bool: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    @abstractmethod
+    def _failures(self) -> tuple[type[Exception], ...]: ...
+
+    @abstractmethod
+    def _translation(self, error: Exception) -> LedgerError: ...
+
+
+@lru_cache(maxsize=512)
+def _compiled(dialect: Dialect, statement: Statement) -> tuple[str, dict[str, object]]:
+    """The words of a statement, and those of its values that are constant. (Its other values are the caller's.)"""
+    compiled = dialect.statement_compiler(dialect, statement)
+    asked = {bind.key for bind in compiled.binds.values() if bind.required}
+    return str(compiled), {name: value for name, value in compiled.params.items() if name not in asked}
 
 
 def pseudonym_key(database: Database) -> bytes:
@@ -160,81 +182,7 @@ def pseudonym_key(database: Database) -> bytes:
     Raises:
         LedgerCorrupted: it is gone.
     """
-    row = database.one("SELECT CAST(value AS BLOB) FROM secret WHERE name = 'pseudonyms'")
+    row = database.one(_PSEUDONYMS)
     if row is None or not row[0]:
         raise LedgerCorrupted("the key of the pseudonyms is gone; restore the ledger", row=0)
     return bytes(row[0])
-
-
-def primary_code(error: BaseException | None) -> int | None:
-    """Return SQLite's primary error code, or None of another error."""
-    if not isinstance(error, sqlite3.Error):
-        return None
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF  # the low byte
-
-
-def _damaged(name: str) -> LedgerCorrupted:
-    return LedgerCorrupted(f"{name} is damaged or is not a ledger; restore it and run `discreet ledger verify`")
-
-
-def _text(content: bytes) -> str:
-    return content.decode(errors="backslashreplace")  # a forged text need not be UTF-8, and is still to be compared
-
-
-def _translation(error: sqlite3.Error, name: str, deadline: float) -> LedgerError:
-    # SQLite's own words are left out: they may quote what was being stored.
-    match primary_code(error):
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return LedgerError(f"{name} was kept busy by another process for {deadline:g} s; try again")
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return LedgerError(
-                f"{name} could not be written; free space on its disk and try again: nothing was changed"
-            )
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return _damaged(name)
-        case sqlite3.SQLITE_CONSTRAINT:
-            return LedgerCorrupted(f"{name} holds what its own rules forbid; run `discreet ledger verify`")
-        case sqlite3.SQLITE_ERROR:
-            return LedgerCorrupted(f"{name} lacks a table or column of a ledger; restore it")
-        case code if code in _UNWRITABLE:
-            return LedgerError(f"{name} cannot be opened for writing; check the path and its permissions")
-        case _:
-            return LedgerError(f"{name} is closed, or was opened in another thread; open it where it is used")
-
-
-def create(path: Path, version: int, schema: str, populate: Callable[[Database], None]) -> None:
-    """Make a new file, mode 0600, and put it at ``path`` whole; leave any file that is there already.
-
-    A process that dies on the way leaves no half-made ledger, and of two that race one file remains.
-
-    Raises:
-        LedgerError: the folder is missing or cannot be written.
-    """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        _fill(fresh, version, schema, populate)
-        with suppress(FileExistsError):
-            os.link(fresh, path)  # atomic, and never overwrites
-        sync_folder(path.parent)
-    except (OSError, sqlite3.Error) as error:
-        raise LedgerError(f"{path.name} cannot be created; check its folder, permissions and free space") from error
-    finally:
-        with suppress(OSError):  # a name too long to be made cannot be taken away either
-            for leftover in ("", "-wal", "-shm"):
-                fresh.with_name(f"{fresh.name}{leftover}").unlink(missing_ok=True)
-
-
-def _fill(path: Path, version: int, schema: str, populate: Callable[[Database], None]) -> None:
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")  # kept in the file from here on
-        connection.executescript(f"{schema}PRAGMA user_version = {version:d};")
-    finally:
-        connection.close()
-    database = Database(path, deadline=1, version=version)
-    try:
-        populate(database)
-        database.settle()
-    finally:
-        database.close()

@@ -21,23 +21,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
+from sqlalchemy import Text, bindparam, insert, select
 
 from discreet.errors import LedgerCorrupted, LedgerError
 from discreet.governance.checks import instant, now
-from discreet.governance.database import Database
+from discreet.governance.database import Database, Statement
+from discreet.governance.schema import as_bytes, journal, within_text
 
 GENESIS = bytes(32)
 LEAF = b"\x00"
-_FIND = "SELECT seq FROM journal WHERE instr(body, ?)"
-LAST_POSSIBLE = 2**63 - 1  # SQLite's row numbers
+LAST_POSSIBLE = 2**63 - 1  # of a row number, as it is stored
 
-SCHEMA = """
-CREATE TABLE journal (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, hash BLOB NOT NULL CHECK (length(hash) = 32));
-CREATE TRIGGER journal_is_not_edited BEFORE UPDATE ON journal BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER journal_is_not_cut BEFORE DELETE ON journal BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER journal_grows_at_its_end BEFORE INSERT ON journal
-    WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq) + 1, 0) FROM journal) BEGIN SELECT RAISE(ABORT, 'append only'); END;
-"""
+# Read as bytes: what was hashed is bytes, and an edited row need not even be text.
+_APPEND = insert(journal)
+_HEAD = select(journal.c.seq, as_bytes(journal.c.hash)).order_by(journal.c.seq.desc()).limit(1)
+_HASH = select(as_bytes(journal.c.hash)).where(journal.c.seq == bindparam("seq"))
+_ROW = select(as_bytes(journal.c.body), as_bytes(journal.c.hash)).where(journal.c.seq == bindparam("seq"))
+_ROWS = select(journal.c.seq, as_bytes(journal.c.body), as_bytes(journal.c.hash)).order_by(journal.c.seq)
+_FIND = select(journal.c.seq).where(within_text(journal.c.body, bindparam("told", type_=Text)) > 0).limit(1)
+_FIRST, _LAST = _FIND.order_by(journal.c.seq), _FIND.order_by(journal.c.seq.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +80,19 @@ class Journal:
         last = self.head()
         body = rfc8785.dumps({"kind": kind, "at": at or now(), **facts})
         digest = chained(bytes.fromhex(last.hash), last.seq + 1, body)
-        self._database.execute("INSERT INTO journal VALUES (?, ?, ?)", last.seq + 1, body.decode(), digest)
+        self._database.execute(_APPEND, seq=last.seq + 1, body=body.decode(), hash=digest)
         return last.seq + 1
 
     def head(self) -> Head:
         """Return the last row's number and hash; ``Head(-1, zeros)`` for an empty journal."""
-        row = self._database.one("SELECT seq, CAST(hash AS BLOB) FROM journal ORDER BY seq DESC LIMIT 1")
+        row = self._database.one(_HEAD)
         return Head(-1, GENESIS.hex()) if row is None else Head(row[0], _whole(row[1], row[0]).hex())
 
     def hash_of(self, seq: int) -> str | None:
         """Return the hash (hex) of one row, or None if there is no such row."""
         if not 0 <= seq <= LAST_POSSIBLE:
             return None
-        row = self._database.one("SELECT CAST(hash AS BLOB) FROM journal WHERE seq = ?", seq)
+        row = self._database.one(_HASH, seq=seq)
         return None if row is None else _whole(row[0], seq).hex()
 
     def linked(self, seq: int) -> Entry:
@@ -99,7 +101,7 @@ class Journal:
         Raises:
             LedgerCorrupted: there is no such row, or it does not follow.
         """
-        row = self._database.one("SELECT CAST(body AS BLOB), CAST(hash AS BLOB) FROM journal WHERE seq = ?", seq)
+        row = self._database.one(_ROW, seq=seq)
         previous = GENESIS.hex() if seq == 0 else self.hash_of(seq - 1)
         if row is None or previous is None:
             raise LedgerCorrupted(f"journal row {max(seq, 0)} or the one before it is gone", row=max(seq, 0))
@@ -109,16 +111,16 @@ class Journal:
 
     def opening(self, name: str) -> int | None:
         """Return the number of the row that opens a budget, or None. Rows are looked through from the first."""
-        return self._first(f"{_FIND} ORDER BY seq LIMIT 1", "open", name)
+        return self._found(_FIRST, "open", name)
 
     def last_pace(self, name: str) -> int | None:
         """Return the number of the last row that sets a budget's pace, or takes it away; or None."""
-        return self._first(f"{_FIND} ORDER BY seq DESC LIMIT 1", "pace", name)
+        return self._found(_LAST, "pace", name)
 
-    def _first(self, query: str, kind: str, name: str) -> int | None:
+    def _found(self, query: Statement, kind: str, name: str) -> int | None:
         # Canonical JSON sorts its keys and escapes quotes, so these bytes stand in such a row alone.
         told = f'"kind":"{kind}","name":'.encode() + rfc8785.dumps(name) + b","
-        row = self._database.one(query, told.decode())
+        row = self._database.one(query, told=told.decode())
         return None if row is None else row[0]
 
     def rows(self) -> Iterator[Entry]:
@@ -128,9 +130,7 @@ class Journal:
             LedgerCorrupted: at the first row that does not fit the chain or cannot be read.
         """
         previous = GENESIS
-        # Read as bytes: what was hashed is bytes, and an edited row need not even be text.
-        rows = self._database.each("SELECT seq, CAST(body AS BLOB), CAST(hash AS BLOB) FROM journal ORDER BY seq")
-        for expected, (seq, body, digest) in enumerate(rows):
+        for expected, (seq, body, digest) in enumerate(self._database.each(_ROWS)):
             if seq != expected:
                 raise LedgerCorrupted(f"journal row {expected} is missing", row=expected)
             if chained(previous, seq, _whole(body, seq)) != digest:

@@ -35,8 +35,10 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from discreet.errors import AccountMissing, BudgetExceeded, LedgerCorrupted, LedgerError, ReleaseConflict, SettingError
+from discreet.governance import schema
 from discreet.governance.accounts import (
     Account,
     AccountRow,
@@ -48,38 +50,66 @@ from discreet.governance.accounts import (
 )
 from discreet.governance.charges import Charges, Units, checked_units
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
-from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
 from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
 from discreet.governance.standing import check_standing
-from discreet.governance.tables import ACCOUNTS, RELEASES, VERSION, find
+from discreet.governance.tables import ACCOUNTS, RELEASES, opened
 from discreet.governance.verification import Verification, verify
 from discreet.privacy import accounting
 
 __all__ = ["Account", "AccountState", "Ledger", "Reservation"]
 
+_OF_DATASET = schema.account.c.dataset == bindparam("dataset")
+_ACCOUNT = ACCOUNTS.where(schema.account.c.name == bindparam("name"))
+_ACCOUNTS_BY_NAME = ACCOUNTS.order_by(schema.account.c.name)
+_ACCOUNTS_OF_DATASET = ACCOUNTS.where(_OF_DATASET)
+_ANY_OF_DATASET = select(schema.account.c.name).where(_OF_DATASET).limit(1)
+_OPEN = insert(schema.account)
+_SPEND = (
+    update(schema.account)
+    .where(schema.account.c.name == bindparam("account"))
+    .values(spent=schema.account.c.spent + bindparam("cost"))
+)
+_RELEASE = RELEASES.where(schema.release.c.name == bindparam("name"))
+_COUNT = select(func.count()).where(schema.release.c.account == bindparam("account"))
+_RELEASES_IN_ORDER = (
+    select(schema.release, func.length(schema.cohort.c.members) / 16)
+    .join_from(schema.release, schema.cohort, isouter=True)
+    .order_by(literal_column("release.rowid"))
+)
+_RELEASES_OF_ACCOUNT = _RELEASES_IN_ORDER.where(schema.release.c.account == bindparam("account"))
+_RESERVE = insert(schema.release)
+_END = (
+    update(schema.release)
+    .where(schema.release.c.name == bindparam("release"))
+    .values(state=bindparam("state"), artefact=bindparam("artefact"), used=bindparam("used"))
+)
+
 
 class Ledger:
-    """Budgets in one SQLite file. Use one object per thread and process; any number of them may share the file.
+    """Budgets in one SQLite file, or one PostgreSQL database. Any number of objects may share it, one per thread.
 
     Args:
-        path: the file. It is made, with mode 0600, if missing and ``create``.
-        create: give False to read: then a missing file is an error, and one on read-only media is no hindrance.
+        place: the file; it is made, with mode 0600, if missing and ``create``. Or the URL of a database,
+            ``postgresql+psycopg://user:password@host/database``, whose tables are made likewise; the database is not.
+        create: give False to read: then a missing ledger is an error, and a file on read-only media is no hindrance.
         deadline: seconds to wait for other processes that are writing, 0 to 1,000,000.
 
+    Attributes:
+        name: what it is called in messages; without the password of a URL.
+        place: where the disk is that it fills: a folder, or a server.
+
     Raises:
-        SettingError: the deadline is out of its range.
-        LedgerError: the file is missing, busy, unwritable, or of another version; it is left untouched.
+        SettingError: the deadline is out of its range, or the place is another URL.
+        LedgerError: the ledger is missing, busy, unwritable, or of another version; it is left untouched.
         LedgerCorrupted: the file is damaged or is not an SQLite file; it is left untouched.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True, deadline: float = 30.0) -> None:
-        self.path = Path(path)
-        check_deadline(deadline)
-        find(self.path, may_create=create)
-        self._db = Database(self.path, deadline, VERSION, must_write=create)
+    def __init__(self, place: str | Path, *, create: bool = True, deadline: float = 30.0) -> None:
+        self._db = opened(place, check_deadline(deadline), may_create=create)
+        self.name, self.place = self._db.name, self._db.place
         self.journal = Journal(self._db)
         self._persons = Persons(self._db)
         self._charges = Charges(self._db)
@@ -93,7 +123,7 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file or the connection."""
         self._db.close()
 
     # Budgets
@@ -140,7 +170,7 @@ class Ledger:
 
     def _check_unit(self, asked: AccountRow) -> None:
         """Refuse windows that contradict each other: whole people beside months, or years beside months."""
-        for row in self._db.each(ACCOUNTS + " WHERE dataset = ?", asked.dataset):
+        for row in self._db.each(_ACCOUNTS_OF_DATASET, dataset=asked.dataset):
             other = AccountRow.stored(row)
             if asked.contradicts(other):
                 raise LedgerError(
@@ -152,7 +182,7 @@ class Ledger:
         time = now()
         if asked.left_at(time) == 0:
             raise SettingError(f"budget of {asked.name} would end before it begins, on {asked.until}; give a later end")
-        self._db.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *asked)
+        self._db.execute(_OPEN, **asked._asdict())
         person_cap = None if asked.person_cap is None else str(asked.person_cap)
         facts = asked._asdict() | {"cap": str(asked.cap), "person_cap": person_cap, "spent": "0"}
         self.journal.append("open", at=time, **facts)
@@ -169,21 +199,19 @@ class Ledger:
     def accounts(self) -> list[AccountState]:
         """Return every budget as it stands, by name."""
         with self._db.snapshot():
-            rows = list(self._db.each(ACCOUNTS + " ORDER BY name"))
+            rows = list(self._db.each(_ACCOUNTS_BY_NAME))
             return [self._state(AccountRow.stored(row)) for row in rows]
 
     def _state(self, row: AccountRow) -> AccountState:
-        count = self._db.one("SELECT COUNT(*) FROM release WHERE account = ?", row.name)
+        count = self._db.one(_COUNT, account=row.name)
         return row.state(now(), 0 if count is None else count[0])
 
     def releases(self, account: Account | None = None) -> list[ReleaseState]:
         """Return the releases of one account, or of all, in the order of reservation."""
-        rows = self._db.each(
-            "SELECT r.name, account, cost, spec, asked, cohort, prices, state, artefact, used, length(members) / 16 "
-            "FROM release AS r LEFT JOIN cohort ON cohort.digest = r.cohort "
-            "WHERE ?1 IS NULL OR account = ?1 ORDER BY r.rowid",
-            None if account is None else str(account),
-        )
+        if account is None:
+            rows = self._db.each(_RELEASES_IN_ORDER)
+        else:
+            rows = self._db.each(_RELEASES_OF_ACCOUNT, account=str(account))
         return [ReleaseRow.stored(row[:-1]).standing(row[-1]) for row in rows]
 
     # Paces
@@ -255,7 +283,7 @@ class Ledger:
         cap = accounting.cap(epsilon, delta)
         pseudonym = self._persons.crowd(dataset, [person]).tobytes()
         with self._db.transaction():
-            if self._db.one("SELECT 1 FROM account WHERE dataset = ?", dataset) is None:
+            if self._db.one(_ANY_OF_DATASET, dataset=dataset) is None:
                 raise AccountMissing(f"no budget is open for data set {dataset}; open one with `discreet budget open`")
             held = self._persons.cap_of(dataset, pseudonym)
             if held is not None and cap > held:
@@ -357,8 +385,8 @@ class Ledger:
         if pace and asked.cost > pace.next_cost(time, row.cap, row.spent):
             raise too_fast(row, pace, asked.cost, time)
         paid = self._admit(row, asked, members, costs)
-        self._db.execute("UPDATE account SET spent = spent + ? WHERE name = ?", paid.cost, row.name)
-        self._db.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *paid)
+        self._db.execute(_SPEND, account=row.name, cost=paid.cost)
+        self._db.execute(_RESERVE, **paid._asdict())
         facts = {"account": paid.account, "cost": str(paid.cost), "spec": paid.spec, "prices": paid.prices}
         self.journal.append("reserve", at=time, release=paid.name, **facts, asked=paid.asked, cohort=paid.cohort)
         return paid
@@ -445,9 +473,7 @@ class Ledger:
             raise ReleaseConflict(
                 f"release {row.name} is {state} too late: it is {row.state}; reserve a new release id"
             )
-        self._db.execute(
-            "UPDATE release SET state = ?, artefact = ?, used = ? WHERE name = ?", state, artefact, used, row.name
-        )
+        self._db.execute(_END, release=row.name, state=state, artefact=artefact, used=used)
 
     def _known(self, release: str) -> ReleaseRow:
         check_name("release", release)
@@ -457,11 +483,11 @@ class Ledger:
         return found
 
     def _release(self, name: str) -> ReleaseRow | None:
-        row = self._db.one(RELEASES + " WHERE name = ?", name)
+        row = self._db.one(_RELEASE, name=name)
         return None if row is None else ReleaseRow.stored(row)
 
     def _account(self, name: str) -> AccountRow | None:
-        row = self._db.one(ACCOUNTS + " WHERE name = ?", name)
+        row = self._db.one(_ACCOUNT, name=name)
         return None if row is None else AccountRow.stored(row)
 
     def _open_account(self, account: Account) -> AccountRow:

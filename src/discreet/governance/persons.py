@@ -15,23 +15,47 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select, update
 
 from discreet.errors import LedgerCorrupted, SettingError
+from discreet.governance import schema
 from discreet.governance.charges import Charges, Units
 from discreet.governance.checks import check_name, sha256, stored_units
-from discreet.governance.database import Database, pseudonym_key
+from discreet.governance.database import Database, Statement, pseudonym_key
 
 UNCAPPED = np.iinfo(np.int64).max
 WIDTH = 16
 LONGEST_ID = 4096  # bits of an integer; Python refuses to print far longer ones
 
-# What is kept by interaction is no sum of anybody's: two slashes, since a purpose may be called so.
-_OF_DATASET = (
-    "FROM release JOIN account ON account.name = account "
-    "WHERE dataset = ? AND account NOT LIKE '%/%/interaction' GROUP BY 1, 2"
-)
-_HELD = "SELECT cohort, prices, SUM(cost), COUNT(*) " + _OF_DATASET
-_SPENT = "SELECT cohort, COALESCE(used, prices), SUM(cost), COUNT(*) " + _OF_DATASET
+_THIS_COHORT = schema.cohort.c.digest == bindparam("digest")
+_MEMBERS = select(schema.bytes_of(schema.cohort.c.members)).where(_THIS_COHORT)
+_IS_KEPT = select(schema.cohort.c.digest).where(_THIS_COHORT)
+_KEEP = insert(schema.cohort)
+
+_LOWEST_CAP = select(func.min(schema.account.c.person_cap)).where(schema.account.c.dataset == bindparam("dataset"))
+_OWN = schema.person.c.dataset == bindparam("dataset")
+_OWN_CAPS = select(schema.bytes_of(schema.person.c.pseudonym), schema.person.c.cap).where(_OWN)
+_ANY_OWN_CAP = select(schema.person.c.cap).where(_OWN).limit(1)
+_THIS_PERSON = (schema.person.c.dataset == bindparam("of")) & (schema.person.c.pseudonym == bindparam("whom"))
+_IS_LIMITED = select(schema.person.c.cap).where(_THIS_PERSON)
+_LIMIT = insert(schema.person)
+_LIMIT_AGAIN = update(schema.person).where(_THIS_PERSON).values(cap=bindparam("cap"))
+
+
+def _sums(digest: ColumnElement[str]) -> Statement:
+    """What a data set's releases sum to, for each cohort and each list of units."""
+    release, account = schema.release.c, schema.account.c
+    return (
+        select(release.cohort, digest.label("units"), schema.total(release.cost), func.count())
+        .join_from(schema.release, schema.account)
+        .where(account.dataset == bindparam("dataset"))
+        .where(release.account.not_like("%/%/interaction"))  # no sum of anybody's; two slashes: a purpose may be so
+        .group_by(release.cohort, literal_column("units"))
+    )
+
+
+_HELD = _sums(schema.release.c.prices)
+_SPENT = _sums(func.coalesce(schema.release.c.used, schema.release.c.prices))
 
 Crowd = NDArray[np.void]
 """Pseudonyms, 16 bytes each (dtype V16: the S types would drop trailing zero bytes)."""
@@ -65,7 +89,7 @@ class Persons:
         Raises:
             LedgerCorrupted: it is gone, or is not what was reserved.
         """
-        row = self._db.one("SELECT COALESCE(CAST(members AS BLOB), x'') FROM cohort WHERE digest = ?", digest)
+        row = self._db.one(_MEMBERS, digest=digest)
         if row is None or sha256(row[0]) != digest or not _is_sorted(row[0]):
             raise LedgerCorrupted("a cohort is not what was reserved; run `discreet ledger verify`")
         return as_crowd(row[0])
@@ -73,20 +97,20 @@ class Persons:
     def keep(self, members: Crowd) -> None:
         """Store a sorted cohort under its digest, once."""
         key = digest(members)
-        if self._db.one("SELECT 1 FROM cohort WHERE digest = ?", key) is None:
-            self._db.execute("INSERT INTO cohort VALUES (?, ?)", key, members.tobytes())
+        if self._db.one(_IS_KEPT, digest=key) is None:
+            self._db.execute(_KEEP, digest=key, members=members.tobytes())
 
     def held(self, dataset: str, crowd: Crowd) -> Units:
         """Return the units that each of the crowd is held for, int64 [people]: what decides who is admitted."""
-        return self._sums(_HELD, dataset, crowd)
+        return self._added(_HELD, dataset, crowd)
 
     def spent(self, dataset: str, crowd: Crowd) -> Units:
         """Return the units spent on each of the crowd, int64 [people]: what was used, where that is settled."""
-        return self._sums(_SPENT, dataset, crowd)
+        return self._added(_SPENT, dataset, crowd)
 
-    def _sums(self, query: str, dataset: str, crowd: Crowd) -> Units:
+    def _added(self, query: Statement, dataset: str, crowd: Crowd) -> Units:
         sums = np.zeros(len(crowd), np.int64)
-        for cohort, digest, cost, releases in self._db.each(query, dataset):
+        for cohort, digest, cost, releases in self._db.each(query, dataset=dataset):
             if digest is None:
                 sums += stored_units(cost) * (1 if cohort is None else within(self.cohort(cohort), crowd))
             else:
@@ -95,14 +119,12 @@ class Persons:
 
     def general_cap(self, dataset: str) -> int | None:
         """Return the cap of everybody in a data set, in units: the lowest that a budget names."""
-        row = self._db.one("SELECT MIN(person_cap) FROM account WHERE dataset = ?", dataset)
+        row = self._db.one(_LOWEST_CAP, dataset=dataset)
         return None if row is None or row[0] is None else stored_units(row[0])
 
     def own_caps(self, dataset: str) -> dict[bytes, int]:
         """Return the caps in units of those who were given one of their own, by pseudonym."""
-        rows = self._db.each(
-            "SELECT COALESCE(CAST(pseudonym AS BLOB), x''), cap FROM person WHERE dataset = ?", dataset
-        )
+        rows = self._db.each(_OWN_CAPS, dataset=dataset)
         return {as_crowd(pseudonym, 1).tobytes(): stored_units(cap) for pseudonym, cap in rows}
 
     def cap_of(self, dataset: str, pseudonym: bytes) -> int | None:
@@ -112,15 +134,14 @@ class Persons:
 
     def limit(self, dataset: str, pseudonym: bytes, cap: int) -> None:
         """Give one person a cap of their own, in units."""
-        where = (dataset, pseudonym)
-        if self._db.one("SELECT 1 FROM person WHERE dataset = ? AND pseudonym = ?", *where) is None:
-            self._db.execute("INSERT INTO person VALUES (?, ?, ?)", *where, cap)
+        if self._db.one(_IS_LIMITED, of=dataset, whom=pseudonym) is None:
+            self._db.execute(_LIMIT, dataset=dataset, pseudonym=pseudonym, cap=cap)
         else:
-            self._db.execute("UPDATE person SET cap = ?3 WHERE dataset = ?1 AND pseudonym = ?2", *where, cap)
+            self._db.execute(_LIMIT_AGAIN, of=dataset, whom=pseudonym, cap=cap)
 
     def capped(self, dataset: str) -> bool:
         """Tell whether anybody in a data set has a cap."""
-        own = self._db.one("SELECT 1 FROM person WHERE dataset = ? LIMIT 1", dataset)
+        own = self._db.one(_ANY_OWN_CAP, dataset=dataset)
         return own is not None or self.general_cap(dataset) is not None
 
     def admit(self, dataset: str, cost: int | Units, members: Crowd) -> NDArray[np.bool_]:

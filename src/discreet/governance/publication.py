@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from discreet.errors import FileNotWritten, LedgerError, ReleaseConflict, SettingError
+from discreet.errors import FileNotWritten, LedgerError, LedgerFull, ReleaseConflict, SettingError
 from discreet.files import sync_folder, write_bytes
 from discreet.governance.artefacts import candidate, content, sweep
 from discreet.governance.charges import Units
 from discreet.governance.checks import check_name, sha256
-from discreet.governance.database import primary_code
 from discreet.governance.ledger import Ledger
 
 
@@ -47,23 +45,21 @@ def _bind(ledger: Ledger, release: str, payload: bytes, place: Path, used: Units
         ledger.commit(release, sha256(payload), used)
     except FileNotWritten as failure:
         if ledger.artefact(release) is None:  # or else another attempt has committed, and swept this one up
-            raise _waits(release, place.parent, failure.__cause__) from failure
+            raise _waits(release, str(place.parent), failure.__cause__) from failure
     except ReleaseConflict:
         sweep(place.parent, release)  # abandoned: nothing may come of it
         raise
-    except LedgerError as failure:
-        if not _is_full(failure.__cause__):
-            raise
-        raise _waits(release, ledger.path.parent, failure.__cause__) from failure
+    except LedgerFull as failure:
+        raise _waits(release, ledger.place, failure) from failure
 
 
-def _waits(release: str, folder: Path, cause: BaseException | None) -> LedgerError:
+def _waits(release: str, place: str, cause: BaseException | None) -> LedgerError:
     """What stopped the publication of a release that is paid for."""
     if _is_full(cause):
-        what, advice = f"the disk of {folder} is full", "free space"
+        what, advice = f"the disk of {place} is full", "free space"
     else:
         reason = f": {cause.strerror}" if isinstance(cause, OSError) else ""
-        what, advice = f"{folder} cannot be written{reason}", "mend that"
+        what, advice = f"{place} cannot be written{reason}", "mend that"
     return LedgerError(
         f"{what}; release {release} is charged and waits: {advice}, then run the same command with --release {release}"
     )
@@ -72,7 +68,7 @@ def _waits(release: str, folder: Path, cause: BaseException | None) -> LedgerErr
 def _is_full(cause: BaseException | None) -> bool:
     if isinstance(cause, OSError):
         return cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    return primary_code(cause) == sqlite3.SQLITE_FULL
+    return isinstance(cause, LedgerFull)
 
 
 def resume(ledger: Ledger, release: str, folder: Path, name: str) -> Path:
@@ -94,7 +90,7 @@ def resume(ledger: Ledger, release: str, folder: Path, name: str) -> Path:
         sweep(folder, release)
         sync_folder(folder)
     except OSError as error:
-        raise _waits(release, folder, error) from error
+        raise _waits(release, str(folder), error) from error
     return target
 
 

@@ -6,11 +6,16 @@ edits one number, cuts the journal or swaps the key is stopped here, before anyt
 
 from __future__ import annotations
 
+from sqlalchemy import bindparam, select
+
 from discreet.errors import LedgerCorrupted
 from discreet.governance.accounts import AccountRow
 from discreet.governance.database import Database
 from discreet.governance.journal import Journal
+from discreet.governance.schema import release, total
 from discreet.governance.tables import pins
+
+_PAID = select(total(release.c.cost)).where(release.c.account == bindparam("account"))
 
 
 def check_standing(database: Database, journal: Journal, account: AccountRow) -> None:
@@ -26,7 +31,7 @@ def check_standing(database: Database, journal: Journal, account: AccountRow) ->
     row = journal.opening(account.name)
     if row is None or _terms(journal, row) != account.terms:
         raise _misfit(f"budget {account.name} is not what was agreed on", row)
-    paid = database.one("SELECT SUM(cost) FROM release WHERE account = ?", account.name)
+    paid = database.one(_PAID, account=account.name)
     if paid is None or (paid[0] or 0) != account.spent:
         raise _misfit(f"what is spent of budget {account.name} is not the sum of its releases", None)
 

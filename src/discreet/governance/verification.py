@@ -79,7 +79,4 @@ def _beheaded(journal: Journal, expected: Head | None) -> list[Problem]:
 
 
 def _damage(database: Database) -> list[Problem]:
-    findings = [row[0] for row in database.each("PRAGMA integrity_check")]
-    strays = list(database.each("PRAGMA foreign_key_check"))
-    damaged = [] if findings == ["ok"] else [Problem(None, "the file fails SQLite's integrity check")]
-    return damaged + ([Problem(None, f"{len(strays)} table rows refer to rows that are gone")] if strays else [])
+    return [Problem(None, what) for what in database.damage()]
