@@ -34,6 +34,7 @@ from discreet.governance import ledger as ledger_module
 from discreet.governance.checks import stamp
 from discreet.governance.journal import GENESIS, Head, chained
 from discreet.governance.ledger import Account, Ledger, Reservation
+from discreet.governance.sqlite import SQLite
 from discreet.privacy import accounting
 
 DELTA = 1e-6
@@ -197,11 +198,16 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.clocks = [mock.patch.object(module, "now", self._now) for module in (ledger_module, journal_module)]
         for clock in self.clocks:
             clock.start()
-        self.ledgers = [Ledger(self.folder / "ledger.db") for _ in range(2)]
+        self.place = self.new_place()
+        self.ledgers = [Ledger(self.place) for _ in range(2)]
         terms: dict[Account, dict[str, Any]] = {TRAIN: {"person_epsilon": 1.0}, SHOP: {"until": stamp(ENDS)}}
         for account in (TRAIN, TRENDS, SHOP, CHOICES):
             self.ledgers[0].open_budget(account, epsilon=2.0, delta=DELTA, **terms.get(account, {}))
         self.heads: list[Head] = []
+
+    def new_place(self) -> str | Path:
+        """Return where the next ledger is to lie."""
+        return self.folder / "ledger.db"
 
     def _now(self) -> str:
         return stamp(self.time)
@@ -346,7 +352,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         """Close a connection, and open another one."""
         counted()
         self.ledgers[through].close()
-        self.ledgers[through] = Ledger(self.folder / "ledger.db", create=False)
+        self.ledgers[through] = Ledger(self.place, create=False)
 
     @rule(through=through)
     def keep_head(self, through: int) -> None:
@@ -411,6 +417,7 @@ class JournalAgainstEditor(RuleBasedStateMachine):
         path, head = self.folder / "copy.db", self.ledger.journal.head()
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            assert isinstance(self.ledger._db, SQLite)
             self.ledger._db._connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
             copy.execute("PRAGMA synchronous = OFF")

@@ -31,10 +31,10 @@ import numpy as np
 from power import Disk
 
 from discreet.errors import BudgetExceeded, DiscreetError
-from discreet.governance.database import Database
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.publication import publish, resume
 from discreet.governance.releases import ReleaseState
+from discreet.governance.sqlite import SQLite
 
 FILMS, BOOKS = Account("films", "train"), Account("books", "train")
 SPEC = hashlib.sha256(b"plan").hexdigest()
@@ -104,9 +104,8 @@ class Work:
             open_budget(ledger, account)
             self._book.opened.add(account)
             self._book.acknowledged += 1
-        ledger._db.execute(
-            "PRAGMA wal_autocheckpoint = 12"
-        )  # as if much had been written: by default it is 1,000 pages
+        assert isinstance(ledger._db, SQLite)
+        ledger._db.setting("wal_autocheckpoint = 12")  # as if much had been written: by default it is 1,000 pages
 
     def _waiting(self) -> str | None:
         waiting = [name for name, each in self._book.releases.items() if each.acknowledged == "reserved"]
@@ -285,12 +284,12 @@ def _fill(folder: Path, files: dict[str, bytes]) -> None:
 @contextmanager
 def synchronous(level: str) -> Iterator[None]:
     """Open ledgers at another level of SQLite's than the product's, to see what that is worth."""
-    real = Database.execute
+    real = SQLite.setting
 
-    def execute(self: Database, sql: str, *values: object) -> None:
-        real(self, sql.replace("synchronous = FULL", f"synchronous = {level}"), *values)
+    def setting(self: SQLite, pragma: str) -> object:
+        return real(self, pragma.replace("synchronous = FULL", f"synchronous = {level}"))
 
-    with mock.patch.object(Database, "execute", execute):
+    with mock.patch.object(SQLite, "setting", setting):
         yield
 
 

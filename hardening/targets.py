@@ -19,6 +19,7 @@ from typing import Any
 
 import mutations
 import numpy as np
+from sqlalchemy import select
 
 from discreet.cli.budgets import _head
 from discreet.cli.levels import asked_weights
@@ -37,7 +38,8 @@ from discreet.evaluation.trending import Trending
 from discreet.governance.checks import instant
 from discreet.governance.journal import GENESIS, chained
 from discreet.governance.ledger import Account, Ledger
-from discreet.governance.tables import VERSION
+from discreet.governance.schema import as_bytes, journal
+from discreet.governance.sqlite import SQLite
 from discreet.inference.on_device import Device, Reply
 from discreet.inference.outline import Outline
 from discreet.models.broadcast import MOST, Broadcast
@@ -259,12 +261,13 @@ def _held(content: bytes) -> Iterator[Ledger]:
         Ledger(path).close()
     with Ledger(path, create=False) as ledger:
         database = ledger._db
+        assert isinstance(database, SQLite)
         database._connection.close()
         database._connection = connection = sqlite3.connect(":memory:", isolation_level=None)
         connection.text_factory = lambda text: text.decode(errors="backslashreplace")
         # A file in memory has no write-ahead log; with other bytes here SQLite looks for one under a name of garbage.
         connection.deserialize(content[:18] + b"\x01\x01" + content[20:])
-        database._prepare(VERSION)
+        database._prepare()
         yield ledger
 
 
@@ -312,6 +315,7 @@ def _without_journal() -> bytes:
 def _journal(content: bytes) -> None:
     """Rows that hold anything, well chained: what somebody who means harm would write."""
     with _held(_without_journal()) as ledger:
+        assert isinstance(ledger._db, SQLite)
         connection, previous = ledger._db._connection, GENESIS
         for seq, body in enumerate(content.split(b"\n")):
             previous = chained(previous, seq, body)
@@ -400,5 +404,5 @@ TARGETS = {
 def bodies() -> bytes:
     """The journal's rows in the template, one a line."""
     with _held(template()) as ledger:
-        rows = ledger._db.each("SELECT CAST(body AS BLOB) FROM journal ORDER BY seq")
+        rows = ledger._db.each(select(as_bytes(journal.c.body)).order_by(journal.c.seq))
         return b"\n".join(row[0] for row in rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from servers import Server, Unavailable, running
 
 from discreet.data.intake import read_interactions
 from discreet.data.interactions import Histories, Interactions
@@ -51,6 +52,16 @@ def described(histories: Histories) -> Histories:
     """The same, with a catalogue that says which half an item is of."""
     tags = tuple(("lower" if item < ITEMS // 2 else "upper",) for item in range(ITEMS))
     return replace(histories, catalogue=replace(histories.catalogue, tags=tags))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One that does not wait for its disk: what has to outlive a power cut is asked of another."""
+    try:
+        with running(fsync="off", full_page_writes="off") as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

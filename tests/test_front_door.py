@@ -13,7 +13,7 @@ import discreet
 from discreet.governance.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("numpy", "numba", "scipy", "polars", "dp_accounting", "matplotlib", "cryptography")
+HEAVY = ("numpy", "numba", "scipy", "polars", "dp_accounting", "matplotlib", "cryptography", "sqlalchemy", "alembic")
 
 
 def test_each_name_can_be_imported_and_there_are_few() -> None:

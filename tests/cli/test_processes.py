@@ -15,7 +15,19 @@ from discreet.governance.ledger import Account, Ledger
 from discreet.training.fitting import fit
 
 MAIN = "from discreet.cli import main; main()"
-HEAVY = ("numpy", "numba", "scipy", "polars", "dp_accounting", "matplotlib", "cryptography", "sqlite3", "pyarrow")
+HEAVY = (
+    "numpy",
+    "numba",
+    "scipy",
+    "polars",
+    "dp_accounting",
+    "matplotlib",
+    "cryptography",
+    "sqlite3",
+    "pyarrow",
+    "sqlalchemy",
+    "alembic",
+)
 
 
 def discreet(folder: Path, *arguments: str, code: str = MAIN, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from servers import Server, Unavailable, running
+from servers import Server
 
 from discreet.governance.ledger import Account, Ledger
 
@@ -18,16 +18,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
         on = ("sqlite",) if "path" in metafunc.fixturenames else ("sqlite", "postgresql")
         metafunc.parametrize("place", on, indirect=True)
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """One that does not wait for its disk: what has to outlive a power cut is asked of another."""
-    try:
-        with running(fsync="off", full_page_writes="off") as server:
-            yield server
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

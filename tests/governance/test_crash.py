@@ -32,6 +32,11 @@ ROUNDS, WORKERS = 5, 2
 # --- What the processes do
 
 
+def opened(folder: Path, *, create: bool = True) -> Ledger:
+    """Open the ledger of which a note lies in the folder: one in there, or on a server."""
+    return Ledger((folder / "place").read_text(), create=create)
+
+
 def die(*_: object, **__: object) -> None:
     """Die at once, as in a power cut: no handler runs, nothing is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -39,7 +44,7 @@ def die(*_: object, **__: object) -> None:
 
 def make(folder: Path, dying_at: str) -> None:
     """Reserve release r and publish it, dying at the given line of the protocol."""
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         ledger.reserve(TRAIN, cost=1000, release="r", spec=SPEC)
         POINTS[dying_at](ledger)
         publish(ledger, "r", os.urandom(64), folder, "model")
@@ -62,7 +67,7 @@ POINTS: dict[str, Callable[[Ledger], None]] = {
 
 def contend(folder: Path, cost: str) -> None:
     """Reserve one release at this cost; tell how it went."""
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         try:
             made = ledger.reserve(TRAIN, cost=int(cost), release="r", spec=SPEC, people=["ann", "bob"])
             said = made.state
@@ -73,7 +78,7 @@ def contend(folder: Path, cost: str) -> None:
 
 def inherit(folder: Path, _: str) -> None:
     """Use a ledger that was opened before a fork, in the child."""
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         child = os.fork()
         if child == 0:
             try:
@@ -88,7 +93,7 @@ def inherit(folder: Path, _: str) -> None:
 def race(folder: Path, mark: str) -> None:
     """Reserve as often as is granted; tell how often that was."""
     granted = 0
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         try:
             for granted in range(CAP):
                 ledger.reserve(TRAIN, cost=CAP // 200, release=f"{mark}-{granted}", spec=SPEC)
@@ -99,7 +104,7 @@ def race(folder: Path, mark: str) -> None:
 def work(folder: Path, mark: str) -> None:
     """Reserve and publish until killed; note down what was acknowledged."""
     acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         (folder / f"ready-{mark}").touch()
         for number in range(CAP):
             release = f"{mark}-{number}"
@@ -113,7 +118,7 @@ def fill(folder: Path, kibibytes: str) -> None:
     """Reserve and publish under a limit on the size of any file, until that is refused with a typed error."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     granted = 0
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(kibibytes) * 1024,) * 2)
         try:
             for granted in range(10_000):
@@ -141,8 +146,9 @@ def start(task: str, folder: Path, argument: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    with Ledger(tmp_path / "ledger.db") as ledger:
+def folder(tmp_path: Path, place: str | Path) -> Path:
+    (tmp_path / "place").write_text(str(place))
+    with Ledger(place) as ledger:
         ledger.open_budget(TRAIN, epsilon=2.0, delta=1e-6)
     return tmp_path
 
@@ -156,7 +162,7 @@ def test_killed_and_recovered(folder: Path, point: str) -> None:
     assert start("make", folder, point).wait() == -signal.SIGKILL
     done = point in {"committed", "published"}
     assert set(published(folder)) == ({"model"} if point == "published" else set())
-    with Ledger(folder / "ledger.db", create=False) as ledger:
+    with opened(folder, create=False) as ledger:
         assert ledger.verify().ok
         assert ledger.releases()[0].state == ("committed" if done else "reserved")
         winner = ledger.artefact("r")
@@ -181,7 +187,7 @@ def test_racing_processes_share_one_budget(folder: Path) -> None:
     assert [racer.wait() for racer in racers] == [0, 0, 0]
     granted = sum(int(file.read_text()) for file in folder.glob("granted-*"))
     assert granted == CAP // (CAP // 200)
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         assert ledger.account(TRAIN).spent == granted * (CAP // 200)
         assert ledger.verify().ok
 
@@ -189,7 +195,7 @@ def test_racing_processes_share_one_budget(folder: Path) -> None:
 def test_racing_processes_publish_one_artefact(folder: Path) -> None:
     racers = [start("make", folder, "nowhere") for _ in range(4)]
     assert [racer.wait() for racer in racers] == [0] * 4
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         assert published(folder) == {"model": ledger.artefact("r")}
         assert ledger.account(TRAIN).spent == 1000
         assert ledger.verify().ok
@@ -201,7 +207,7 @@ def test_processes_with_one_release_id(folder: Path, costs: tuple[str, ...]) -> 
     assert [racer.wait() for racer in racers] == [0] * len(costs)
     said = sorted(file.read_text() for file in folder.glob("said-*"))
     assert said == (["reserved"] * 3 if len(set(costs)) == 1 else ["conflict", "conflict", "reserved"])
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         assert [str(ledger.account(TRAIN).spent) in costs, len(ledger.releases())] == [True, 1]
         assert ledger.verify().ok
 
@@ -209,7 +215,7 @@ def test_processes_with_one_release_id(folder: Path, costs: tuple[str, ...]) -> 
 def test_a_ledger_does_not_outlive_a_fork(folder: Path) -> None:
     assert start("inherit", folder, "").wait() == 0
     assert "opened by another process" in (folder / "said").read_text()
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         assert [state.release for state in ledger.releases()] == ["parent"]
         assert ledger.verify().ok
 
@@ -229,7 +235,7 @@ def test_campaign_of_kills(folder: Path) -> None:
     reserved = {line[2:] for line in lines if line[0] == "R"}
     finished = {line[2:] for line in lines if line[0] == "P"}
     assert finished
-    with Ledger(folder / "ledger.db", create=False) as ledger:
+    with opened(folder, create=False) as ledger:
         assert ledger.verify().ok
         states = {state.release: state for state in ledger.releases()}
         assert reserved <= states.keys()
@@ -246,7 +252,7 @@ def test_campaign_of_kills(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kibibytes", [128, 500])
-def test_full_disk(folder: Path, kibibytes: int) -> None:
+def test_full_disk(folder: Path, path: Path, kibibytes: int) -> None:
     assert start("fill", folder, str(kibibytes)).wait() == 0
     assert (folder / "said").read_text().startswith("LedgerError: ledger.db could not be written; free space")
     assert (
@@ -254,7 +260,7 @@ def test_full_disk(folder: Path, kibibytes: int) -> None:
     )
     granted = int((folder / "granted").read_text())
     assert granted > 1
-    with Ledger(folder / "ledger.db") as ledger:
+    with opened(folder) as ledger:
         assert ledger.account(TRAIN).spent == 10 * granted
         assert ledger.verify().ok
         assert list(folder.glob(".candidate-*")) == []

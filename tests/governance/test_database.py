@@ -62,8 +62,9 @@ def test_other_files_stay_untouched(path: Path, content: bytes) -> None:
 
 def test_other_version(ledger: Ledger, path: Path) -> None:
     sqlite_of(ledger).setting("user_version = 3")
-    with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
-        Ledger(path)
+    for create in (True, False):
+        with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
+            Ledger(path, create=create)
 
 
 def test_closed_ledger(path: Path) -> None:
@@ -82,7 +83,7 @@ def test_busy_deadline(ledger: Ledger, path: Path) -> None:
         assert waiting.reserve(TRAIN, cost=1, release="r", spec=SPEC).state == "reserved"
 
 
-def test_database_full(ledger: Ledger) -> None:
+def test_database_full(ledger: Ledger, path: Path) -> None:
     database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     with pytest.raises(LedgerError, match="free space"):
@@ -200,7 +201,7 @@ def test_an_interrupted_block_leaves_nothing_open(ledger: Ledger) -> None:
     assert ledger.account(TRAIN).spent == 0
 
 
-def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger) -> None:
+def test_a_refusal_is_told_though_the_disk_is_full(ledger: Ledger, path: Path) -> None:
     database = sqlite_of(ledger)
     database.setting(f"max_page_count = {database.setting('page_count')}")
     said = []

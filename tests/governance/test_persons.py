@@ -242,7 +242,9 @@ def pseudonyms(*texts: str) -> bytes:
         pseudonyms("b1", "a2", "b3"),
     ],
 )
-def test_a_cohort_that_cannot_be_searched_is_refused(ledger: Ledger, persons: Persons, members: bytes) -> None:
+def test_a_cohort_that_cannot_be_searched_is_refused(
+    ledger: Ledger, persons: Persons, path: Path, members: bytes
+) -> None:
     key = hashlib.sha256(members).hexdigest()
     ledger._db._run("PRAGMA ignore_check_constraints = ON")
     ledger._db.execute(insert(schema.cohort), digest=key, members=members)
@@ -397,8 +399,8 @@ def test_forged_prices_are_named(levelled: Ledger, prices: list[int]) -> None:
         told = {"account": "levels/train", "cost": "8", "spec": SPEC, "asked": cohort, "cohort": cohort}
         held = Charges(levelled._db).keep(np.array(prices))
         levelled._db.execute(text("UPDATE account SET spent = spent + 8 WHERE name = 'levels/train'"))
-        row = ReleaseRow("s", "levels/train", 8, SPEC, cohort, cohort, held)
-        levelled._db.execute(insert(schema.release), **row._asdict())
+        forged = ReleaseRow("s", "levels/train", 8, SPEC, cohort, cohort, held)
+        levelled._db.execute(insert(schema.release), **forged._asdict())
         levelled.journal.append("reserve", release="s", **told, prices=held)
     problems = levelled.verify().problems
     assert [problem.row for problem in problems] == [row]

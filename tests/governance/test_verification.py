@@ -112,11 +112,11 @@ def test_schema_keeps_spending(history: Ledger) -> None:
         "DELETE FROM release",
         "UPDATE release SET cost = 1",
         "UPDATE person SET cap = cap + 1",
-        "UPDATE cohort SET members = x''",
-        "UPDATE charge SET units = x''",
+        "UPDATE cohort SET members = ''",
+        "UPDATE charge SET units = ''",
         "UPDATE release SET prices = NULL",
         "UPDATE release SET used = NULL",
-        "UPDATE secret SET value = x''",
+        "UPDATE secret SET value = ''",
     ):
         with pytest.raises(LedgerCorrupted, match="rules forbid"):
             history._db.execute(text(statement))

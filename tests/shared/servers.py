@@ -39,28 +39,57 @@ def programs() -> Path:
 
 
 class Server:
-    """A running server. As on any, ``synchronous_commit`` may be off; the ledger is to see to that itself."""
+    """A server in a folder, which must be made before; it listens to this machine alone, without a password."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
+        given = {"listen_addresses": "", "unix_socket_directories": str(folder)} | settings
+        self._options = [option for name, value in given.items() for option in ("-c", f"{name}={value}")]
         self._made = count()
 
-    def url(self, database: str) -> str:
-        """Return the address of a database."""
-        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [*_as_nobody_great(), programs() / "postgres", "-D", self.folder / "data", *self._options]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        for _ in range(PATIENCE * 20):
+            if self._answers():
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        self.kill()
+        raise RuntimeError((self.folder / "log").read_text())
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        try:
+            return self.run("SELECT 1") == [(1,)]
+        except psycopg.OperationalError:
+            return False
+
+    def kill(self) -> None:
+        """End it at once: what waits to be written never is."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(PATIENCE)
+
+    def url(self, database: str = "postgres", schema: str = "public") -> str:
+        """Return the address of a schema in a database."""
+        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}&options=-csearch_path%3D{schema}"
 
     def new(self) -> str:
-        """Return the address of a new, empty database."""
-        database = f"ledger_{next(self._made)}"
-        self.run(f"CREATE DATABASE {database} STRATEGY file_copy", "postgres")
-        return self.url(database)
+        """Return the address of a new, empty schema: to a ledger a database of its own, and far sooner made."""
+        schema = f"ledger_{next(self._made)}"
+        self.run(f"CREATE SCHEMA {schema}")
+        return self.url(schema=schema)
 
-    def run(self, statement: str, database: str) -> list[tuple[Any, ...]]:
+    def run(self, statement: str, url: str | None = None) -> list[tuple[Any, ...]]:
         """Do as an administrator does."""
         import psycopg
 
-        with psycopg.connect(host=str(self.folder), user="postgres", dbname=database, autocommit=True) as shell:
-            cursor = shell.execute(statement)  # type: ignore[call-overload]
+        with psycopg.connect((url or self.url()).replace("+psycopg", ""), autocommit=True) as shell:
+            cursor = shell.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
 
@@ -69,7 +98,7 @@ def running(**settings: str) -> Iterator[Server]:
     """Run a server until the block ends.
 
     Args:
-        settings: of the server, beside those of a server that listens to this machine's user alone.
+        settings: of the server, beside where it listens.
 
     Raises:
         Unavailable: none is installed.
@@ -78,43 +107,20 @@ def running(**settings: str) -> Iterator[Server]:
     try:
         if os.getuid() == 0:  # as whom it refuses to run
             shutil.chown(folder, "postgres", "postgres")
-        made = [binaries / "initdb", "--pgdata", folder / "data", "--username=postgres", "--auth=trust"]
-        subprocess.run(
-            [*_as_nobody_great(), *made, "--encoding=UTF8", "--no-locale", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        given = {"listen_addresses": "", "unix_socket_directories": str(folder)} | settings
-        options = [option for name, value in given.items() for option in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [*_as_nobody_great(), binaries / "postgres", "-D", folder / "data", *options], stdout=log, stderr=log
-            )
+        make = [*_as_nobody_great(), binaries / "initdb", "--pgdata", folder / "data", "--username=postgres"]
+        options = ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        subprocess.run([*make, *options], check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
+        server = Server(folder, settings)
+        server.start()
         try:
-            yield _awaited(Server(folder), server)
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # an end without waiting for whoever is connected
-            server.wait(PATIENCE)
+            server.kill()
     finally:
         shutil.rmtree(folder)
 
 
-def _awaited(server: Server, process: subprocess.Popen[bytes]) -> Server:
-    import psycopg
-
-    for _ in range(PATIENCE * 20):
-        try:
-            server.run("SELECT 1", "postgres")
-        except psycopg.OperationalError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        else:
-            return server
-    raise RuntimeError((server.folder / "log").read_text())
-
-
-def _as_nobody_great() -> list[str]:
+def _as_nobody_great() -> list[str | Path]:
     if os.getuid() != 0:
         return []
     user = pwd.getpwnam("postgres")

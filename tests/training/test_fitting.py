@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers import Server
 
 from discreet.data.interactions import Histories, Interactions
 from discreet.errors import (
@@ -71,6 +72,16 @@ class TestBill:
         with Ledger(path, create=False) as ledger:
             state = ledger.account(account)
             assert (state.epsilon, state.delta, state.releases) == (1.0, default_delta(300), 1)
+            assert ledger.verify().ok
+
+    def test_on_a_server_the_budget_must_be_open(self, data: Interactions, server: Server, account: Account) -> None:
+        place = server.new()
+        with pytest.raises(AccountMissing):
+            fit(data, epsilon=1.0, ledger=place)
+        with Ledger(place) as ledger:
+            ledger.open_budget(account, epsilon=1.0, delta=1e-5)
+            trained = fit(data, epsilon=1.0, ledger=place)
+            assert [state.release for state in ledger.releases()] == [trained.release]
             assert ledger.verify().ok
 
     def test_taste_is_learnt(self, data: Interactions, book: Ledger) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discreet.cli.data import there
+from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace, there
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 budget = typer.Typer(no_args_is_help=True)
 ledger = typer.Typer(no_args_is_help=True)
 
-LedgerFile = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
 Window = Annotated[
     str | None,
     typer.Option("--window", help="Year, month or day (2024-05): protects what people did in it, at its own price."),
@@ -27,7 +26,6 @@ ByInteraction = Annotated[
     bool, typer.Option("--by-interaction", help="A budget of single choices, as for trending lists, not of people.")
 ]
 PURPOSE = "train-recommender"
-DEFAULT_LEDGER = Path("ledger.db")
 COLUMNS = ("epsilon", "delta", "spent", "left", "used", "releases", "until")
 WIDEST = 10_000
 FILES = (".parquet", ".csv", ".tsv", ".txt")
@@ -47,16 +45,18 @@ def open_(
     until: Annotated[str | None, typer.Option("--until", help="Last moment of the budget (ISO 8601, UTC).")] = None,
     window: Window = None,
     by_interaction: ByInteraction = False,
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
 ) -> None:
     """Open a budget, once. It is never reset, and what is spent is never given back."""
     from discreet.governance.ledger import Ledger
+    from discreet.governance.places import file_of
 
     name, agreed = _name_and_delta(dataset, delta, purpose, window)
     with Ledger(ledger) as book:
         account = account_of(name, purpose, window, by_interaction)
         state = book.open_budget(account, epsilon=epsilon, delta=agreed, person_epsilon=person_epsilon, until=until)
-    say(f"open: {state.account}, epsilon {state.epsilon:g} at delta {state.delta:.3g}, in {ledger}")
+    where = file_of(ledger) or book.name
+    say(f"open: {state.account}, epsilon {state.epsilon:g} at delta {state.delta:.3g}, in {where}")
 
 
 @budget.command()
@@ -81,7 +81,7 @@ def pace(
     purpose: Annotated[str, typer.Option("--purpose", help="What the budget is for.")] = PURPOSE,
     window: Window = None,
     by_interaction: ByInteraction = False,
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
     """Hold a budget to a pace: no release may cost more than it allows by then. Each change is on record."""
@@ -101,7 +101,7 @@ def pace(
 
 @budget.command()
 def show(
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     at: Annotated[
         str | None, typer.Option("--at", help="Look ahead: what may be spent at that time (ISO 8601, UTC).")
     ] = None,
@@ -130,7 +130,7 @@ def show(
 
 @ledger.command()
 def verify(
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     head: Annotated[
         str | None, typer.Option("--head", help="SEQ:HASH that was kept elsewhere; notices a restored old copy.")
     ] = None,

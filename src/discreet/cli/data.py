@@ -27,6 +27,12 @@ Items = Annotated[
 Within = Annotated[
     str | None, typer.Option("--window", help="Year, month or day (2024-05): only what people chose in it.")
 ]
+LEDGER = "DISCREET_LEDGER"
+"""Names, in the environment, where the ledger lies: a URL may hold a password, which others see in a command."""
+LedgerPlace = Annotated[
+    str, typer.Option("--ledger", envvar=LEDGER, help="The ledger: a file, or postgresql+psycopg://USER@HOST/DATABASE.")
+]
+DEFAULT_LEDGER = "ledger.db"
 
 
 @app.command()
@@ -122,7 +128,7 @@ def lengths(
     data: Annotated[Path, typer.Argument(help="An imported data set, or any CSV, TSV or Parquet file.")],
     epsilon: Annotated[float, typer.Option("--epsilon", help="Price in nats.")] = 0.1,
     purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "train-recommender",
-    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
@@ -155,7 +161,7 @@ def trending(
     n: Annotated[int, typer.Option("--n", min=1, help="Length of the list.")] = 10,
     purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "trending",
     window: Within = None,
-    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")
@@ -195,7 +201,7 @@ def favourites(
     ] = None,
     purpose: Annotated[str, typer.Option("--purpose", help="Whose budget pays.")] = "favourites",
     window: Within = None,
-    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger's file.")] = Path("ledger.db"),
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     out: Annotated[Path | None, typer.Option("--out", help="Where to publish it (.json); must not exist.")] = None,
     release: Annotated[
         str | None, typer.Option("--release", help="Id of a run that was cut off: repeats it at no further charge.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from discreet.cli.data import LedgerPlace
 from discreet.cli.federated_demo import demo
 from discreet.cli.models import Data, KindOption, opened
 from discreet.cli.output import Json, progress, say, say_json, screen, table
@@ -120,7 +121,7 @@ def coordinate(
     roster: Roster,
     items: Annotated[Path, typer.Option("--items", help="Ids of all items, one a line.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Name of what devices hold, as the ledger has it.")],
-    ledger: Annotated[Path, typer.Option("--ledger", help="Where the run is billed.")],
+    ledger: LedgerPlace,
     epsilon: Annotated[float, typer.Option("--epsilon", help="Of the run, in nats.")],
     out: Annotated[Path, typer.Option("--out", help="Model file; must not exist.")],
     folder: Annotated[Path, typer.Option("--folder", help="Of the run: what devices said, until it is used up.")],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discreet.cli.data import DEFAULT_LEDGER, LEDGER
 from discreet.cli.inference_demo import demo
 from discreet.cli.models import ModelFile, items_of, show_slate
 from discreet.cli.output import Json, say, say_json, screen
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 app.command()(demo)
 
-LEDGER = Path("ledger.db")
 Host = Annotated[str, typer.Option("--host", help="To listen on; another than this machine's needs TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM, with its chain.")]
 TlsKey = Annotated[Path | None, typer.Option("--key", help="Of the certificate, PEM.")]
@@ -82,9 +82,9 @@ def serve(
     live: Annotated[
         Path | None, typer.Option("--live", help="`noisy`: data set that lists of what is chosen now are made of.")
     ] = None,
-    ledger: Annotated[Path, typer.Option("--ledger", help="`noisy`: where its releases are billed.")] = Path(
-        "ledger.db"
-    ),
+    ledger: Annotated[
+        str, typer.Option("--ledger", envvar=LEDGER, help="`noisy`: where its releases are billed.")
+    ] = DEFAULT_LEDGER,
     epsilon: Annotated[float, typer.Option("--epsilon", help="`noisy`: of each release, in nats.")] = 0.1,
     favourites: Annotated[
         int, typer.Option("--favourites", min=0, help="`noisy`: lists so long, whole people protected; 0: counts.")
@@ -291,7 +291,7 @@ def _released(
     return lambda data, where: trending.sheet_of(trending.release_trending(data, epsilon=epsilon, **where))
 
 
-def _live(data: Path, ledger: Path, folder: Path, released: Callable[[Interactions, dict[str, Any]], Sheet]) -> Noisy:
+def _live(data: Path, ledger: str, folder: Path, released: Callable[[Interactions, dict[str, Any]], Sheet]) -> Noisy:
     """Return lists of a data set as its file stands: another content is another release."""
     from hashlib import file_digest
 

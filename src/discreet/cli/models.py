@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from discreet.cli.budgets import DEFAULT_LEDGER, LedgerFile
+from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace
 from discreet.cli.output import Json, progress, say, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def tradeoff(
     release: Annotated[
         str | None, typer.Option("--release", help="With --keep: id of a search that was cut off, or is published.")
     ] = None,
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     as_json: Json = False,
 ) -> None:
     """Show quality against epsilon, as a table and a chart. Measures on held-out people; publishes no model.
@@ -126,7 +126,7 @@ def _check_curve(price: bool, release: str | None) -> None:
         raise SettingError("--price and --release are of a search: give --keep too")
 
 
-def _searched(data: Path, keep: str, price: bool, ledger: Path, asked: dict[str, Any], as_json: bool) -> None:
+def _searched(data: Path, keep: str, price: bool, ledger: str, asked: dict[str, Any], as_json: bool) -> None:
     from discreet.cli.search import keep_share, share_of, show_price
 
     share, histories = share_of(keep), opened(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from discreet.cli.data import there
@@ -58,14 +57,15 @@ def planned(
 
 
 def show_price(
-    histories: Histories, ledger: Path, epsilons: Sequence[float] | None, kinds: Sequence[str] | None, as_json: bool
+    histories: Histories, ledger: str, epsilons: Sequence[float] | None, kinds: Sequence[str] | None, as_json: bool
 ) -> None:
     """Say what a search would cost; no budget has to be open, and nothing is charged."""
     from discreet.governance.ledger import Ledger
+    from discreet.governance.places import file_of
     from discreet.privacy.accounting import default_delta
 
-    state = None
-    if there(ledger):
+    state, file = None, file_of(ledger)
+    if file is None or there(file):
         with Ledger(ledger, create=False) as book:
             state = _state(book, histories)
     search = planned(histories, state.delta if state else default_delta(len(histories)), epsilons, kinds)
@@ -76,7 +76,7 @@ def show_price(
         say(_priced(histories, search, state))
 
 
-def keep_share(histories: Histories, share: float, ledger: Path, asked: dict[str, Any], as_json: bool) -> None:
+def keep_share(histories: Histories, share: float, ledger: str, asked: dict[str, Any], as_json: bool) -> None:
     """Search, and print the answer. ``asked`` holds epsilons, kinds, release and out."""
     from discreet.errors import AccountMissing
     from discreet.evaluation.search import search_gains

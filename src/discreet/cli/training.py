@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from discreet.cli.audit import audited, show_audit
-from discreet.cli.budgets import DEFAULT_LEDGER, PURPOSE, LedgerFile, Window
+from discreet.cli.budgets import PURPOSE, Window
+from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace
 from discreet.cli.levels import LevelsOption, OthersOption, SensitiveOption, asked_weights, chosen_levels
 from discreet.cli.models import Data, KindOption, audit_of, place_of_audit
 from discreet.cli.output import Json, note, progress, say, say_charged, say_json
@@ -29,7 +30,7 @@ def train(
     data: Data,
     epsilon: Annotated[float, typer.Option("--epsilon", help="Price of this run in nats; inf adds no noise.")],
     out: Annotated[Path, typer.Option("--out", help="Where to publish the model (.npz); must not exist.")],
-    ledger: LedgerFile = DEFAULT_LEDGER,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     model: KindOption = "auto",
     purpose: Annotated[str, typer.Option("--purpose", help="What the data is opened for.")] = PURPOSE,
     window: Window = None,

@@ -44,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(asked["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     exchange = OverGrid(grid, asked["patience"]).exchange
-    with closing(Spool(folder / "spool.db")) as spool, Ledger(Path(asked["ledger"])) as book:
+    with closing(Spool(folder / "spool.db")) as spool, Ledger(asked["ledger"]) as book:
         gathered = Gathered(federation, spool, grid.get_node_ids, exchange)
 
         def learn(model: Model, plan: Plan, spend: Spend) -> Trained:

@@ -11,7 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
@@ -38,6 +38,7 @@ class Database(ABC):
     """
 
     DIALECT: ClassVar[Dialect]
+    SHOWS_CAUSE: ClassVar[bool]  # a server's own words, in a trace of the stack, quote whole rows
 
     def __init__(self, name: str, place: str) -> None:
         self.name, self.place = name, place
@@ -105,8 +106,10 @@ class Database(ABC):
             raise LedgerError(f"{self.name} was opened by another process; open it anew in this one")
         if threading.get_ident() != self._thread:
             raise self._unusable()
-        with self._typed():
+        try:
             yield
+        except self._failures() as error:
+            raise self._translation(error) from (error if self.SHOWS_CAUSE else None)
 
     def _unusable(self) -> LedgerError:
         return LedgerError(f"{self.name} is closed, or was opened in another thread; open it where it is used")
@@ -163,7 +166,10 @@ class Database(ABC):
     def _close(self) -> None: ...
 
     @abstractmethod
-    def _typed(self) -> AbstractContextManager[None]: ...
+    def _failures(self) -> tuple[type[Exception], ...]: ...
+
+    @abstractmethod
+    def _translation(self, error: Exception) -> LedgerError: ...
 
 
 @lru_cache(maxsize=512)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, make_url
@@ -16,7 +16,7 @@ from discreet.governance.database import Database, Row
 from discreet.governance.schema import METADATA, VERSION
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Error
+    from psycopg import Connection
 
 LONGEST_STATEMENT = 60
 """Seconds, beyond the deadline: a server that takes longer over one statement is told to stop."""
@@ -27,20 +27,23 @@ _BATCH = 1_000
 _LOCK = "SELECT pg_advisory_xact_lock(COALESCE(to_regclass('journal')::oid::bigint, -2))"
 
 # What a server may have been set to otherwise. Acknowledged without the first, rows are lost when the power goes; with
-# fewer digits than the last an epsilon is not the one that was stored.
+# fewer digits an epsilon is not the one that was stored; with other quotes the rules are not told as they were.
 _SESSION = (
     "SELECT set_config('synchronous_commit', 'on', false), set_config('lock_timeout', %(lock)s, false), "
-    "set_config('statement_timeout', %(statement)s, false), set_config('extra_float_digits', '1', false)"
+    "set_config('statement_timeout', %(statement)s, false), set_config('extra_float_digits', '1', false), "
+    "set_config('quote_all_identifiers', 'off', false)"
 )
 
 _ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-_IS_MADE = "SELECT to_regclass('ledger_version') IS NOT NULL"
+# Asked of the catalogue itself: to_regclass may answer from before the lock was had.
+_IS_MADE = "SELECT COUNT(*) > 0 FROM pg_class WHERE relname = 'ledger_version' AND pg_table_is_visible(oid)"
 _VERSION = "SELECT COALESCE(MIN(version_num), 'none') FROM ledger_version"
 
 # Beside each definition what it does not tell: whether it is in force.
 _RULES = """
 WITH held AS (
-    SELECT relation.* FROM unnest(%(tables)s::text[]) AS name JOIN pg_class AS relation ON relation.oid = to_regclass(name)
+    SELECT relation.* FROM unnest(%(tables)s::text[]) AS name
+    JOIN pg_class AS relation ON relation.oid = to_regclass(name)
 )
 SELECT concat_ws(' ', 'table', relname, relkind, relpersistence, relrowsecurity, relhassubclass) AS line FROM held
 UNION ALL SELECT concat_ws(' ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull,
@@ -78,15 +81,14 @@ class PostgreSQL(Database):
             one of another version, or another program's tables; it is left untouched.
     """
 
-    DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
+    DIALECT, SHOWS_CAUSE = dialect.dialect(), False  # type: ignore[no-untyped-call]
 
     def __init__(self, url: str, deadline: float, populate: Callable[[Database], None] | None) -> None:
         address = _address(url)
         name = f"database {address.database or address.username} at {address.host or 'a local socket'}"
         super().__init__(name, f"the server of {name}")
-        self.deadline = deadline
-        with self._translated():
-            self._connection = self._connected(address)
+        self.deadline, self._cursors = deadline, count()
+        self._connection = self._connected(address)
         try:
             self._prepare(populate)
         except BaseException:
@@ -94,8 +96,10 @@ class PostgreSQL(Database):
             raise
 
     def _connected(self, address: URL) -> Connection[Row]:
-        import psycopg
-
+        try:
+            import psycopg
+        except ImportError:
+            raise SettingError("a ledger on a server needs psycopg: pip install 'discreet[postgresql]'") from None
         _, asked = self.DIALECT.create_connect_args(address)  # type: ignore[no-untyped-call]
         patience = max(2, math.ceil(self.deadline))
         unheard = {"connect_timeout": patience, "tcp_user_timeout": 1000 * (patience + LONGEST_STATEMENT)}
@@ -167,7 +171,7 @@ class PostgreSQL(Database):
         if not self._is_within():  # cursors end with their transaction
             yield from self._run(words, values)
             return
-        with self._connection.cursor(name="each", scrollable=False) as cursor:
+        with self._connection.cursor(name=f"each_{next(self._cursors)}", scrollable=False) as cursor:
             cursor.itersize = _BATCH
             yield from cursor.execute(words, values)
 
@@ -186,21 +190,13 @@ class PostgreSQL(Database):
     def _close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def _typed(self) -> Iterator[None]:
-        try:
-            import psycopg
-        except ImportError:
-            raise SettingError(
-                "a ledger on a server needs psycopg: install discreet with the extra postgresql"
-            ) from None
-        try:
-            yield
-        except psycopg.Error as error:
-            raise self._translation(error) from None  # it may quote what was being stored
+    def _failures(self) -> tuple[type[Exception], ...]:
+        import psycopg
 
-    def _translation(self, error: Error) -> LedgerError:
-        match error.sqlstate or "":
+        return (psycopg.Error,)
+
+    def _translation(self, error: Exception) -> LedgerError:
+        match getattr(error, "sqlstate", None) or "":
             case "55P03" | "57014" | "40001" | "40P01":  # lock not available, cancelled, serialization, deadlock
                 return self._busy(self.deadline)
             case "53100":
@@ -213,7 +209,7 @@ class PostgreSQL(Database):
                 return self._against_the_rules()
             case state if state.startswith("42"):
                 return self._incomplete()
-            case state if state.startswith(("22", "XX")):
+            case state if state.startswith(("22", "XX")) or state == "25P02":  # that, some statements ago
                 return self._damaged()
             case _ if self._is_lost():
                 return LedgerError(

@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy.dialects import sqlite
@@ -36,7 +36,7 @@ class SQLite(Database):
         LedgerError: the file is missing, cannot be opened, or is of another version; it is left untouched.
     """
 
-    DIALECT = sqlite.dialect(paramstyle="named")
+    DIALECT, SHOWS_CAUSE = sqlite.dialect(paramstyle="named"), True
 
     def __init__(self, path: Path, deadline: float, *, must_write: bool = True) -> None:
         super().__init__(path.name, str(path.parent))
@@ -132,25 +132,18 @@ class SQLite(Database):
     def _close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def _typed(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._translation(error) from error
-        except (UnicodeDecodeError, OverflowError) as error:  # of SQLite's own words, or of a stored value
-            raise self._damaged() from error
+    def _failures(self) -> tuple[type[Exception], ...]:
+        return sqlite3.Error, UnicodeDecodeError, OverflowError
 
-    def _translation(self, error: sqlite3.Error) -> LedgerError:
+    def _translation(self, error: Exception) -> LedgerError:
         # SQLite's own words are left out: they may quote what was being stored.
         match _primary_code(error):
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return self._busy(self.deadline)
-            case sqlite3.SQLITE_FULL:
-                return LedgerFull(self._full())
-            case sqlite3.SQLITE_IOERR:
-                return LedgerError(self._full())
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR as code:
+                kind = LedgerFull if code == sqlite3.SQLITE_FULL else LedgerError
+                return kind(self._full())
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | None:  # none: of its own words, or of a stored value
                 return self._damaged()
             case sqlite3.SQLITE_CONSTRAINT:
                 return self._against_the_rules()

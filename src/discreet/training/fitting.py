@@ -15,6 +15,7 @@ from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.files import write_bytes
 from discreet.governance.checks import check_name
 from discreet.governance.ledger import Account, Ledger, Reservation
+from discreet.governance.places import file_of
 from discreet.models.base import Model
 from discreet.models.recipe import Kind, recipe
 from discreet.models.trained import Trained
@@ -68,7 +69,8 @@ def fit(
             imported file stay there, and are read block by block in each round.
         epsilon: of this training run, in nats; ``math.inf`` adds no noise, bills nothing, and promises nothing.
         ledger: where the run is billed, or the path of its file. A file that is not there yet is made, and a budget of
-            exactly this epsilon opened in it; in a ledger that exists the budget must have been opened before.
+            exactly this epsilon opened in it; in a ledger that exists, and in one on a server (by URL), the budget must
+            have been opened before.
         delta: by default that of the budget, or for a new one min(1e-5, people^-1.1).
         kind: of model; by default the recipe's.
         purpose: must be one that the data was collected for.
@@ -109,12 +111,13 @@ def fit(
         return _without_promise(population(histories), kind, asked_delta, target, progress)
     check_epsilon(price)
     taking, weights = Participants.of(histories, levels), weights_of(histories.catalogue.sensitive, sensitive)
-    account, book_or_path = Account(histories.dataset, purpose, within), _checked_ledger(ledger)
-    if not isinstance(book_or_path, Ledger) and not exists(book_or_path):
+    account, billed = Account(histories.dataset, purpose, within), _checked_ledger(ledger)
+    file = None if isinstance(billed, Ledger) else file_of(billed)
+    if file is not None and not exists(file):
         check_free(target)
-        _open_first(book_or_path, account, taking, price, asked_delta, kind, weights)
+        _open_first(file, account, taking, price, asked_delta, kind, weights)
     source = None if insecure_test_seed is None else NoiseSource(insecure_test_seed=insecure_test_seed)
-    with opened_ledger(book_or_path) as book:
+    with opened_ledger(billed) as book:
         agreed = agreed_delta(book, account, asked_delta, len(taking.histories))
         if not is_published(book, release):
             check_free(target)
@@ -165,12 +168,12 @@ def _text(what: str, value: object) -> str:
     return value
 
 
-def _checked_ledger(ledger: object) -> Ledger | Path:
+def _checked_ledger(ledger: object) -> Ledger | str | Path:
     if ledger is None:
         raise SettingError("a private fit is billed: give ledger='ledger.db', or epsilon=math.inf for no privacy")
     if not isinstance(ledger, Ledger | str | Path):
-        raise SettingError(f"ledger must be a Ledger or the path of its file, not {type(ledger).__name__}")
-    return ledger if isinstance(ledger, Ledger) else Path(ledger)
+        raise SettingError(f"ledger must be a Ledger, the path of its file or a URL, not {type(ledger).__name__}")
+    return ledger
 
 
 def _opened_for(data: object, purpose: str) -> Opened:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from typing import Any
 
 from sqlalchemy import StaticPool, create_engine
+
+_ALEMBIC = threading.Lock()  # which keeps in globals what it is at
 
 
 @contextmanager
@@ -25,4 +28,9 @@ def migrating(driver: Any, dialect: str) -> Iterator[Callable[[], None]]:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.attributes["connection"] = connection
-        yield lambda: command.upgrade(config, "head")
+
+        def upgrade() -> None:
+            with _ALEMBIC:
+                command.upgrade(config, "head")
+
+        yield upgrade

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from discreet.governance.migrations import guards
+from discreet.governance.migrations.guards import Guards, InFile
+from discreet.governance.migrations.postgresql import OnServer
 
 revision, down_revision = "2", None
 
@@ -14,16 +15,13 @@ ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Make the tables, and what guards them."""
-    guards.functions()
-    _journal()
-    _secret()
-    _accounts()
-    _cohorts()
-    _releases()
-    _people()
+    guards = InFile() if op.get_bind().dialect.name == "sqlite" else OnServer()
+    guards.prepare()
+    for part in (_journal, _secret, _accounts, _cohorts, _releases, _people):
+        part(guards)
 
 
-def _journal() -> None:
+def _journal(guards: Guards) -> None:
     op.create_table(
         "journal",
         sa.Column("seq", ROW_NUMBER, primary_key=True, autoincrement=False),
@@ -36,7 +34,7 @@ def _journal() -> None:
     guards.grows("journal_grows_at_its_end", "journal", "append only")
 
 
-def _secret() -> None:
+def _secret(guards: Guards) -> None:
     op.create_table(
         "secret",
         sa.Column("name", sa.Text, primary_key=True),
@@ -47,7 +45,7 @@ def _secret() -> None:
     guards.once("secret_is_made_once", "secret", "name")
 
 
-def _accounts() -> None:
+def _accounts(guards: Guards) -> None:
     op.create_table(
         "account",
         sa.Column("name", sa.Text, primary_key=True),
@@ -60,8 +58,8 @@ def _accounts() -> None:
         sa.Column("spent", sa.BigInteger, nullable=False, server_default="0"),
         sa.CheckConstraint("person_cap > 0"),
         sa.CheckConstraint("spent BETWEEN 0 AND cap"),
-        *_of_type("integer", "cap", "spent"),
-        *_of_type("integer', 'null", "person_cap"),
+        *guards.of_type("'integer'", "cap", "spent"),
+        *guards.of_type("'integer', 'null'", "person_cap"),
     )
     terms = ("name", "dataset", "epsilon", "delta", "cap", "person_cap", "until")
     guards.changes("spending_only_grows", "account", "no refund", fixed=terms, never="NEW.spent < OLD.spent")
@@ -69,20 +67,20 @@ def _accounts() -> None:
     guards.once("account_opens_once", "account", "name")
 
 
-def _cohorts() -> None:
+def _cohorts(guards: Guards) -> None:
     op.create_table(
         "cohort",
         sa.Column("digest", sa.Text, primary_key=True),
         sa.Column("members", sa.LargeBinary, nullable=False),
         sa.CheckConstraint("length(members) > 0 AND length(members) % 16 = 0"),
-        *_of_type("blob", "members"),
+        *guards.of_type("'blob'", "members"),
     )
     op.create_table(
         "charge",
         sa.Column("digest", sa.Text, primary_key=True),
         sa.Column("units", sa.LargeBinary, nullable=False),
         sa.CheckConstraint("length(units) % 8 = 0"),
-        *_of_type("blob", "units"),
+        *guards.of_type("'blob'", "units"),
     )
     for table in ("cohort", "charge"):
         guards.changes(f"{table}_is_fixed", table, "fixed")
@@ -90,9 +88,7 @@ def _cohorts() -> None:
         guards.once(f"{table}_is_kept_once", table, "digest")
 
 
-def _releases() -> None:
-    # In a file rows are numbered in any case; on a server the number tells the order of reservation.
-    number = [] if guards.is_file() else [sa.Column("rowid", sa.BigInteger, sa.Identity(always=True), nullable=False)]
+def _releases(guards: Guards) -> None:
     op.create_table(
         "release",
         sa.Column("name", sa.Text, primary_key=True),
@@ -105,14 +101,14 @@ def _releases() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("artefact", sa.Text),
         sa.Column("used", sa.Text, sa.ForeignKey("charge.digest")),
-        *number,
+        *guards.number(),
         sa.CheckConstraint("cost > 0"),
         sa.CheckConstraint("state IN ('reserved', 'committed', 'abandoned')"),
         sa.CheckConstraint("(asked IS NULL) = (cohort IS NULL)"),
         sa.CheckConstraint("(state = 'committed') = (artefact IS NOT NULL)"),
         sa.CheckConstraint("cohort IS NOT NULL OR prices IS NULL AND used IS NULL"),
         sa.CheckConstraint("state = 'committed' OR used IS NULL"),
-        *_of_type("integer", "cost"),
+        *guards.of_type("'integer'", "cost"),
     )
     op.create_index("release_of_account", "release", ["account", "cost"])
     terms = ("name", "account", "cost", "spec", "asked", "cohort", "prices")
@@ -121,7 +117,7 @@ def _releases() -> None:
     guards.once("release_is_reserved_once", "release", "name")
 
 
-def _people() -> None:
+def _people(guards: Guards) -> None:
     op.create_table(
         "person",
         sa.Column("dataset", sa.Text, primary_key=True),
@@ -129,16 +125,10 @@ def _people() -> None:
         sa.Column("cap", sa.BigInteger, nullable=False),
         sa.CheckConstraint("length(pseudonym) = 16"),
         sa.CheckConstraint("cap >= 0"),
-        *_of_type("blob", "pseudonym"),
-        *_of_type("integer", "cap"),
+        *guards.of_type("'blob'", "pseudonym"),
+        *guards.of_type("'integer'", "cap"),
     )
     key = ("dataset", "pseudonym")
     guards.changes("person_cap_only_falls", "person", "no raise", fixed=key, never="NEW.cap > OLD.cap")
     guards.stays("person_stays", "person")
     guards.once("person_is_limited_once", "person", *key)
-
-
-def _of_type(types: str, *columns: str) -> list[sa.CheckConstraint]:
-    """Hold columns of a file to what they are for: SQLite itself stores anything anywhere."""
-    of = [f"typeof({column}) IN ('{types}')" for column in columns]
-    return [sa.CheckConstraint(each) for each in of] if guards.is_file() else []
