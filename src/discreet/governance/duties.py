@@ -46,7 +46,9 @@ class Duties:
             raise SettingError("what was found is told in at most 1,000 characters")
         duty, time = self._matters.one(KIND, name), now()
         told = {"done": time, "done_by": by, "found": found}
-        return self._matters.move(KIND, name, [OPEN], OPEN, by=by, due=later(time, int(duty.body["every_days"])), body=told)
+        return self._matters.move(
+            KIND, name, [OPEN], OPEN, by=by, due=later(time, int(duty.body["every_days"])), body=told
+        )
 
     def late(self) -> list[Matter]:
         """Return those that are due."""
