@@ -17,6 +17,7 @@ from discreet.cli.output import say, screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from discreet.governance.inventory import Inventory
     from discreet.governance.keys import Wrapping
     from discreet.service.api.house import House, Settings
     from discreet.service.listening import Address
@@ -86,7 +87,7 @@ def settings_of(
         FileNotWritten: the folder cannot be written.
     """
     from discreet.files import writing
-    from discreet.governance.inventory import Inventory, example
+    from discreet.governance.inventory import example
     from discreet.service.api.house import Settings
 
     inventory = folder / INVENTORY
@@ -96,7 +97,30 @@ def settings_of(
             inventory.write_text(example("shop"))
     wrapping = _hooked(key_service) if key_service else _master(master_key or folder / MASTER)
     place: str | Path = database or folder / DATABASE
-    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=Inventory.read(inventory), **more)
+    declared = _in_force(place, inventory)
+    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=declared, **more)
+
+
+def _in_force(place: str | Path, path: Path) -> Inventory:
+    """Return the inventory that holds: at the first start the file's, from then on what two people agreed to."""
+    from contextlib import closing
+
+    from discreet.governance import policy
+    from discreet.governance.inventory import Inventory
+    from discreet.governance.journal import Journal
+    from discreet.governance.matters import Matters
+    from discreet.governance.tables import opened
+
+    proposed = Inventory.read(path)
+    with closing(opened(place, 30.0, may_create=True)) as database:
+        matters = Matters(database, Journal(database))
+        held = policy.in_force(matters)
+        if held is None:
+            return policy.put(matters, path.read_text(), by="first start")
+    declared = Inventory.from_toml(held.encode())
+    if declared != proposed:
+        say(f"{path} is not what is in force: two people put it in force, by POST /api/v1/motions", "yellow")
+    return declared
 
 
 def first_key(settings: Settings) -> str | None:

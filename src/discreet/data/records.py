@@ -9,11 +9,15 @@ from typing import Self
 from discreet.data.vault import Vault
 from discreet.governance.access import Access
 from discreet.governance.consent import Consents
+from discreet.governance.duties import Duties
+from discreet.governance.grants import Grants
 from discreet.governance.holders import Holders
+from discreet.governance.incidents import Incidents
 from discreet.governance.inventory import Inventory
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Wrapping
 from discreet.governance.matters import Matters
+from discreet.governance.motions import Motions
 from discreet.governance.tables import opened
 
 
@@ -40,6 +44,10 @@ class Records:
             self.holders = Holders(self.database, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
             self.matters, self.access = Matters(self.database, self.journal), Access(self.database, self.journal)
+            self.motions, self.incidents = Motions(self.matters), Incidents(self.matters)
+            self.duties = Duties(self.matters)
+            documents = self.consents.documents
+            self.grants = Grants(self.database, self.journal, self.matters, self.holders, documents)
             self.vault = Vault(self.database, self.journal, self.holders, self.consents, inventory)
         except BaseException:
             self.database.close()

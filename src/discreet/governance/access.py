@@ -34,7 +34,7 @@ SESSION_HOURS = 8
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1_000
 
 _a = schema.access.c
-_ONE = select(_a.verifier, _a.role, _a.pseudonym, _a.until).where(_a.name == bindparam("name"))
+_ONE = select(_a.verifier, _a.role, _a.pseudonym, _a.until, _a.owner).where(_a.name == bindparam("name"))
 _ALL = select(_a.name, _a.role, _a.owner, _a.made, _a.until).order_by(_a.made, _a.name)
 _MAKE = insert(schema.access)
 _TAKE = delete(schema.access).where(_a.name == bindparam("which"))
@@ -48,11 +48,13 @@ class Visitor(NamedTuple):
     Attributes:
         name: of their key; public.
         role: of theirs.
+        owner: who answers for the key.
         pseudonym: of a person, 16 bytes.
     """
 
     name: str
     role: Role
+    owner: str
     pseudonym: bytes | None = None
 
 
@@ -138,7 +140,7 @@ class Access:
         row = self._db.one(_ONE, name=name) if prefix == PREFIX else None
         if row is None or not hmac.compare_digest(str(row[0]), _digest(secret)) or _is_over(row[3]):
             return None
-        return Visitor(name, Role(row[1]), None if row[2] is None else bytes(row[2]))
+        return Visitor(name, Role(row[1]), row[4], None if row[2] is None else bytes(row[2]))
 
     def all(self) -> list[Key]:
         """Return what there is, without what opens anything."""

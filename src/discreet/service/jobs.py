@@ -28,6 +28,7 @@ from discreet.data.records import Records
 from discreet.errors import DiscreetError, SettingError
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
+from discreet.governance.duties import RETENTION
 from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matter
 from discreet.models.recipe import Kind
@@ -91,6 +92,7 @@ class Jobs:
 
     def _work(self) -> None:
         with self._open() as records:
+            records.duties.begin(records.inventory.controller.officer[:100])
             while not self._stop.is_set():
                 try:
                     self._look(records)
@@ -102,6 +104,9 @@ class Jobs:
         scheduled = [job for job in records.matters.all(KIND) if job.state == SCHEDULED]
         if not scheduled and self._calendar.every_days is not None:
             schedule(records, self._calendar, later(now(), self._calendar.every_days), by="discreet")
+        if any(duty.name == RETENTION for duty in records.duties.late()):
+            people = max(records.vault.retain(), default=0)
+            records.duties.done(RETENTION, by="discreet", found=f"{people} people looked through")
         interrupted = [job for job in records.matters.all(KIND) if job.state == RUNNING]
         for job in interrupted or records.matters.due(KIND, SCHEDULED)[:1]:
             self._train(records, job)

@@ -26,7 +26,7 @@ from discreet.errors import (
 )
 from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
-from discreet.service.api import people, recommending, staff
+from discreet.service.api import governing, people, recommending, staff
 from discreet.service.api.door import PROBLEMS, Bucket, Here, may
 from discreet.service.api.house import House, Unready
 from discreet.service.http import Statuses, application, problem
@@ -65,7 +65,7 @@ def service(house: House) -> FastAPI:
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
     app.state.meters = Meters()
-    for router in (people.router, people.public, recommending.router, staff.router):
+    for router in (people.router, people.public, recommending.router, staff.router, governing.router):
         app.include_router(router)
     app.add_middleware(Metered, meters=app.state.meters)
     app.get("/api/v1/health/live", tags=["health"])(live)

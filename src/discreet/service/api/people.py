@@ -20,6 +20,7 @@ from discreet.data.records import Records
 from discreet.governance.access import Visitor
 from discreet.governance.checks import now
 from discreet.governance.consent import RECORD
+from discreet.governance.grants import OPENED
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
@@ -78,7 +79,7 @@ Me = Annotated[Visitor, Depends(may(Permission.OWN))]
 @router.get("/consents")
 async def consents(me: Me, house: Here) -> dict[str, Any]:
     """Where each consent stands."""
-    return await house.reading.do(lambda records: _standings(records, _who(me)))
+    return await house.reading.do(lambda records: standings(records, _who(me)))
 
 
 @router.put("/consents/{purpose}")
@@ -128,7 +129,7 @@ async def choose(me: Me, house: Here, gpc: Signal, agreed: Agreed, language: Lan
 @router.get("/access")
 async def access(me: Me, house: Here) -> dict[str, Any]:
     """All that is held of you."""
-    return await house.reading.do(lambda records: _all_of(records, _who(me)))
+    return await house.reading.do(lambda records: all_of(records, _who(me)))
 
 
 @router.get("/export", response_class=Response)
@@ -136,7 +137,7 @@ async def export(
     me: Me, house: Here, form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json"
 ) -> Response:
     """All that is held of you, to take along: JSON, or what you chose as CSV."""
-    found = await house.reading.do(lambda records: _all_of(records, _who(me)))
+    found = await house.reading.do(lambda records: all_of(records, _who(me)))
     if form == "json":
         return Response(json.dumps(found, indent=1), media_type="application/json", headers=_attached("json"))
     lines = io.StringIO(newline="")
@@ -220,7 +221,8 @@ def _who(visitor: Visitor) -> bytes:
     return visitor.pseudonym or b""
 
 
-def _standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
+def standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
+    """Return where each consent of somebody stands."""
     found = records.consents.all_as(pseudonym)
     return {
         purpose.name: {
@@ -234,15 +236,17 @@ def _standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
     }
 
 
-def _all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
+def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
+    """Return all that is held of somebody, and when staff looked at it."""
     items, events = records.vault.items, records.vault.own(pseudonym)
     names = {code: ident for ident, code in items.codes.items()}
     places = items.places(events["code"]).tolist()
     title = items.catalogue.title if items.catalogue is not None else str
     return {
         "controller": records.inventory.to_dict()["controller"],
-        "consents": _standings(records, pseudonym),
+        "consents": standings(records, pseudonym),
         "records": records.consents.documents.of(pseudonym, RECORD),
+        "opened_by_staff": records.consents.documents.of(pseudonym, OPENED),
         "events": [
             {
                 "item_id": names[code],

@@ -1,0 +1,35 @@
+"""The inventory that is in force: it is in the database, on record, and changed by two people.
+
+The file beside the service is what the first start begins with, and what a change is proposed with. A file that was
+edited alone changes nothing: whoever runs the service cannot widen by themselves what is collected, or what for.
+"""
+
+from __future__ import annotations
+
+from discreet.errors import SettingError
+from discreet.governance.inventory import Inventory
+from discreet.governance.matters import Matters
+
+KIND, NAME, IN_FORCE = "policy", "inventory", "in-force"
+
+
+def in_force(matters: Matters) -> str | None:
+    """Return the inventory that holds, as TOML, or None before there is one."""
+    found = matters.find(KIND, NAME)
+    return None if found is None else str(found.body["toml"])
+
+
+def put(matters: Matters, toml: str, *, by: str) -> Inventory:
+    """Put an inventory in force; it holds from the next start.
+
+    Raises:
+        DataError, SettingError: it is none; or it is of another data set.
+    """
+    declared, before = Inventory.from_toml(toml.encode()), in_force(matters)
+    if before is None:
+        matters.open(KIND, IN_FORCE, {"toml": toml}, by=by, name=NAME)
+        return declared
+    if Inventory.from_toml(before.encode()).name != declared.name:
+        raise SettingError("the data set keeps its name: budgets are kept by it")
+    matters.move(KIND, NAME, [IN_FORCE], IN_FORCE, by=by, body={"toml": toml})
+    return declared

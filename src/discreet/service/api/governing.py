@@ -1,0 +1,286 @@
+"""What is decided, what fell due, and what went wrong: motions, grants, incidents, duties. ``/api/v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from discreet.data.records import Records
+from discreet.governance import grants, incidents, motions, policy
+from discreet.governance.access import Visitor
+from discreet.governance.duties import KIND as DUTY
+from discreet.governance.inventory import Inventory
+from discreet.governance.ledger import Account, Ledger
+from discreet.governance.matters import Matter
+from discreet.governance.motions import Member
+from discreet.governance.roles import Permission
+from discreet.service.api.door import PROBLEMS, Here, may, unknown
+from discreet.service.api.people import all_of, standings
+from discreet.service.api.recommending import Id
+from discreet.service.api.staff import Epsilon, Name
+
+router = APIRouter(prefix="/api/v1", tags=["governance"], responses=PROBLEMS)
+Seen = Annotated[Visitor, Depends(may(Permission.SEE_GOVERNANCE))]
+Reporter = Annotated[Visitor, Depends(may(Permission.RECORD_INCIDENT))]
+Officer = Annotated[Visitor, Depends(may(Permission.USE_GRANT))]
+Dutiful = Annotated[Visitor, Depends(may(Permission.DO_DUTY))]
+Text = Annotated[str, Field(min_length=1, max_length=4_000)]
+Many = dict[str, list[dict[str, Any]]]
+
+
+class RaiseCap(BaseModel):
+    """A higher cap of a budget."""
+
+    model_config = ConfigDict(extra="forbid")
+    permission: Literal["raise-cap"]
+    purpose: Annotated[str, Field(min_length=1, max_length=100)]
+    epsilon: Epsilon
+
+
+class OpenGrant(BaseModel):
+    """A look at somebody's data."""
+
+    model_config = ConfigDict(extra="forbid")
+    permission: Literal["open-grant"]
+    user_id: Id
+    reason: Literal["court order", "the person's own request", "abuse investigation", "safety"]
+    fields: Annotated[list[Literal["consents", "events"]], Field(min_length=1, max_length=2)]
+    hours: Annotated[float, Field(gt=0, le=24)] = 24
+
+
+class SetPolicy(BaseModel):
+    """Another inventory."""
+
+    model_config = ConfigDict(extra="forbid")
+    permission: Literal["set-policy"]
+    inventory: Annotated[str, Field(min_length=1, max_length=50_000)]
+
+
+class Motion(BaseModel):
+    """What is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+    motion: Annotated[RaiseCap | OpenGrant | SetPolicy, Field(discriminator="permission")]
+
+
+class Incident(BaseModel):
+    """What is known of an incident."""
+
+    model_config = ConfigDict(extra="forbid")
+    told: Annotated[dict[str, Text], Field(max_length=20)]
+    detected_at: Annotated[str, Field(max_length=40)] | None = None
+
+
+class Progress(BaseModel):
+    """What is known of it now."""
+
+    model_config = ConfigDict(extra="forbid")
+    state: Text
+    told: Annotated[dict[str, Text], Field(max_length=20)] = {}
+
+
+class Done(BaseModel):
+    """What was found when a duty was done."""
+
+    model_config = ConfigDict(extra="forbid")
+    found: Annotated[str, Field(max_length=1_000)] = ""
+
+
+async def member(request: Request, house: Here) -> Member:
+    """Return who of the staff asks; what a motion needs is checked by its permission."""
+    visitor = await may(Permission.SEE_BUDGETS)(request)
+    del house
+    return Member(visitor.owner, visitor.role)
+
+
+Staff = Annotated[Member, Depends(member)]
+
+
+@router.get("/motions")
+async def all_motions(staff: Seen, house: Here) -> Many:
+    """What was asked for that takes two, and what became of it."""
+    del staff
+    return {"motions": await house.reading.do(lambda records: _all(records, motions.KIND))}
+
+
+@router.post("/motions", status_code=201)
+async def ask(staff: Staff, house: Here, wanted: Motion) -> dict[str, Any]:
+    """Ask for what takes two people: a higher cap, a grant, another inventory."""
+
+    def made(records: Records) -> dict[str, Any]:
+        permission, what = _WHAT[wanted.motion.permission]
+        return records.motions.ask(permission, what(records, wanted.motion), staff).to_dict()
+
+    return await house.writing.do(made)
+
+
+@router.post("/motions/{name}/agree")
+async def agree(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
+    """Agree to what another asked for: it is done."""
+
+    def agreed(records: Records) -> dict[str, Any]:
+        _found(records, motions.KIND, name)
+        return records.motions.agree(name, staff, lambda motion: _done(records, motion, staff.owner)).to_dict()
+
+    return await house.writing.do(agreed)
+
+
+@router.post("/motions/{name}/refuse")
+async def refuse(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
+    """Refuse it, or take back what one asked for."""
+
+    def refused(records: Records) -> dict[str, Any]:
+        _found(records, motions.KIND, name)
+        return records.motions.refuse(name, staff).to_dict()
+
+    return await house.writing.do(refused)
+
+
+@router.get("/grants")
+async def all_grants(staff: Seen, house: Here) -> Many:
+    """The grants there were, without whom they are about."""
+    del staff
+    found = await house.reading.do(lambda records: _all(records, grants.KIND))
+    return {"grants": [{key: value for key, value in each.items() if key != "who"} for each in found]}
+
+
+@router.get("/grants/{name}/people/{user_id}")
+async def look(officer: Officer, house: Here, name: Name, user_id: Id) -> dict[str, Any]:
+    """Look at what a grant names. The person finds that somebody did, and why."""
+
+    def looked(records: Records) -> dict[str, Any]:
+        _found(records, grants.KIND, name)
+        pseudonym, fields = records.grants.use(name, user_id, by=officer.owner)
+        told: dict[str, Any] = {}
+        if "consents" in fields:
+            told["consents"] = standings(records, pseudonym)
+        if "events" in fields:
+            told["events"] = all_of(records, pseudonym)["events"]
+        return told
+
+    return await house.writing.do(looked)
+
+
+@router.post("/grants/{name}/close")
+async def close(officer: Officer, house: Here, name: Name) -> dict[str, Any]:
+    """End a grant before its time."""
+
+    def closed(records: Records) -> dict[str, Any]:
+        _found(records, grants.KIND, name)
+        return records.grants.close(name, by=officer.owner).to_dict()
+
+    return await house.writing.do(closed)
+
+
+@router.get("/incidents")
+async def all_incidents(staff: Seen, house: Here) -> Many:
+    """The register of incidents, and which of them no authority was told of in time."""
+    del staff
+
+    def told(records: Records) -> Many:
+        late = [each.name for each in records.incidents.late()]
+        return {"incidents": [each | {"late": each["name"] in late} for each in _all(records, incidents.KIND)]}
+
+    return await house.reading.do(told)
+
+
+@router.post("/incidents", status_code=201)
+async def record(reporter: Reporter, house: Here, incident: Incident) -> dict[str, Any]:
+    """Write an incident down: the clock of 72 hours runs from when it was detected."""
+    told, at = incident.told, incident.detected_at
+    made = await house.writing.do(lambda records: records.incidents.record(told, by=reporter.owner, detected=at))
+    return made.to_dict()
+
+
+@router.post("/incidents/{name}")
+async def go_on(reporter: Reporter, house: Here, name: Name, progress: Progress) -> dict[str, Any]:
+    """Note what is known of it now."""
+
+    def noted(records: Records) -> dict[str, Any]:
+        _found(records, incidents.KIND, name)
+        return records.incidents.go_on(name, progress.state, progress.told, by=reporter.owner).to_dict()
+
+    return await house.writing.do(noted)
+
+
+@router.get("/duties")
+async def all_duties(staff: Seen, house: Here) -> Many:
+    """What falls due, when, whose it is, and what is late."""
+    del staff
+
+    def told(records: Records) -> Many:
+        late = [each.name for each in records.duties.late()]
+        return {"duties": [each | {"late": each["name"] in late} for each in _all(records, DUTY)]}
+
+    return await house.reading.do(told)
+
+
+@router.post("/duties/{name}/done")
+async def done(dutiful: Dutiful, house: Here, name: Name, told: Done | None = None) -> dict[str, Any]:
+    """Note that a duty was done, and what was found."""
+    found = (told or Done()).found
+
+    def noted(records: Records) -> dict[str, Any]:
+        _found(records, DUTY, name)
+        return records.duties.done(name, by=dutiful.owner, found=found).to_dict()
+
+    return await house.writing.do(noted)
+
+
+@router.get("/inventory")
+async def inventory(staff: Seen, house: Here) -> dict[str, Any]:
+    """What is declared: what is collected, what for, for how long, and whose it is."""
+    del staff
+    return house.inventory.to_dict()
+
+
+def _all(records: Records, kind: str) -> list[dict[str, Any]]:
+    return [matter.to_dict() for matter in records.matters.all(kind)]
+
+
+def _found(records: Records, kind: str, name: str) -> None:
+    if records.matters.find(kind, name) is None:
+        raise unknown()
+
+
+def _cap(records: Records, wanted: RaiseCap) -> Mapping[str, Any]:
+    records.inventory.purpose(wanted.purpose)
+    return {"purpose": wanted.purpose, "epsilon": wanted.epsilon}
+
+
+def _grant(records: Records, wanted: OpenGrant) -> Mapping[str, Any]:
+    who = records.grants.subject(wanted.user_id)
+    return {"who": who, "reason": wanted.reason, "fields": sorted({*wanted.fields}), "hours": wanted.hours}
+
+
+def _policy(records: Records, wanted: SetPolicy) -> Mapping[str, Any]:
+    del records
+    Inventory.from_toml(wanted.inventory.encode())
+    return {"inventory": wanted.inventory}
+
+
+_WHAT: dict[str, tuple[Permission, Callable[[Records, Any], Mapping[str, Any]]]] = {
+    "raise-cap": (Permission.RAISE_CAP, _cap),
+    "open-grant": (Permission.OPEN_GRANT, _grant),
+    "set-policy": (Permission.SET_POLICY, _policy),
+}
+
+
+def _done(records: Records, motion: Matter, by: str) -> Mapping[str, Any]:
+    """Do what two agreed to."""
+    what, both = motion.body["what"], (str(motion.body["asked_by"]), by)
+    match motion.body["permission"]:
+        case "raise-cap":
+            account = Account(records.inventory.name, str(what["purpose"]))
+            with Ledger(records.place, create=False) as book:
+                book.raise_cap(account, epsilon=float(what["epsilon"]), by=both)
+            return {}
+        case "open-grant":
+            made = records.grants.open(what["who"], what["reason"], what["fields"], float(what["hours"]), by=both)
+            return {"grant": made.name}
+        case _:
+            policy.put(records.matters, str(what["inventory"]), by=f"{both[0]}, {both[1]}")
+            return {"holds_from": "the next start"}
