@@ -71,11 +71,11 @@ class Jobs:
         open_records: opens them, in the thread.
         models: folder for models.
         calendar: of releases.
-        published: called when there is another model.
+        published: takes another model: what is done is served.
     """
 
     def __init__(
-        self, open_records: Callable[[], Records], models: Path, calendar: Calendar, published: Callable[[], None]
+        self, open_records: Callable[[], Records], models: Path, calendar: Calendar, published: Callable[[Path], None]
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
         self._stop = threading.Event()
@@ -118,14 +118,13 @@ class Jobs:
         try:
             if not path.exists():
                 self._fit(records, job, path)
+            self._published(path)
             told = {"ended": now(), "sha256": sha256(path.read_bytes())}
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
             _complete(records, job)
         except DiscreetError as error:
             said = {"ended": now(), "why": str(error)}
             records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body=said)
-            return
-        self._published()
 
     def _fit(self, records: Records, job: Matter, path: Path) -> None:
         purpose = str(job.body["purpose"])

@@ -62,15 +62,16 @@ class House:
         self.intake = Intake(self.writing)
         self.known = Known(self.reading)
         self._model: Trained | None = None
-        self.load()
-        self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.load)
+        with settings.records() as records:
+            path = released(records, settings.models)
+        if path is not None:
+            self.take(path)
+        self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.take)
         self.jobs.start()
 
-    def load(self) -> None:
-        """Take the model that was released last, if there is one."""
-        with self.settings.records() as records:
-            path = released(records, self.settings.models)
-        self._model = None if path is None else Trained.load(path)
+    def take(self, path: Path) -> None:
+        """Make lists with this model from now on. Raises ArtefactError if it is none."""
+        self._model = Trained.load(path)
 
     @property
     def ready(self) -> bool:
