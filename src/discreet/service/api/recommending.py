@@ -96,6 +96,12 @@ class Items(BaseModel):
     hide_others: bool = False
 
 
+class Page(BaseModel):
+    """A part of the catalogue."""
+
+    items: list[Item]
+
+
 class Place(BaseModel):
     """A place in a list."""
 
@@ -188,18 +194,14 @@ async def similar(anybody: Anybody, house: Here, item_id: Id, n: Length = 10) ->
 
 
 @router.get("/items")
-async def items(
-    anybody: Anybody, house: Here, n: Annotated[int, Query(ge=1, le=1_000)] = 100, after: str = ""
-) -> Items:
+async def items(anybody: Anybody, house: Here, n: Annotated[int, Query(ge=1, le=1_000)] = 100, after: str = "") -> Page:
     """The catalogue, in order of ids."""
     del anybody
     catalogue = await house.reading.do(lambda records: records.vault.items.catalogue)
     if catalogue is None:
         raise unknown()
     first = sum(ident <= after for ident in map(str, catalogue.ids)) if after else 0
-    return Items.model_construct(
-        items=[_item(catalogue, at) for at in range(first, min(first + n, len(catalogue)))], hide_others=False
-    )
+    return Page.model_construct(items=[_item(catalogue, at) for at in range(first, min(first + n, len(catalogue)))])
 
 
 @router.put("/items")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
+from discreet.errors import Conflict
 from discreet.governance.access import Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account, Ledger
@@ -74,10 +75,12 @@ async def open_budget(
 
     def opened(records: Records) -> dict[str, Any]:
         records.inventory.purpose(wanted.purpose)
-        account = Account(records.inventory.name, wanted.purpose)
+        account, each = Account(records.inventory.name, wanted.purpose), wanted.person_epsilon
         with Ledger(records.place, create=False) as book:
-            each = wanted.person_epsilon
-            return book.open_budget(account, epsilon=wanted.epsilon, delta=wanted.delta, person_epsilon=each).to_dict()
+            if any(state.account == account and state.epsilon != wanted.epsilon for state in book.accounts()):
+                raise Conflict("this budget is open with another cap; two people raise it: POST /api/v1/motions")
+            found = book.open_budget(account, epsilon=wanted.epsilon, delta=wanted.delta, person_epsilon=each)
+        return found.to_dict()
 
     return await house.writing.do(opened)
 

@@ -1,0 +1,36 @@
+"""The OpenAPI document, held to: no request, allowed or not, is answered by something that it does not name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from services import Running, new_settings, running, seed
+
+from discreet.governance.roles import Role
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+REQUESTS = 12
+"""Of each operation, in each of its ways."""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(new_settings(tmp_path_factory.mktemp("service"))) as found:
+        seed(found)
+        yield found
+
+
+@pytest.mark.parametrize("role", [Role.OWNER, Role.PRIVACY_OFFICER, Role.OPERATOR, Role.PERSON], ids=str)
+def test_nothing_is_answered_that_is_not_documented(shop: Running, role: Role, tmp_path: Path) -> None:
+    key = shop.agreed("a visitor") if role is Role.PERSON else shop.keys[role]
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{shop.url}/api/v1/openapi.json"),
+        *("--checks", CHECKS, "--max-examples", str(REQUESTS), "--seed", "7", "--phases", "coverage,fuzzing"),
+        *("-H", f"Authorization: Bearer {key}", "--no-color", "--max-failures", "5"),
+    ]
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert told.returncode == 0, told.stdout[-6_000:] + told.stderr[-2_000:]
