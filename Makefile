@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test audit check coverage lint types docs supply mutants tested bench scale fuzz power-cuts io-errors state-machines \
+.PHONY: demo test audit check coverage lint types docs supply mutants tested bench scale fuzz kills power-cuts io-errors state-machines \
 	lock clean
 
 demo: $(VENV)/installed
@@ -59,6 +59,9 @@ scale: $(VENV)/installed
 # Hours, all together; each prints one line at its end. What they are: docs/hardening.md
 fuzz: $(VENV)/installed-harden
 	$(BIN)/python hardening/fuzz.py all --runs 1000000
+
+kills: $(VENV)/installed-dev
+	$(BIN)/python hardening/kills.py --kills 10000
 
 power-cuts: $(VENV)/installed-dev
 	$(BIN)/python hardening/power_cuts.py --cuts 10000

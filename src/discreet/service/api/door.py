@@ -88,7 +88,7 @@ def may(permission: Permission) -> Guard:
 
     async def guard(request: Request) -> Visitor:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
-        visitor = await here(request).known.visitor(key.strip()) if kind.lower() == "bearer" else None
+        visitor = await (await here(request)).known.visitor(key.strip()) if kind.lower() == "bearer" else None
         if visitor is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
         request.app.state.bucket.take(visitor.name)
@@ -99,8 +99,8 @@ def may(permission: Permission) -> Guard:
     return guard
 
 
-def here(request: Request) -> House:
-    """Return the service that is asked."""
+async def here(request: Request) -> House:
+    """Return the service that is asked. (What is not a coroutine would be called in another thread.)"""
     house: House = request.app.state.house
     return house
 

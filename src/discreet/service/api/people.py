@@ -39,7 +39,7 @@ ERASED = (
 )
 
 
-def signal(request: Request) -> bool:
+async def signal(request: Request) -> bool:
     """Whether the browser says Global Privacy Control: exactly ``1``, in one of the headers if there are several."""
     return "1" in request.headers.getlist("sec-gpc")
 

@@ -1,0 +1,53 @@
+"""A thousand kills, and that a broken promise would be found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kills
+import pytest
+from servers import Server
+from sqlalchemy import delete
+
+from discreet.data.records import Records
+from discreet.governance import schema
+from discreet.governance.inventory import Inventory, example
+from discreet.governance.keys import Master, new_key
+
+KILLS, ON_A_SERVER = 1_000, 60
+
+
+@pytest.mark.parametrize(("on", "number"), [("sqlite", KILLS), ("postgresql", ON_A_SERVER)])
+def test_no_promise_is_broken(on: str, number: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    place: str | Path = tmp_path / "discreet.db"
+    if on == "postgresql":
+        server: Server = request.getfixturevalue("server")
+        place = server.new()
+    world, broken = kills.campaign(place, number)
+    assert not broken
+    assert world.counts["ready"] >= number
+    assert all(world.counts[kind] > number / 20 for kind in ("kept", "erased", "spent"))
+
+
+@pytest.mark.parametrize("fault", ["an event is lost", "somebody is back", "a release is forgotten"])
+def test_a_broken_promise_is_found(fault: str, tmp_path: Path) -> None:
+    place, master = tmp_path / "discreet.db", Master([new_key()])
+    inventory, world = Inventory.from_toml(example("shop").encode()), kills.World()
+    with Records(place, master, inventory) as records, kills.Ledger(place) as book:
+        records.vault.set_items(kills.Catalogue(tuple(sorted(kills.ITEMS))))
+        book.open_budget(kills.ACCOUNT, epsilon=20.0, delta=1e-6)
+        records.consents.give("ann", kills.PURPOSE)
+        records.vault.collect([records.vault.prepared("one", "0" * 64, [("ann", "item-1", None)])])
+        book.reserve(kills.ACCOUNT, cost=7, release="r", spec="0" * 64)
+        for line in ("kept ann item-1", "spent r 7"):
+            world.hear(line)
+        assert kills.look(place, master, inventory, world) == []
+        match fault:
+            case "an event is lost":
+                records.database.execute(delete(schema.event))
+            case "somebody is back":
+                world.hear("erasing ann")
+                world.hear("erased ann")
+            case _:
+                world.hear("spent other 7")
+    assert kills.look(place, master, inventory, world)
