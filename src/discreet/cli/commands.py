@@ -25,6 +25,7 @@ from discreet.cli import (
     federated,
     inference,
     models,
+    people,
     risk,
     serving,
     training,
@@ -83,6 +84,7 @@ app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)
 app.command()(disclose.disclose)
 app.command()(serving.serve)
+app.add_typer(people.app, name="people", help="Events, keys and the inventory of a service.")
 app.command()(demo.demo)
 
 

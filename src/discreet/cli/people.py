@@ -1,0 +1,108 @@
+"""``discreet people``: what the staff does with a service's folder, beside what the service does by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discreet.cli.output import Json, progress, say, say_json
+from discreet.cli.serving import MASTER, Database, Folder, Hook, MasterKey, settings_of
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Take in events and items, rotate the master key, and check an inventory."""
+
+
+@app.command()
+def collect(
+    folder: Folder,
+    events: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or JSON lines: user_id, item_id, timestamp.")],
+    items: Annotated[
+        Path | None, typer.Option("--items", help="File with item_id[, title, sensitive, tags]: listed first.")
+    ] = None,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+    as_json: Json = False,
+) -> None:
+    """Take in a file of events: those of whoever agreed are kept, what is not declared is left out. May be repeated."""
+    from discreet.data.bulk import collected
+    from discreet.data.intake import read_catalogue
+
+    catalogue = None if items is None else read_catalogue(items)
+    told = {"kept": 0, "people_in_batches": 0, "without_consent": 0}
+    unread: tuple[str, ...] = ()
+    with settings_of(folder, database, master_key, key_service).records() as records, progress() as bars:
+        bar = bars.add_task("events", total=None)
+        if catalogue is not None:
+            records.vault.set_items(catalogue)
+        for batch in collected(records, events):
+            told["kept"] += batch.kept
+            told["people_in_batches"] += batch.people
+            told["without_consent"] += batch.without_consent
+            unread = batch.unread
+            bars.update(bar, completed=told["kept"])
+    if as_json:
+        say_json(told | {"unread": list(unread)})
+        return
+    say(f"{told['kept']:,} events are kept; people in batches who agreed to nothing: {told['without_consent']:,}")
+    if unread:
+        say(f"not read, since the inventory does not declare them: {', '.join(unread)}", "dim")
+
+
+@app.command("rotate-key")
+def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey = None) -> None:
+    """Make a new master key, wrap all keys anew, and forget the old one: older copies of the database open no more.
+
+    Stop the service first. If this is cut off, run it again: until it ends both keys are in the file.
+    """
+    from discreet.governance.keys import Master
+
+    path = master_key or folder / MASTER
+    held = Master.read(path)
+    both = held if len(held.keys) > 1 else held.rotated()
+    both.write(path)
+    with settings_of(folder, database, master_key, None).records() as records, progress() as bars:
+        bar = bars.add_task("keys", total=len(records.holders))
+        for done in records.holders.rotate():
+            bars.update(bar, completed=done)
+        with records.database.transaction():
+            records.journal.append("rotate", people=str(len(records.holders)))
+    both.forgotten().write(path)
+    say(f"{path}: a new master key; keep a copy elsewhere, and delete the old one")
+
+
+@app.command()
+def inventory(
+    path: Annotated[Path, typer.Argument(help="An inventory.toml.")],
+    init: Annotated[str | None, typer.Option("--init", help="Write an example of this name there first.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check an inventory, and show what it says: what is collected, what for, for how long, and whose it is."""
+    from discreet.cli.output import screen, table
+    from discreet.errors import SettingError
+    from discreet.files import write_bytes
+    from discreet.governance.inventory import Inventory, example
+
+    if init is not None:
+        if path.exists():
+            raise SettingError(f"{path} is there already; name another file")
+        write_bytes(path, example(init).encode())
+    found = Inventory.read(path)
+    if as_json:
+        say_json(found.to_dict())
+        return
+    shown = table(f"{found.name}: {found.controller.name}", "field", "category", "purposes", "kept", "owner")
+    for field in found.fields:
+        shown.add_row(
+            field.name, field.category, ", ".join(field.purposes), f"{field.retention_days} days", field.owner
+        )
+    screen.print(shown)
+    for purpose in found.purposes:
+        say(f"{purpose.name} ({purpose.use}, by {purpose.basis}): {purpose.says}")
+    say(f"Not declared: {found.minimisation.undeclared}. Of one person at most {found.minimisation.history:,} events.")

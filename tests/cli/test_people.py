@@ -1,0 +1,208 @@
+"""``discreet serve``, ``discreet people`` and the demo that stays up: as processes, as somebody new would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+DISCREET = [sys.executable, "-m", "discreet"]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
+
+
+@contextmanager
+def started(*words: str, ready: str = '"said": "listening"') -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Run a command until the block ends; yield it when it says that it is ready, with what it said."""
+    process = subprocess.Popen([*words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told: list[str] = []
+    try:
+        for line in process.stdout or ():
+            told.append(line)
+            if ready in line:
+                break
+        else:
+            raise AssertionError("".join(told))
+        yield process, told
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def discreet(*words: str, code: int = 0) -> str:
+    found = subprocess.run([*DISCREET, *words], check=False, capture_output=True, text=True, timeout=120)
+    assert found.returncode == code, found.stdout + found.stderr
+    return found.stdout if code == 0 else found.stderr
+
+
+def key_in(told: list[str]) -> str:
+    return re.findall(r"discreet_[0-9a-f]{12}_[A-Za-z0-9_-]+", "".join(told))[0]
+
+
+def ask(port: int, key: str, method: str, path: str, **told: Any) -> requests.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return requests.request(method, f"http://127.0.0.1:{port}/api/v1{path}", headers=headers, timeout=20, **told)
+
+
+def test_the_first_start_makes_what_is_missing_and_shows_a_key_once(tmp_path: Path) -> None:
+    folder, port = tmp_path / "service", free_port()
+    serve = [*DISCREET, "serve", str(folder), "--port", str(port)]
+    with started(*serve) as (process, told):
+        owner = key_in(told)
+        assert (folder / "master.key").stat().st_mode & 0o777 == 0o600
+        assert ask(port, owner, "GET", "/inventory").json()["name"] == "shop"
+        made = ask(port, owner, "POST", "/access", json={"role": "operator", "owner": "an app"}).json()["key"]
+        process.kill()  # without a chance to do anything
+        process.wait(10)
+    with started(*serve) as (process, told):
+        assert "owner's key" not in "".join(told)
+        assert ask(port, made, "PUT", "/items", json={"items": [{"item_id": "a"}]}).json() == {"listed": 1}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    inventory = folder / "inventory.toml"
+    inventory.write_text(inventory.read_text().replace("retention_days = 730", "retention_days = 30"))
+    with started(*serve) as (_, told):
+        assert "not what is in force" in " ".join("".join(told).split())
+        fields = ask(port, owner, "GET", "/inventory").json()["fields"]
+        assert {field["retention_days"] for field in fields} == {730}
+
+
+def test_it_listens_on_this_machine_alone_unless_there_is_tls(tmp_path: Path) -> None:
+    said = discreet("serve", str(tmp_path / "service"), "--host", "0.0.0.0", code=1)
+    assert "without TLS nothing listens" in said
+    assert not (tmp_path / "service").exists()
+
+
+def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
+        pass
+    (folder / "master.key").chmod(0o644)
+    assert "set it to 0600" in discreet("serve", str(folder), code=1)
+    (folder / "master.key").unlink()
+    assert "not in the file given" in discreet("serve", str(folder), code=3)
+
+
+def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\nb,B\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,shoe_size\nann,a,40\nbob,b,41\n")
+    collect = ["people", "collect", str(folder), str(tmp_path / "events.csv")]
+    told = json.loads(discreet(*collect, "--items", str(tmp_path / "items.csv"), "--json")[:])
+    assert told == {"kept": 0, "people_in_batches": 0, "without_consent": 2, "unread": ["shoe_size"]}
+    assert "do not" not in discreet(*collect)
+    before = (folder / "master.key").read_text()
+    assert "a new master key" in discreet("people", "rotate-key", str(folder)).replace("\n", " ")
+    after = (folder / "master.key").read_text()
+    assert len(after.split()) == 1
+    assert before != after
+    discreet(*collect)
+    (folder / "master.key").write_text(before)
+    assert "not in the file given" in discreet(*collect, code=3)
+
+
+def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.toml"
+    assert "books" in discreet("people", "inventory", str(path), "--init", "books")
+    assert json.loads(discreet("people", "inventory", str(path), "--json"))["name"] == "books"
+    assert "there already" in discreet("people", "inventory", str(path), "--init", "books", code=1)
+    path.write_text(path.read_text().replace("history", "histroy"))
+    assert "unknown key 'histroy'" in discreet("people", "inventory", str(path), code=1)
+
+
+def test_keys_can_be_wrapped_by_somebody_elses_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mykms.py").write_text(
+        "from discreet.governance.keys import Master\ndef make():\n    return Master([b'k' * 32])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    (tmp_path / "events.csv").write_text("user_id,item_id\nann,a\n")
+    (tmp_path / "items.csv").write_text("item_id\na\n")
+    words = [
+        "people",
+        "collect",
+        str(tmp_path / "s"),
+        str(tmp_path / "events.csv"),
+        "--items",
+        str(tmp_path / "items.csv"),
+    ]
+    discreet(*words, "--key-service", "mykms:make")
+    assert not (tmp_path / "s" / "master.key").exists()
+    assert "no such function" in discreet(*words, "--key-service", "mykms:none", code=1)
+
+
+def test_what_the_demo_shows_can_be_typed(tmp_path: Path) -> None:
+    """The lines that ``discreet demo --serve`` prints, run by a shell, on made-up people."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    port = free_port()
+    program = f"""
+from pathlib import Path
+import numpy as np
+from discreet.cli.serving_demo import stay
+from discreet.data.intake import read_interactions
+draw = np.random.default_rng(0)
+rows = [(person, int(item)) for person in range(1, 61) for item in draw.choice(30, 8, replace=False)]
+people, items = zip(*rows)
+data = read_interactions({{"user_id": list(people), "item_id": list(items)}}, name="films")
+stay(data, Path({str(tmp_path / "service")!r}), {port})
+"""
+    with started(sys.executable, "-c", program) as (_, told):
+        text = "".join(told)
+        keys = dict(re.findall(r"export (APP|ME)=(\S+)", text))
+        lines = re.findall(r"^  (curl .*(?:\n(?!  #|\n| *Ctrl).*)*)", text, re.MULTILINE)
+        assert len(lines) == 8
+        answers = []
+        for line in lines:
+            made = subprocess.run(
+                " ".join(line.split("\n")),
+                shell=True,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                env=os.environ | keys,
+            )
+            answers.append(json.loads(made.stdout))
+    listed, held, consents, changed, withdrawn, same, erased, nobody = answers
+    assert listed["mode"] == "personalised"
+    assert len(held["events"]) == 8
+    assert consents["recommend"]["permits"]
+    assert changed["level"] == "strong"
+    assert withdrawn["record"]["event"]["event_state"] == "ConsentWithdrawn"
+    assert same["mode"] == "non-personalised"
+    assert "Deleted now: 8 events" in erased["said"]
+    assert nobody["status"] == 401
+
+
+def test_a_service_that_is_killed_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+    folder, port = tmp_path / "service", free_port()
+    serve = [*DISCREET, "serve", str(folder), "--port", str(port)]
+    with started(*serve) as (process, told):
+        owner = key_in(told)
+        app = ask(port, owner, "POST", "/access", json={"role": "operator", "owner": "an app"}).json()["key"]
+        ask(port, app, "PUT", "/items", json={"items": [{"item_id": f"i{number}"} for number in range(50)]})
+        person = ask(port, app, "POST", "/people/ann/key").json()["key"]
+        ask(port, person, "PUT", "/me/consents/recommend")
+        for number in range(20):
+            event = {"user_id": "ann", "item_id": f"i{number}"}
+            assert ask(port, app, "POST", "/events", json={"events": [event]}).json()["kept"] == 1
+        process.kill()
+        process.wait(10)
+    with started(*serve):
+        assert len(ask(port, person, "GET", "/me/access").json()["events"]) == 20
