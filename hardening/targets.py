@@ -20,7 +20,7 @@ from typing import Any
 import mutations
 import numpy as np
 
-from discreet.cli.budgets import _head
+from discreet.cli.journal import _head
 from discreet.cli.levels import asked_weights
 from discreet.cli.models import items_of
 from discreet.cli.search import share_of

@@ -11,10 +11,9 @@ from discreet.governance.access import Access
 from discreet.governance.consent import Consents
 from discreet.governance.holders import Holders
 from discreet.governance.inventory import Inventory
-from discreet.governance.journal import Journal
 from discreet.governance.keys import Wrapping
 from discreet.governance.matters import Matters
-from discreet.governance.tables import opened
+from discreet.governance.witness import check_unwitnessed, configured, opened_with
 
 
 class Records:
@@ -25,17 +24,31 @@ class Records:
         wrapping: the master key, or what has it.
         inventory: what is declared.
         deadline: seconds to wait for others that write.
+        witness: file of signed heads outside the database (`witness`), by default what ``DISCREET_WITNESS`` names.
+
+    Attributes:
+        witness: which `keep`s the journal when something was written; None without one.
 
     Raises:
-        LedgerError: it cannot be opened.
+        LedgerError: it cannot be opened; or its journal tells of a witness, and there is none here.
+        LedgerCorrupted: it lacks what its witness has seen, or the witness is gone.
         SealBroken: its keys are wrapped by another master key, or were changed.
     """
 
-    def __init__(self, place: str | Path, wrapping: Wrapping, inventory: Inventory, *, deadline: float = 30.0) -> None:
-        self.place, self.inventory = place, inventory
-        self.database = opened(place, deadline, may_create=True)
+    def __init__(
+        self,
+        place: str | Path,
+        wrapping: Wrapping,
+        inventory: Inventory,
+        *,
+        deadline: float = 30.0,
+        witness: str | Path | None = None,
+    ) -> None:
+        self.place, self.inventory, self.witness = place, inventory, configured(witness, deadline)
+        self.database, self.journal = opened_with(self.witness, place, deadline, may_create=True)
         try:
-            self.journal = Journal(self.database)
+            if self.witness is None:
+                check_unwitnessed(self.journal)
             purposes = [purpose.name for purpose in inventory.purposes]
             self.holders = Holders(self.database, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
