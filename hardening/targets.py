@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import random
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import mutations
 import numpy as np
+from sqlalchemy import select
 
 from discreet.cli.journal import _head
 from discreet.cli.levels import asked_weights
@@ -35,9 +37,12 @@ from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.trending import Trending
 from discreet.governance.checks import instant
+from discreet.governance.heads import proof_from_bytes, proof_to_bytes
 from discreet.governance.journal import GENESIS, chained
 from discreet.governance.ledger import Account, Ledger
-from discreet.governance.tables import VERSION
+from discreet.governance.schema import as_bytes, journal
+from discreet.governance.sqlite import SQLite
+from discreet.governance.witness import Witness
 from discreet.inference.on_device import Device, Reply
 from discreet.inference.outline import Outline
 from discreet.models.broadcast import MOST, Broadcast
@@ -68,6 +73,9 @@ PERSON = "person-7731"
 
 PEOPLE: list[str | int] = ["ann", "bob", 3]
 """Who is in the ledger of the corpus."""
+
+WITNESS_KEY = b"07" * 32
+"""What signs the heads of the corpus, and nothing else."""
 
 LISTED = 12
 """Items of the broadcasts in the corpus."""
@@ -227,7 +235,7 @@ def _import(content: bytes) -> None:
             assert {each.name for each in _folder().iterdir()} <= {f"input{ending}" for ending in ENDINGS}
 
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db", ".heads", ".heads.key")
 
 
 def _catalogue(content: bytes) -> None:
@@ -259,12 +267,13 @@ def _held(content: bytes) -> Iterator[Ledger]:
         Ledger(path).close()
     with Ledger(path, create=False) as ledger:
         database = ledger._db
+        assert isinstance(database, SQLite)
         database._connection.close()
         database._connection = connection = sqlite3.connect(":memory:", isolation_level=None)
         connection.text_factory = lambda text: text.decode(errors="backslashreplace")
         # A file in memory has no write-ahead log; with other bytes here SQLite looks for one under a name of garbage.
         connection.deserialize(content[:18] + b"\x01\x01" + content[20:])
-        database._prepare(VERSION)
+        database._prepare()
         yield ledger
 
 
@@ -312,11 +321,34 @@ def _without_journal() -> bytes:
 def _journal(content: bytes) -> None:
     """Rows that hold anything, well chained: what somebody who means harm would write."""
     with _held(_without_journal()) as ledger:
+        assert isinstance(ledger._db, SQLite)
         connection, previous = ledger._db._connection, GENESIS
         for seq, body in enumerate(content.split(b"\n")):
             previous = chained(previous, seq, body)
             connection.execute("INSERT INTO journal VALUES (?, CAST(? AS TEXT), ?)", (seq, body, previous))
         _use(ledger)
+
+
+def _proof(content: bytes) -> None:
+    """What somebody is shown, under the key that it names itself."""
+    proof = proof_from_bytes(content)
+    assert proof_from_bytes(proof_to_bytes(proof)) == proof
+    proof.check(proof.head.key)
+    proof.told()
+
+
+def _witness(content: bytes) -> None:
+    """A witness of the ledger in the corpus: its key is beside the corpus' own."""
+    with _file(content, ".heads") as path, _held(template()) as ledger:
+        Path(f"{path}.key").write_bytes(WITNESS_KEY)
+        witness = Witness(path)
+        for look in (witness.check, witness.compare):
+            look(ledger.journal)
+        witness.keep(ledger.journal)
+
+
+def _ended_or_torn(content: bytes, draw: random.Random) -> bytes:
+    return mutations.lines_of_documents(content, draw) + b"\n" * draw.randrange(2)
 
 
 def _statement(content: bytes) -> None:
@@ -389,6 +421,8 @@ TARGETS = {
         Target("attribute", _attribute, mutations.table),
         Target("ledger", _ledger, mutations.edits),
         Target("journal", _journal, mutations.lines_of_documents),
+        Target("proof", _proof, mutations.document),
+        Target("witness", _witness, _ended_or_torn),
         Target("statement", _statement, mutations.raw),
         Target("messages", _messages, mutations.raw),
         Target("broadcast", _broadcast, mutations.raw),
@@ -400,5 +434,5 @@ TARGETS = {
 def bodies() -> bytes:
     """The journal's rows in the template, one a line."""
     with _held(template()) as ledger:
-        rows = ledger._db.each("SELECT CAST(body AS BLOB) FROM journal ORDER BY seq")
+        rows = ledger._db.each(select(as_bytes(journal.c.body)).order_by(journal.c.seq))
         return b"\n".join(row[0] for row in rows)
