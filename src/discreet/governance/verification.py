@@ -55,8 +55,8 @@ def verify(
     replay = Replay(Persons(database).cohort, Charges(database).of)
     with database.snapshot():
         problems = _history(database, journal, replay) + _beheaded(journal, expected_head) + _damage(database)
-        problems += _unwitnessed(journal, witness)
         head = journal.head()
+    problems += _unwitnessed(journal, witness)
     if artefacts is not None:
         problems += replay.without_artefact(hashes(artefacts))
     problems.sort(key=lambda problem: math.inf if problem.row is None else problem.row)

@@ -85,8 +85,9 @@ class Witness:
             LedgerError: the witness cannot be read.
             DataError: its key cannot be read.
         """
-        with self._reading() as file, journal.database.snapshot():
+        with self._reading() as file:
             newest = None if file is None else self._newest(file)[0]
+        with journal.database.snapshot():  # only now: what a head covers was committed before it was written
             if newest is None:
                 self._check_never(journal)
             else:
@@ -120,7 +121,7 @@ class Witness:
             return self._go_on(journal, file, newest, end, key)
 
     def compare(self, journal: Journal) -> None:
-        """Return if every head there is fits the journal.
+        """Return if every head there is fits the journal. Not for use within a snapshot, which may be older than heads.
 
         Raises:
             LedgerCorrupted: one does not; names the first row that may be to blame.
