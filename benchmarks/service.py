@@ -36,7 +36,7 @@ from discreet.data.records import Records
 from discreet.data.vault import EVENT
 from discreet.governance import schema
 from discreet.governance.checks import now
-from discreet.governance.ledger import Account, Ledger
+from discreet.governance.ledger import Account
 from discreet.governance.roles import Role
 from discreet.service.jobs import Calendar, schedule
 
@@ -117,7 +117,7 @@ def seeded(folder: Path) -> str:
             chosen = draw.choice(ITEMS, EACH, replace=False, p=weights / weights.sum())
             rows = ((f"p{number}", names[at], None) for at in chosen.tolist())
             records.vault.collect([records.vault.prepared(f"b{number}", f"{number:064x}", rows)])
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             book.open_budget(Account(records.inventory.name, PURPOSES[1]), epsilon=20.0, delta=1e-5)
         schedule(records, Calendar(epsilon=10.0, kind="gram"), now(), by="benchmark")
         return records.access.make(Role.OPERATOR, "benchmark")

@@ -24,6 +24,7 @@ from quality import machine, opened
 from discreet import Account, Ledger, Trained
 from discreet.data.interactions import Histories
 from discreet.evaluation.tradeoff import fit_unbilled
+from discreet.governance.witness import Witness
 from discreet.inference.on_device import OnDevice
 from discreet.privacy.mechanisms.gaussian import draw
 from discreet.randomness import NoiseSource
@@ -40,6 +41,7 @@ def main() -> None:
     noise()
     with tempfile.TemporaryDirectory() as folder:
         ledger(Path(folder))
+        heads(Path(folder))
     training(opened(arguments.data))
     start_up()
 
@@ -78,6 +80,27 @@ def ledger(folder: Path) -> None:
                 book.reserve(account, cost=1, release=f"r{next(names)}", spec="0" * 64)
 
         show("ledger", [count / s for s in timed(reserve)], "durable reservations/s")
+
+
+def heads(folder: Path) -> None:
+    """Grow a journal to a million rows; hold it against its witness, as at each start; and cover one more row."""
+    file, witness = folder / "long.db", folder / "heads"
+    with Ledger(file) as book:
+        for rows in (100_000, 1_000_000):
+            with book._db.transaction():
+                for _ in range(rows - 1 - book.journal.head().seq):
+                    book.journal.append("collect", batch="0" * 64)
+            kept = Witness(witness)
+            kept.keep(book.journal)
+            show(f"witness, {rows:,} rows", timed(lambda: Witness(witness).check(book.journal)), "s to open")
+            covered = timed(partial(_one_more, book, kept))
+            show(f"witness, {rows:,} rows", [1000 * s for s in covered], "ms to write a row and cover it")
+
+
+def _one_more(book: Ledger, kept: Witness) -> None:
+    with book._db.transaction():
+        book.journal.append("collect", batch="0" * 64)
+    kept.keep(book.journal)
 
 
 def training(histories: Histories) -> None:

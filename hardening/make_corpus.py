@@ -26,8 +26,12 @@ from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.evaluation.transcripts import Watched
 from discreet.evaluation.trending import Trending
+from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes, sign
+from discreet.governance.keyfiles import signing_key
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
+from discreet.governance.tree import Frontier
+from discreet.governance.witness import Witness
 from discreet.inference import shared
 from discreet.inference.on_device import sheet_of
 from discreet.models.broadcast import SUMS, Broadcast
@@ -158,8 +162,9 @@ def ledger() -> None:
             book.limit_person("movies", "cid", epsilon=0.5, delta=1e-6)
             book.reserve(train, cost=1_000, release="waiting", spec=spec, people=people)
             prices = np.array([100, 900, 1_000], np.int64)
-            book.reserve(train, cost=1_000, release="settled", spec=spec, people=people, prices=prices)
-            book.commit("settled", "1" * 64, np.array([50, 900, 0], np.int64))
+            made = book.reserve(train, cost=1_000, release="settled", spec=spec, people=people, prices=prices)
+            made.use(np.array([50, 900, 0], np.int64))
+            book.commit("settled", "1" * 64, made.used)
             book.reserve(train, cost=5, release="given up", spec=spec, people=["ann"])
             book.abandon("given up")
         connection = sqlite3.connect(path)
@@ -169,6 +174,25 @@ def ledger() -> None:
     put("ledger", "untouched", b"")
     put("ledger", "one byte", mutations.EDIT.pack(4096 + 8, 0) + b"\x05")
     put("journal", "as it is", targets.bodies())
+    heads()
+
+
+def heads() -> None:
+    """The witness of that ledger, torn too; and a proof of each kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, file = Path(folder) / "heads", Path(folder) / "ledger.db"
+        Path(f"{path}.key").write_bytes(targets.WITNESS_KEY)
+        file.write_bytes(gzip.decompress((targets.CORPUS / "ledger.db.gz").read_bytes()))
+        with Ledger(file) as book:
+            # The witness of the ledger as it is in the corpus, which has no row that tells of it yet.
+            key = signing_key(Path(f"{path}.key"))
+            first = SignedHead.over(Frontier(book.journal.hashes(0, 5)), book.journal.identity(), key)
+            path.write_bytes(first.to_bytes() + b"\n" + sign(book.journal, key).to_bytes() + b"\n")
+            put("witness", "two heads", path.read_bytes())
+            put("witness", "torn", path.read_bytes() + first.to_bytes()[:200])
+            last = Witness(path).keep(book.journal)
+            put("proof", "inclusion", proof_to_bytes(Inclusion.of(book.journal, 3, last)))
+            put("proof", "consistency", proof_to_bytes(Consistency.of(book.journal, first, last)))
 
 
 def words() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import random
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import mutations
 import numpy as np
 from sqlalchemy import select
 
-from discreet.cli.budgets import _head
+from discreet.cli.journal import _head
 from discreet.cli.levels import asked_weights
 from discreet.cli.models import items_of
 from discreet.cli.search import share_of
@@ -36,10 +37,12 @@ from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.trending import Trending
 from discreet.governance.checks import instant
+from discreet.governance.heads import proof_from_bytes, proof_to_bytes
 from discreet.governance.journal import GENESIS, chained
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.schema import as_bytes, journal
 from discreet.governance.sqlite import SQLite
+from discreet.governance.witness import Witness
 from discreet.inference.on_device import Device, Reply
 from discreet.inference.outline import Outline
 from discreet.models.broadcast import MOST, Broadcast
@@ -70,6 +73,9 @@ PERSON = "person-7731"
 
 PEOPLE: list[str | int] = ["ann", "bob", 3]
 """Who is in the ledger of the corpus."""
+
+WITNESS_KEY = b"07" * 32
+"""What signs the heads of the corpus, and nothing else."""
 
 LISTED = 12
 """Items of the broadcasts in the corpus."""
@@ -229,7 +235,7 @@ def _import(content: bytes) -> None:
             assert {each.name for each in _folder().iterdir()} <= {f"input{ending}" for ending in ENDINGS}
 
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db", ".heads", ".heads.key")
 
 
 def _catalogue(content: bytes) -> None:
@@ -323,6 +329,28 @@ def _journal(content: bytes) -> None:
         _use(ledger)
 
 
+def _proof(content: bytes) -> None:
+    """What somebody is shown, under the key that it names itself."""
+    proof = proof_from_bytes(content)
+    assert proof_from_bytes(proof_to_bytes(proof)) == proof
+    proof.check(proof.head.key)
+    proof.told()
+
+
+def _witness(content: bytes) -> None:
+    """A witness of the ledger in the corpus: its key is beside the corpus' own."""
+    with _file(content, ".heads") as path, _held(template()) as ledger:
+        Path(f"{path}.key").write_bytes(WITNESS_KEY)
+        witness = Witness(path)
+        for look in (witness.check, witness.compare):
+            look(ledger.journal)
+        witness.keep(ledger.journal)
+
+
+def _ended_or_torn(content: bytes, draw: random.Random) -> bytes:
+    return mutations.lines_of_documents(content, draw) + b"\n" * draw.randrange(2)
+
+
 def _statement(content: bytes) -> None:
     """What a publisher states, as a TOML file."""
     Deployment.from_bytes(content)
@@ -393,6 +421,8 @@ TARGETS = {
         Target("attribute", _attribute, mutations.table),
         Target("ledger", _ledger, mutations.edits),
         Target("journal", _journal, mutations.lines_of_documents),
+        Target("proof", _proof, mutations.document),
+        Target("witness", _witness, _ended_or_torn),
         Target("statement", _statement, mutations.raw),
         Target("messages", _messages, mutations.raw),
         Target("broadcast", _broadcast, mutations.raw),

@@ -7,6 +7,7 @@ DiscreetError                 exit code 1
 ├── FileNotWritten            a file could not be written; what stood in its place still does, or the message tells
 ├── EngineLost                other software that computes for this run went away, or does not answer
 ├── ArtefactError             a model file is damaged, of another kind, or was made unsafely
+│   └── ProofRefused          exit code 3: a proof, or a signed head, does not show what it says
 ├── ProtocolError             a message of another party cannot be right, or came at the wrong time
 │   ├── TooFewLeft            fewer parties are left than the terms ask for; nothing was released
 │   └── TermsRefused          exit code 3: what is asked breaks what this party agreed to; it takes no part
@@ -59,6 +60,12 @@ class EngineLost(DiscreetError):
 
 class ArtefactError(DiscreetError):
     """A model file is damaged, is of another kind or version, or was made with unsafe noise."""
+
+
+class ProofRefused(ArtefactError):
+    """A proof, or a signed head, does not show what it says."""
+
+    exit_code = 3
 
 
 class ProtocolError(DiscreetError):

@@ -35,8 +35,8 @@ COMMANDS = (
     "budget open",
     "budget pace",
     "budget show",
-    "ledger",
-    "ledger verify",
+    "journal",
+    "journal verify",
     "audit",
     "demo",
 )
@@ -180,10 +180,10 @@ def test_a_whole_session(run: Run, csv_file: Path, tmp_path: Path) -> None:
     refused = run("train", "d.parquet", "--epsilon", 3.9, "--out", "more.npz")
     assert refused.err.startswith("error: budget of tastes/train-recommender: epsilon")
     assert refused.code == 4
-    verified = run("ledger", "verify", "--artefacts", ".")
+    verified = run("journal", "verify", "--artefacts", ".")
     assert "everything fits" in verified.out
     head = verified.out.split()[-1]
-    assert run("ledger", "verify", "--head", head).code == 0
+    assert run("journal", "verify", "--head", head).code == 0
     (state,) = run("budget", "show", "--json").json["accounts"]
     assert (state["releases"], state["account"]) == (1, "tastes/train-recommender")
     assert not (tmp_path / "more.npz").exists()
@@ -205,7 +205,7 @@ class TestJson:
             ["card", model],
             ["train", imported, "--epsilon", "inf", "--out", "open.npz"],
             ["budget", "show"],
-            ["ledger", "verify"],
+            ["journal", "verify"],
         ):
             done = run(*arguments, "--json")
             assert (done.code, done.err) == (0, ""), arguments
@@ -414,7 +414,7 @@ class TestBadInput:
         assert_refused(run("data", "check", "no.csv"), 1, "no such file")
         assert_refused(run("recommend", "no.npz"), 1, "cannot read the model")
         assert_refused(run("budget", "show"), 1, "no ledger")
-        assert_refused(run("ledger", "verify"), 1, "no ledger")
+        assert_refused(run("journal", "verify"), 1, "no ledger")
 
     @pytest.mark.parametrize("rows", ["u,i\n", "u,i\nu,j\n", "u,i\nv,i\n", "u,i\n" * 3])
     def test_one_person_or_one_item(self, rows: str, run: Run, tmp_path: Path) -> None:
@@ -491,25 +491,25 @@ class TestBadInput:
         model.write_bytes(content)
         for command in (["recommend", model], ["card", model, "--json"], ["recommend", model, "--on-device"]):
             assert_refused(run(*command), 1, "model.npz")
-        assert_refused(run("ledger", "verify", "--artefacts", "."), 3, "gone or was changed")
+        assert_refused(run("journal", "verify", "--artefacts", "."), 3, "gone or was changed")
 
     def test_tampered_ledger(self, run: Run, model: Path) -> None:
         with closing(sqlite3.connect(model.parent / "ledger.db")) as tables, tables:
             tables.execute("UPDATE account SET spent = spent + 1")
-        assert_refused(run("ledger", "verify"), 3, "journal row 2: budget tastes/train-recommender is not what")
-        found = run("ledger", "verify", "--json")
+        assert_refused(run("journal", "verify"), 3, "journal row 2: budget tastes/train-recommender is not what")
+        found = run("journal", "verify", "--json")
         assert (found.code, found.json["ok"], found.json["problems"][0]["row"]) == (3, False, 2)
 
     def test_ledger_that_is_none(self, run: Run, imported: Path) -> None:
         (imported.parent / "ledger.db").write_bytes(b"not a database at all" * 100)
-        assert_refused(run("ledger", "verify"), 3, "ledger.db")
+        assert_refused(run("journal", "verify"), 3, "ledger.db")
         assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--json"), 3, "ledger.db")
 
     def test_budgets(self, run: Run, imported: Path) -> None:
         assert_refused(run("budget", "open", "tastes", "--epsilon", 1), 1, "give --delta")
         assert_refused(run("budget", "open", imported, "--epsilon", 1, "--delta", 0.01), 1, "1/300")
         assert_refused(run("budget", "open", imported, "--epsilon", 1, "--until", "someday"), 1, "until")
-        assert_refused(run("ledger", "verify", "--head", "x"), 1, "SEQ:HASH")
+        assert_refused(run("journal", "verify", "--head", "x"), 1, "SEQ:HASH")
         for name in ("n" * 300, "tstes.parquet", "x.csv", "some/tastes"):
             refused = run("budget", "open", name, "--epsilon", 1, "--delta", 1e-6)
             assert_refused(refused, 1, "too long" if len(name) == 300 else "no such file")
@@ -532,7 +532,7 @@ class TestDemo:
         assert "Left in made/:" in done.out
         assert all(name in done.out.splitlines()[-1] for name in LEFT)
         assert "person-" not in done.out
-        assert run("ledger", "verify", "--ledger", "made/ledger.db", "--artefacts", "made").code == 0
+        assert run("journal", "verify", "--ledger", "made/ledger.db", "--artefacts", "made").code == 0
         assert run("recommend", "made/model.npz", "--history", "100").code == 0
         assert run("demo", "--from", csv_file, "--out", "made", "--cache", "cache").code == 0
 
@@ -595,7 +595,7 @@ class TestKeep:
         (account,) = run("budget", "show", "--json").json["accounts"]
         assert account["account"] == "tastes/measure-quality"
         assert account["spent"] == json.loads(Path("gains.json").read_text())["guarantee"]["units"]
-        assert run("ledger", "verify", "--artefacts", ".").code == 0
+        assert run("journal", "verify", "--artefacts", ".").code == 0
 
     def test_another_share_is_read_off_what_is_published(self, run: Run, budget: Path) -> None:
         asked = ("--out", "gains.json", "--json")
@@ -658,7 +658,7 @@ class TestPace:
         assert_refused(done, 4, "fixed pace, 2 a year of tastes/train-recommender: epsilon 2 asked")
         assert "wait, or ask for less" in done.err
         assert not Path("model.npz").exists()
-        assert run("ledger", "verify").code == 0
+        assert run("journal", "verify").code == 0
         assert run("budget", "pace", imported, "off").code == 0
         assert run("train", imported, "--epsilon", 2, "--out", "model.npz").code == 0
 
@@ -709,9 +709,9 @@ class TestPace:
         ],
     )
     def test_bad_options_change_nothing(self, options: tuple[object, ...], says: str, run: Run) -> None:
-        before = run("ledger", "verify", "--json").json["head"]
+        before = run("journal", "verify", "--json").json["head"]
         assert_refused(run("budget", "pace", "tastes", *options), 1, says)
-        assert run("ledger", "verify", "--json").json["head"] == before
+        assert run("journal", "verify", "--json").json["head"] == before
 
     def test_no_budget_and_no_time(self, run: Run) -> None:
         assert_refused(run("budget", "pace", "films", "off"), 1, "no budget is open for films/train-recommender")
@@ -726,7 +726,7 @@ def test_lengths_are_billed(run: Run, imported: Path) -> None:
     assert "at no further charge" in done.err
     assert "half of the people have at most" in done.out
     assert "billed to tastes/train-recommender" in done.out
-    assert run("ledger", "verify", "--artefacts", ".").code == 0
+    assert run("journal", "verify", "--artefacts", ".").code == 0
     told = run("data", "lengths", imported, "--epsilon", 0.1, "--json").json
     assert told["quantiles"].keys() == {"0.1", "0.25", "0.5", "0.75", "0.9", "0.99"}
     assert_refused(run("data", "lengths", imported, "--epsilon", 2), 4, "asked")
@@ -745,7 +745,7 @@ class TestWindow:
         (account,) = run("budget", "show", "--json").json["accounts"]
         assert (account["unit"], account["releases"]) == ("person-month", 1)
         assert run("budget", "pace", "tastes", "quality", "--epsilon", 1, *self.MONTH).code == 0
-        assert run("ledger", "verify").code == 0
+        assert run("journal", "verify").code == 0
 
     def test_contradictions(self, run: Run, csv_file: Path, imported: Path) -> None:
         assert run("budget", "open", csv_file, "--epsilon", 2, *self.MONTH).code == 0

@@ -68,7 +68,7 @@ def test_exit_codes(code: int, arguments: str, folder: Path) -> None:
     assert (done.stdout == "") is (code != 0)
 
 
-@pytest.mark.parametrize("command", ["", "train", "data import", "budget open", "ledger verify", "audit", "demo"])
+@pytest.mark.parametrize("command", ["", "train", "data import", "budget open", "journal verify", "audit", "demo"])
 def test_help_loads_no_heavy_library(command: str, tmp_path: Path) -> None:
     tell = f"import atexit, sys; atexit.register(lambda: print([name for name in {HEAVY!r} if name in sys.modules]))"
     done = discreet(tmp_path, *command.split(), "--help", code=f"{tell}\n{MAIN}")

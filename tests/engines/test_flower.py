@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from discreet.cli.processes import Process, free_port, stopping
 from discreet.client.answering import Answering, Said, Told
-from discreet.client.enrolment import make_key
 from discreet.data.catalogue import Catalogue
 from discreet.engines.flower import QUIET, Exchange, Gathered, check_quiet, main, write_app
 from discreet.errors import LedgerError, SettingError, TooFewLeft
+from discreet.governance.keyfiles import make_key
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.broadcast import MOST, Broadcast
 from discreet.models.trained import Trained

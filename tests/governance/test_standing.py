@@ -147,7 +147,7 @@ def test_a_dropped_trigger_stops_charging(ledger: Ledger, path: Path) -> None:
 )
 def test_damaged_budgets_are_told_as_damage(ledger: Ledger, forge: Callable[..., None], statement: str) -> None:
     forge("PRAGMA foreign_keys = OFF", statement)
-    with pytest.raises(LedgerCorrupted, match="ledger verify"):
+    with pytest.raises(LedgerCorrupted, match="journal verify"):
         ledger.accounts()
     assert not ledger.verify().ok
 
@@ -166,7 +166,7 @@ def test_damaged_releases_are_told_as_damage(ledger: Ledger, forge: Callable[...
     ledger.reserve(TRAIN, cost=7, release="r", spec=SPEC)
     forge(statement)
     for look in (ledger.releases, lambda: ledger.artefact("r")):
-        with pytest.raises(LedgerCorrupted, match="ledger verify"):
+        with pytest.raises(LedgerCorrupted, match="journal verify"):
             look()
 
 
@@ -174,7 +174,7 @@ def test_damaged_caps_are_told_as_damage(capped: Ledger, forge: Callable[..., No
     capped.limit_person("movies", "ann", epsilon=0.5, delta=DELTA)
     for statement in ("UPDATE person SET cap = 'abc'", "UPDATE person SET cap = 1, pseudonym = x'00'"):
         forge(statement)
-        with pytest.raises(LedgerCorrupted, match="ledger verify"):
+        with pytest.raises(LedgerCorrupted, match="journal verify"):
             capped.reserve(TRAIN, cost=1, release="r", spec=SPEC, people=["ann"])
 
 

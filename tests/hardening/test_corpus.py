@@ -37,7 +37,9 @@ def test_a_hundred_changes(name: str) -> None:
         target.run(target.mutate(draw.choice(seeds), draw))
 
 
-@pytest.mark.parametrize("name", ["model", "gains", "csv", "parquet", "ledger", "journal", "catalogue", "levels"])
+@pytest.mark.parametrize(
+    "name", ["model", "gains", "csv", "parquet", "ledger", "journal", "proof", "witness", "catalogue", "levels"]
+)
 def test_what_the_product_wrote_is_accepted(name: str) -> None:
     target = targets.TARGETS[name]
     assert any(target.run(path.read_bytes()) for path in target.corpus)

@@ -9,10 +9,12 @@ import pytest
 from servers import Server
 from sqlalchemy import delete
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.records import Records
 from discreet.governance import schema
 from discreet.governance.inventory import Inventory, example
 from discreet.governance.keys import Master, new_key
+from discreet.governance.ledger import Ledger
 
 KILLS, ON_A_SERVER = 1_000, 60
 
@@ -33,8 +35,8 @@ def test_no_promise_is_broken(on: str, number: int, tmp_path: Path, request: pyt
 def test_a_broken_promise_is_found(fault: str, tmp_path: Path) -> None:
     place, master = tmp_path / "discreet.db", Master([new_key()])
     inventory, world = Inventory.from_toml(example("shop").encode()), kills.World()
-    with Records(place, master, inventory) as records, kills.Ledger(place) as book:
-        records.vault.set_items(kills.Catalogue(tuple(sorted(kills.ITEMS))))
+    with Records(place, master, inventory) as records, Ledger(place) as book:
+        records.vault.set_items(Catalogue(tuple(sorted(kills.ITEMS))))
         book.open_budget(kills.ACCOUNT, epsilon=20.0, delta=1e-6)
         records.consents.give("ann", kills.PURPOSE)
         records.vault.collect([records.vault.prepared("one", "0" * 64, [("ann", "item-1", None)])])

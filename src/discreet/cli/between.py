@@ -57,7 +57,7 @@ def key(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-    from discreet.client.enrolment import make_key
+    from discreet.governance.keyfiles import make_key
 
     public = make_key(path, X25519PrivateKey if exchange else Ed25519PrivateKey).hex()
     if as_json:
@@ -143,9 +143,9 @@ def intersect(
     """
     import secrets
 
-    from discreet.client.enrolment import signing_key
     from discreet.client.wire import Wire
     from discreet.errors import SettingError
+    from discreet.governance.keyfiles import signing_key
     from discreet.protocols.intersection import CHUNK
     from discreet.service.intersections import intersect as ask_for
 
@@ -212,7 +212,8 @@ def member(
     tls_key: TlsKey = None,
 ) -> None:
     """Be a member of an ensemble, until stopped. Each list tells the asker something of all models."""
-    from discreet.client.enrolment import exchange_key, public_keys
+    from discreet.client.enrolment import public_keys
+    from discreet.governance.keyfiles import exchange_key
     from discreet.inference.ensemble import Member
     from discreet.models.trained import Trained
     from discreet.service.ensembles import ensembles
@@ -243,8 +244,8 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Ask all members of an ensemble for one list. Each of them is sent the history."""
-    from discreet.client.enrolment import signing_key
     from discreet.client.wire import Wire
+    from discreet.governance.keyfiles import signing_key
     from discreet.service.ensembles import Ensemble
 
     signing, terms = signing_key(identity), _read_agreement(agreement)

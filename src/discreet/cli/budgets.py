@@ -1,4 +1,4 @@
-"""``discreet budget`` and ``discreet ledger``: what may be spent, what was, and whether the record holds."""
+"""``discreet budget``: what may be spent, and what was."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace, there
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
-    from discreet.governance.journal import Head
     from discreet.governance.ledger import Account, AccountState
     from discreet.governance.pacing import Outlook
 
 budget = typer.Typer(no_args_is_help=True)
-ledger = typer.Typer(no_args_is_help=True)
 
 Window = Annotated[
     str | None,
@@ -128,31 +126,6 @@ def show(
             say(f"charged, not finished: {made.release} of {made.account}; repeat it with --release {made.release}")
 
 
-@ledger.command()
-def verify(
-    ledger: LedgerPlace = DEFAULT_LEDGER,
-    head: Annotated[
-        str | None, typer.Option("--head", help="SEQ:HASH that was kept elsewhere; notices a restored old copy.")
-    ] = None,
-    artefacts: Annotated[Path | None, typer.Option("--artefacts", help="Folder of the published models.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Replay the journal, compare it with the tables, and name the first row that does not fit. Exit code 3 if any."""
-    from discreet.governance.ledger import Ledger
-
-    with Ledger(ledger, create=False) as book:
-        found = book.verify(expected_head=_head(head), artefacts=artefacts)
-    kept = f"{found.head.seq}:{found.head.hash}"
-    if as_json:
-        problems = [{"row": problem.row, "what": problem.what} for problem in found.problems]
-        say_json({"ok": found.ok, "rows": found.rows, "head": kept, "problems": problems})
-    elif found.ok:
-        say(f"{found.rows:,} journal rows replayed: everything fits. Keep this head elsewhere: {kept}")
-    if not found.ok and as_json:
-        raise typer.Exit(3)
-    found.require()
-
-
 def show_budgets(states: list[AccountState]) -> None:
     """Print a table of budgets. Percentages are of units of mu^2, which add up; epsilons do not."""
     if not states:
@@ -241,15 +214,3 @@ def _is_file(dataset: str) -> bool:
     if "/" in dataset or dataset.endswith(FILES):
         raise SettingError(f"{dataset}: no such file; give the file of a data set, or a name without '/' or ending")
     return False
-
-
-def _head(text: str | None) -> Head | None:
-    from discreet.errors import SettingError
-    from discreet.governance.journal import Head
-
-    if text is None:
-        return None
-    seq, _, digest = text.partition(":")
-    if not seq.isdecimal() or len(digest) != 64:
-        raise SettingError("a head is SEQ:HASH, as `discreet ledger verify` prints it")
-    return Head(int(seq), digest)

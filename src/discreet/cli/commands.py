@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from discreet.cli import (
     disclose,
     federated,
     inference,
+    journal,
     models,
     people,
     risk,
@@ -32,6 +34,7 @@ from discreet.cli import (
 )
 from discreet.cli.output import complain, hush, say, unwritten
 from discreet.errors import DiscreetError, FileNotWritten
+from discreet.governance.places import NAMED
 
 BROKEN_PIPE = 141
 """What a shell shows of a command that wrote to a pipe nobody reads."""
@@ -74,7 +77,7 @@ app.command()(models.recommend)
 app.command()(models.explain)
 app.command()(models.card)
 app.add_typer(budgets.budget, name="budget", help="Open budgets and see what is left of them.")
-app.add_typer(budgets.ledger, name="ledger", help="Replay the ledger's journal.")
+app.add_typer(journal.app, name="journal", help="The record: replay it, sign its head, prove what is in it.")
 app.add_typer(federated.app, name="federated", help="Train where the data stays with many parties.")
 app.add_typer(inference.app, name="inference", help="Make lists without seeing histories.")
 app.add_typer(between.app, name="between", help="Between organisations: intersections and ensembles.")
@@ -99,8 +102,18 @@ def _front(
     version: Annotated[
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    witness: Annotated[
+        str | None,
+        typer.Option(
+            "--witness",
+            envvar=NAMED,
+            help="File of signed heads, outside the database: what was rolled back is refused, what is new is kept.",
+        ),
+    ] = None,
 ) -> None:
     del version
+    if witness:
+        os.environ[NAMED] = witness  # also for the processes that this one starts
 
 
 def run() -> None:

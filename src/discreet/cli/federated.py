@@ -82,7 +82,7 @@ def key(
     """Make a server's key, with which clients and the other server seal and agree; print its public half."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-    from discreet.client.enrolment import make_key
+    from discreet.governance.keyfiles import make_key
 
     public = make_key(path, X25519PrivateKey).hex()
     if as_json:
@@ -219,7 +219,8 @@ def first_server(
     import asyncio
     from contextlib import closing
 
-    from discreet.client.enrolment import exchange_key, public_keys, read_roster
+    from discreet.client.enrolment import public_keys, read_roster
+    from discreet.governance.keyfiles import exchange_key
     from discreet.service.federated import first_server as app_of
     from discreet.service.halves import First
     from discreet.service.listening import Address
@@ -253,9 +254,10 @@ def _question(name: str, of: Path | None, items: int) -> tuple[Model, State]:
 def _second(
     address: str | None, first_key: str | None, ca: Path | None, identity: Path | None, exchange: Path | None
 ) -> Second | None:
-    from discreet.client.enrolment import exchange_key, public_keys, signing_key
+    from discreet.client.enrolment import public_keys
     from discreet.client.wire import Wire
     from discreet.errors import SettingError
+    from discreet.governance.keyfiles import exchange_key, signing_key
     from discreet.service.halves import Second
 
     if address is None:

@@ -51,7 +51,7 @@ class Stage:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-        from discreet.client.enrolment import make_key
+        from discreet.governance.keyfiles import make_key
         from discreet.governance.ledger import Account, Ledger
         from discreet.service.certificates import certify_loopback
 

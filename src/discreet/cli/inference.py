@@ -198,7 +198,7 @@ def key(path: Annotated[Path, typer.Argument(help="File for the key; must not ex
     """Make the key that the second of two servers signs with; print its public half."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from discreet.client.enrolment import make_key
+    from discreet.governance.keyfiles import make_key
 
     public = make_key(path, Ed25519PrivateKey).hex()
     if as_json:
@@ -327,8 +327,9 @@ def _live(data: Path, ledger: str, folder: Path, released: Callable[[Interaction
 def _seat(
     second: str | None, first: str | None, ca: Path | None, identity: Path | None, n: int, candidates: int
 ) -> Seat:
-    from discreet.client.enrolment import public_keys, signing_key
+    from discreet.client.enrolment import public_keys
     from discreet.client.wire import Wire
+    from discreet.governance.keyfiles import signing_key
     from discreet.service.lists import Seat
 
     peer = None if second is None else public_keys([second], "--second")[0]

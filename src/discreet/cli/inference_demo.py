@@ -135,7 +135,7 @@ def serving(
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from discreet.client.enrolment import make_key
+    from discreet.governance.keyfiles import make_key
     from discreet.service.certificates import certify_loopback
 
     certificate, key = certify_loopback(folder)

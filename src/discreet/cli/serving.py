@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discreet.cli.output import say, screen
+from discreet.cli.output import note, say, screen
+from discreet.governance.places import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from discreet.service.listening import Address
 
 PORT = 8440
-INVENTORY, MASTER, DATABASE, MODELS = "inventory.toml", "master.key", "discreet.db", "models"
+INVENTORY, MASTER, DATABASE, MODELS, WITNESS = "inventory.toml", "master.key", "discreet.db", "models", "witness"
 
 Folder = Annotated[Path, typer.Argument(help="Of the service: inventory.toml, master.key, models and the database.")]
 Database = Annotated[
@@ -97,29 +99,28 @@ def settings_of(
             inventory.write_text(example("shop"))
     wrapping = _hooked(key_service) if key_service else _master(master_key or folder / MASTER)
     place: str | Path = database or folder / DATABASE
-    declared = _in_force(place, inventory)
-    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=declared, **more)
+    witness = None if os.environ.get(NAMED) else folder / WITNESS
+    declared = _in_force(place, inventory, witness)
+    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=declared, witness=witness, **more)
 
 
-def _in_force(place: str | Path, path: Path) -> Inventory:
+def _in_force(place: str | Path, path: Path, witness: Path | None) -> Inventory:
     """Return the inventory that holds: at the first start the file's, from then on what two people agreed to."""
-    from contextlib import closing
-
     from discreet.governance import policy
     from discreet.governance.inventory import Inventory
-    from discreet.governance.journal import Journal
     from discreet.governance.matters import Matters
-    from discreet.governance.tables import opened
+    from discreet.governance.witness import configured, opened_with
 
     proposed = Inventory.read(path)
-    with closing(opened(place, 30.0, may_create=True)) as database:
-        matters = Matters(database, Journal(database))
+    database, journal = opened_with(configured(witness), place, 30.0, may_create=True)
+    with closing(database):
+        matters = Matters(database, journal)
         held = policy.in_force(matters)
         if held is None:
             return policy.put(matters, path.read_text(), by="first start")
     declared = Inventory.from_toml(held.encode())
     if declared != proposed:
-        say(f"{path} is not what is in force: two people put it in force, by POST /api/v1/motions", "yellow")
+        note(f"{path} is not what is in force: two people put it in force, by POST /api/v1/motions")
     return declared
 
 
@@ -150,7 +151,7 @@ def _master(path: Path) -> Wrapping:
 
     if not path.exists():
         Master([new_key()]).write(path)
-        say(f"A master key was made: {path}. Keep a copy elsewhere: without it nothing that is held opens.", "yellow")
+        note(f"A master key was made: {path}. Keep a copy elsewhere: without it nothing that is held opens.")
     return Master.read(path)
 
 

@@ -66,7 +66,7 @@ def stay(data: Interactions, folder: Path, port: int) -> None:
 def seed(records: Records, data: Interactions) -> dict[str, str]:
     """Have people agree and send what they chose; have a model trained; return keys, by who they are for."""
     from discreet.governance.checks import now, sha256
-    from discreet.governance.ledger import Account, Ledger
+    from discreet.governance.ledger import Account
     from discreet.governance.roles import Role
     from discreet.service.jobs import Calendar, schedule
 
@@ -85,7 +85,7 @@ def seed(records: Records, data: Interactions) -> dict[str, str]:
             )
             records.vault.collect([batch])
             bars.update(bar, advance=1)
-    with Ledger(records.place, create=False) as book:
+    with records.book() as book:
         book.open_budget(Account(records.inventory.name, PURPOSE), epsilon=BUDGET, delta=DELTA)
     schedule(records, Calendar(epsilon=EPSILON), now(), by="demo")
     pseudonym = records.holders.pseudonym(people[0])

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from discreet.client.answering import Answering, listening, serve
 from discreet.client.device import Allowance, Device, Items
-from discreet.client.enrolment import make_key, public_keys, read_lines, read_roster, signing_key
+from discreet.client.enrolment import public_keys, read_lines, read_roster
 from discreet.client.spending import Spending
 from discreet.client.taking_part import Person, take_part
 from discreet.client.wire import Wire
 from discreet.errors import DiscreetError, SettingError
 from discreet.files import write_bytes
+from discreet.governance.keyfiles import make_key, signing_key
 from discreet.privacy.levels import OFFERED, Level
 from discreet.privacy.plan import COLLUDING
 from discreet.protocols.keys import public_bytes

@@ -14,11 +14,11 @@ from discreet.governance.grants import Grants
 from discreet.governance.holders import Holders
 from discreet.governance.incidents import Incidents
 from discreet.governance.inventory import Inventory
-from discreet.governance.journal import Journal
 from discreet.governance.keys import Wrapping
+from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matters
 from discreet.governance.motions import Motions
-from discreet.governance.tables import opened
+from discreet.governance.witness import check_unwitnessed, configured, opened_with
 
 
 class Records:
@@ -29,17 +29,31 @@ class Records:
         wrapping: the master key, or what has it.
         inventory: what is declared.
         deadline: seconds to wait for others that write.
+        witness: file of signed heads outside the database (`witness`), by default what ``DISCREET_WITNESS`` names.
+
+    Attributes:
+        witness: which `keep`s the journal when something was written; None without one.
 
     Raises:
-        LedgerError: it cannot be opened.
+        LedgerError: it cannot be opened; or its journal tells of a witness, and there is none here.
+        LedgerCorrupted: it lacks what its witness has seen, or the witness is gone.
         SealBroken: its keys are wrapped by another master key, or were changed.
     """
 
-    def __init__(self, place: str | Path, wrapping: Wrapping, inventory: Inventory, *, deadline: float = 30.0) -> None:
-        self.place, self.inventory = place, inventory
-        self.database = opened(place, deadline, may_create=True)
+    def __init__(
+        self,
+        place: str | Path,
+        wrapping: Wrapping,
+        inventory: Inventory,
+        *,
+        deadline: float = 30.0,
+        witness: str | Path | None = None,
+    ) -> None:
+        self.place, self.inventory, self.witness = place, inventory, configured(witness, deadline)
+        self.database, self.journal = opened_with(self.witness, place, deadline, may_create=True)
         try:
-            self.journal = Journal(self.database)
+            if self.witness is None:
+                check_unwitnessed(self.journal)
             purposes = [purpose.name for purpose in inventory.purposes]
             self.holders = Holders(self.database, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
@@ -60,6 +74,15 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def book(self) -> Ledger:
+        """Open the budgets of this database, with its witness."""
+        return Ledger(self.place, create=False, witness=self.witness.path if self.witness else None)
+
+    def keep(self) -> None:
+        """Have the witness see what was written, if there is one. Raises LedgerError if it cannot be written."""
+        if self.witness is not None:
+            self.witness.keep(self.journal)
 
     def close(self) -> None:
         """Close the database. May be repeated."""

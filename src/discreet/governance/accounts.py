@@ -110,7 +110,7 @@ class AccountRow(NamedTuple):
         """
         found = cls(*row)
         if not found._is_sound():
-            raise LedgerCorrupted("a budget in the tables holds what no budget can; run `discreet ledger verify`")
+            raise LedgerCorrupted("a budget in the tables holds what no budget can; run `discreet journal verify`")
         return found
 
     @classmethod

@@ -67,8 +67,8 @@ class Charges:
         """
         row = self._db.one(_UNITS, digest=digest)
         if row is None or self.name(row[0]) != digest or len(row[0]) % 8:
-            raise LedgerCorrupted("what a release cost each person is gone or changed; run `discreet ledger verify`")
+            raise LedgerCorrupted("what a release cost each person is gone or changed; run `discreet journal verify`")
         units = np.frombuffer(row[0], "<i8").astype(np.int64)
         if units.size and not 0 <= units.min() <= units.max() < MOST_STORED:
-            raise LedgerCorrupted("what a release cost each person is damaged; run `discreet ledger verify`")
+            raise LedgerCorrupted("what a release cost each person is damaged; run `discreet journal verify`")
         return units

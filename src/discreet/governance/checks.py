@@ -77,7 +77,7 @@ def stored_units(stored: object) -> int:
         LedgerCorrupted: it is none.
     """
     if not isinstance(stored, int) or not is_units(stored):
-        raise LedgerCorrupted("a number of units in the tables is damaged; run `discreet ledger verify`")
+        raise LedgerCorrupted("a number of units in the tables is damaged; run `discreet journal verify`")
     return stored
 
 

@@ -116,14 +116,14 @@ class Database(ABC):
 
     def _damaged(self) -> LedgerCorrupted:
         return LedgerCorrupted(
-            f"{self.name} is damaged or is not a ledger; restore it and run `discreet ledger verify`"
+            f"{self.name} is damaged or is not a ledger; restore it and run `discreet journal verify`"
         )
 
     def _busy(self, deadline: float) -> LedgerError:
         return LedgerError(f"{self.name} was kept busy by another process for {deadline:g} s; try again")
 
     def _against_the_rules(self) -> LedgerCorrupted:
-        return LedgerCorrupted(f"{self.name} holds what its own rules forbid; run `discreet ledger verify`")
+        return LedgerCorrupted(f"{self.name} holds what its own rules forbid; run `discreet journal verify`")
 
     def _incomplete(self) -> LedgerCorrupted:
         return LedgerCorrupted(f"{self.name} lacks a table or column of a ledger; restore it")

@@ -22,13 +22,16 @@ Formal guarantees
   Honkela 2023. Who is admitted depends on what each is *held* for: the price of their level, which no data enters. What
   each has *spent* is settled when a release is committed, to what their rows used; it is no more, and is theirs alone.
 * An account that has a pace spends no faster than it says (`pacing`).
-* Each of these changes is a row of the journal, written in the same transaction.
+* Each of these changes is a row of the journal, written in the same transaction. With a witness, a call that changes
+  something returns once a signed head that covers it is on the disk (`witness`); a refusal is covered by the next one.
 
 Persons are held only as pseudonyms: HMAC-SHA256, 16 bytes, under a random key of this ledger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +40,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
-from discreet.errors import AccountMissing, BudgetExceeded, LedgerCorrupted, LedgerError, ReleaseConflict, SettingError
+from discreet.errors import (
+    AccountMissing,
+    BudgetExceeded,
+    FileNotWritten,
+    LedgerCorrupted,
+    LedgerError,
+    ReleaseConflict,
+    SettingError,
+)
 from discreet.governance import schema
 from discreet.governance.accounts import (
     Account,
@@ -50,13 +61,14 @@ from discreet.governance.accounts import (
 )
 from discreet.governance.charges import Charges, Units, checked_units
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
-from discreet.governance.journal import Head, Journal
+from discreet.governance.journal import Head
 from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
 from discreet.governance.standing import check_standing
-from discreet.governance.tables import ACCOUNTS, RELEASES, opened
+from discreet.governance.tables import ACCOUNTS, RELEASES
 from discreet.governance.verification import Verification, verify
+from discreet.governance.witness import check_unwitnessed, configured, opened_with
 from discreet.privacy import accounting
 
 __all__ = ["Account", "AccountState", "Ledger", "Reservation"]
@@ -96,6 +108,8 @@ class Ledger:
             ``postgresql+psycopg://user:password@host/database``, whose tables are made likewise; the database is not.
         create: give False to read: then a missing ledger is an error, and a file on read-only media is no hindrance.
         deadline: seconds to wait for other processes that are writing, 0 to 1,000,000.
+        witness: file of signed heads outside the database (`witness`), by default what ``DISCREET_WITNESS`` names. With
+            one, a ledger that was rolled back is not opened, and no change is acknowledged before a head covers it.
 
     Attributes:
         name: what it is called in messages; without the password of a URL.
@@ -104,13 +118,16 @@ class Ledger:
     Raises:
         SettingError: the deadline is out of its range, or the place is another URL.
         LedgerError: the ledger is missing, busy, unwritable, or of another version; it is left untouched.
-        LedgerCorrupted: the file is damaged or is not an SQLite file; it is left untouched.
+        LedgerCorrupted: the file is damaged or is not an SQLite file, or lacks what its witness has seen, or the
+            witness is gone; it is left untouched.
     """
 
-    def __init__(self, place: str | Path, *, create: bool = True, deadline: float = 30.0) -> None:
-        self._db = opened(place, check_deadline(deadline), may_create=create)
+    def __init__(
+        self, place: str | Path, *, create: bool = True, deadline: float = 30.0, witness: str | Path | None = None
+    ) -> None:
+        self._witness = configured(witness, check_deadline(deadline))
+        self._db, self.journal = opened_with(self._witness, place, deadline, may_create=create)
         self.name, self.place = self._db.name, self._db.place
-        self.journal = Journal(self._db)
         self._persons = Persons(self._db)
         self._charges = Charges(self._db)
 
@@ -125,6 +142,21 @@ class Ledger:
     def close(self) -> None:
         """Close the file or the connection."""
         self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Do all of the block or none of it; at its end it is committed, and a head in the witness covers it.
+
+        Raises:
+            FileNotWritten: it is committed, but the witness could not be written.
+            LedgerError: nothing was done: the journal tells of a witness, and there is none here.
+        """
+        with self._db.transaction():
+            if self._witness is None:
+                check_unwitnessed(self.journal)
+            yield
+        if self._witness is not None:
+            self._witness.keep(self.journal)
 
     # Budgets
 
@@ -156,7 +188,7 @@ class Ledger:
         person_cap = None if person_epsilon is None else accounting.cap(person_epsilon, delta)
         end = None if until is None else instant(until)
         asked = AccountRow(str(account), account.dataset, float(epsilon), float(delta), cap, person_cap, end, 0)
-        with self._db.transaction():
+        with self._writing():
             found = self._account(asked.name)
             if found is None:
                 self._check_unit(asked)
@@ -234,7 +266,7 @@ class Ledger:
             SettingError: a number or the time is out of its range.
             AccountMissing: the budget was never opened.
         """
-        with self._db.transaction():
+        with self._writing():
             row, time = self._open_account(account), now()
             pace = None if rule is None else Pace(rule, per_year, begins or time, row.spent)
             if pace or self._pace(row.name):
@@ -265,7 +297,7 @@ class Ledger:
     def _opened(self, name: str) -> str:
         row = self.journal.opening(name)
         if row is None:
-            raise LedgerCorrupted(f"no row of the journal opens budget {name}; run `discreet ledger verify`")
+            raise LedgerCorrupted(f"no row of the journal opens budget {name}; run `discreet journal verify`")
         return self.journal.linked(row).at
 
     # People
@@ -282,7 +314,7 @@ class Ledger:
         """
         cap = accounting.cap(epsilon, delta)
         pseudonym = self._persons.crowd(dataset, [person]).tobytes()
-        with self._db.transaction():
+        with self._writing():
             if self._db.one(_ANY_OF_DATASET, dataset=dataset) is None:
                 raise AccountMissing(f"no budget is open for data set {dataset}; open one with `discreet budget open`")
             held = self._persons.cap_of(dataset, pseudonym)
@@ -335,6 +367,7 @@ class Ledger:
             ReleaseConflict: the id names a release with other terms, or one that was abandoned.
             LedgerCorrupted: the budget, the sum of its releases and the journal do not agree; nothing is charged. What
                 each person is held for is compared by `verify` alone.
+            LedgerError: it is charged, and the witness could not be written: repeat it, at no further charge.
             BudgetExceeded: the account has less left, or has ended; its pace allows less now; or nobody has that much
                 left. ``left`` is then
                 the account's, or 0 where persons' caps decided, which tells nothing of anybody's. The refusal is
@@ -347,11 +380,15 @@ class Ledger:
         members, costs = _priced(crowd, cost, prices)
         asked = ReleaseRow(release, str(account), cost, spec, digest(members), None)
         try:
-            with self._db.transaction():
+            with self._writing():
                 row = self._reserved(asked, members, costs) or self._charge(account, asked, members, costs)
                 admitted = self._admitted(row, crowd)
         except BudgetExceeded as refused:
             raise self._recorded(asked, refused) from None
+        except FileNotWritten as reason:
+            raise LedgerError(
+                f"release {release} is charged and waits, repeat it with --release {release}: {reason}"
+            ) from reason
         order = None if crowd is None or admitted is None else np.argsort(crowd[admitted])
         return Reservation(release, account, cost, spec, row.state, row.artefact, admitted, order)
 
@@ -434,7 +471,7 @@ class Ledger:
             ReleaseConflict: the release was never reserved, or was abandoned.
         """
         check_sha256("artefact", artefact)
-        with self._db.transaction():
+        with self._writing():
             row = self._known(release)
             if row.artefact is not None:
                 return row.artefact
@@ -456,7 +493,7 @@ class Ledger:
         Raises:
             ReleaseConflict: the release was never reserved, or has ended.
         """
-        with self._db.transaction():
+        with self._writing():
             self._end(self._known(release), "abandoned", None)
             self.journal.append("abandon", release=release)
 
@@ -497,7 +534,7 @@ class Ledger:
         return found
 
     def verify(self, expected_head: Head | None = None, artefacts: Path | None = None) -> Verification:
-        """Replay the journal from row 0 and compare it with everything the file holds.
+        """Replay the journal from row 0 and compare it with everything the file holds, and with its witness.
 
         Args:
             expected_head: a head that was kept elsewhere; the journal must still contain it.
@@ -507,7 +544,7 @@ class Ledger:
             LedgerCorrupted: the file is too damaged to be read at all.
             LedgerError: the folder of artefacts cannot be read.
         """
-        return verify(self._db, expected_head, artefacts)
+        return verify(self.journal, expected_head, artefacts, self._witness)
 
 
 def _priced(crowd: Crowd | None, cost: int, prices: Units | None) -> tuple[Crowd | None, int | Units]:

@@ -152,7 +152,7 @@ class Pace:
             rule = kind(**{each.name: int(facts[each.name]) for each in fields(kind)})
             return cls(rule, int(facts["per_year"]), facts["begins"], int(facts["base"]))
         except (KeyError, TypeError, ValueError) as error:  # SettingError is a ValueError
-            raise LedgerCorrupted("a pace in the journal is none; run `discreet ledger verify`") from error
+            raise LedgerCorrupted("a pace in the journal is none; run `discreet journal verify`") from error
 
     def facts(self) -> dict[str, str]:
         """Return the same for a row of the journal: whole numbers are text there."""

@@ -91,7 +91,7 @@ class Persons:
         """
         row = self._db.one(_MEMBERS, digest=digest)
         if row is None or sha256(row[0]) != digest or not _is_sorted(row[0]):
-            raise LedgerCorrupted("a cohort is not what was reserved; run `discreet ledger verify`")
+            raise LedgerCorrupted("a cohort is not what was reserved; run `discreet journal verify`")
         return as_crowd(row[0])
 
     def keep(self, members: Crowd) -> None:
@@ -203,7 +203,7 @@ def as_crowd(pseudonyms: bytes, many: int | None = None) -> Crowd:
         LedgerCorrupted: the last one is cut off, or there are not so many.
     """
     if len(pseudonyms) % WIDTH or many not in {None, len(pseudonyms) // WIDTH}:
-        raise LedgerCorrupted("a pseudonym in the tables is damaged; run `discreet ledger verify`")
+        raise LedgerCorrupted("a pseudonym in the tables is damaged; run `discreet journal verify`")
     return np.frombuffer(pseudonyms, dtype=f"V{WIDTH}")
 
 
@@ -227,7 +227,7 @@ def told(members: Crowd, units: Units, crowd: Crowd) -> Units:
         LedgerCorrupted: there are not as many units as members.
     """
     if len(units) != len(members):
-        raise LedgerCorrupted("what a release cost each person does not fit its cohort; run `discreet ledger verify`")
+        raise LedgerCorrupted("what a release cost each person does not fit its cohort; run `discreet journal verify`")
     found: Units = np.where(within(members, crowd), units[_nearest(members, crowd)], 0)
     return found
 

@@ -1,4 +1,4 @@
-"""Where a ledger lies: in a file, or on a server. This is the one place that tells the two apart."""
+"""Where a ledger lies, in a file or on a server, which this one place tells apart; and what names its witness."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 from discreet.errors import SettingError
+
+NAMED = "DISCREET_WITNESS"
+"""Names, in the environment, the file of signed heads (`witness`) of whatever is opened."""
 
 _URL = re.compile(r"([a-z][a-z0-9]*)(\+[a-z0-9]+)?:/", re.IGNORECASE)
 _DRIVERS = {None, "+psycopg"}

@@ -60,7 +60,7 @@ class ReleaseRow(NamedTuple):
         """
         found = cls(*row)
         if not found._is_sound():
-            raise LedgerCorrupted("a release in the tables holds what no release can; run `discreet ledger verify`")
+            raise LedgerCorrupted("a release in the tables holds what no release can; run `discreet journal verify`")
         return found
 
     def standing(self, people: int | None) -> ReleaseState:

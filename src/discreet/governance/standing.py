@@ -1,7 +1,8 @@
 """Before a charge: do the ledger's own numbers agree?
 
-A few look-ups, in the transaction that charges. Whether everything fits is for `discreet ledger verify` to say; whoever
-edits one number, cuts the journal or swaps the key is stopped here, before anything is spent on the strength of it.
+A few look-ups, in the transaction that charges. Whether everything fits is for `discreet journal verify` to say;
+whoever edits one number, cuts the journal or swaps the key is stopped here, before anything is spent on the strength
+of it.
 """
 
 from __future__ import annotations
@@ -44,4 +45,4 @@ def _terms(journal: Journal, row: int) -> tuple[object, ...] | None:
 
 
 def _misfit(what: str, row: int | None) -> LedgerCorrupted:
-    return LedgerCorrupted(f"{what}; nothing was charged: run `discreet ledger verify` and find out why", row=row)
+    return LedgerCorrupted(f"{what}; nothing was charged: run `discreet journal verify` and find out why", row=row)

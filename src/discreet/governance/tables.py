@@ -54,7 +54,9 @@ def _find(path: Path, *, may_create: bool) -> None:
     except OSError as error:
         raise LedgerError(f"the ledger at {path} cannot be reached; check the path and its permissions") from error
     if not found and not may_create:
-        raise LedgerError(f"there is no ledger at {path}; open a budget first, with `discreet budget open`")
+        raise LedgerError(
+            f"there is no ledger at {path}; open a budget first, with `discreet budget open`, or restore what was there"
+        )
     if not found:
         create(path, _first_row)
 

@@ -24,18 +24,44 @@ a proof too long or short  False, as for any other that does not fit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 NODE = b"\x01"
 EMPTY = hashlib.sha256(b"").digest()
 
 
-def root(leaves: Sequence[bytes]) -> bytes:
-    """Return the root, 32 bytes, over leaves' hashes (RFC 9162, section 2.1.1)."""
-    level = list(leaves)
-    while len(level) > 1:
-        level = _above(level)
-    return level[0] if level else EMPTY
+class Frontier:
+    """A tree that grows leaf by leaf, of which the roots of its whole subtrees alone are held: about log2(n) hashes."""
+
+    def __init__(self, leaves: Iterable[bytes] = ()) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []
+        self.grow(leaves)
+
+    def grow(self, leaves: Iterable[bytes]) -> None:
+        """Add leaves' hashes at the end."""
+        for leaf in leaves:
+            self.size += 1
+            whole, rest = leaf, self.size
+            while not rest & 1:
+                whole, rest = _node(self._peaks.pop(), whole), rest >> 1
+            self._peaks.append(whole)
+
+    def root(self) -> bytes:
+        """Return the root, 32 bytes, over all that was added (RFC 9162, section 2.1.1)."""
+        return reduce(lambda right, left: _node(left, right), reversed(self._peaks)) if self._peaks else EMPTY
+
+    def copy(self) -> Frontier:
+        """Return another one, of the same leaves."""
+        other = Frontier()
+        other.size, other._peaks = self.size, list(self._peaks)
+        return other
+
+
+def root(leaves: Iterable[bytes]) -> bytes:
+    """Return the root, 32 bytes, over leaves' hashes."""
+    return Frontier(leaves).root()
 
 
 def inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from discreet.errors import LedgerCorrupted
+from discreet.errors import DataError, LedgerCorrupted
 from discreet.governance.artefacts import hashes
 from discreet.governance.charges import Charges
 from discreet.governance.database import Database
@@ -14,6 +14,7 @@ from discreet.governance.journal import Head, Journal
 from discreet.governance.persons import Persons
 from discreet.governance.replay import Problem, Replay
 from discreet.governance.tables import everything
+from discreet.governance.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,21 @@ class Verification:
             raise LedgerCorrupted(f"{where}: {first.what}; do not spend from this ledger, find out why", row=first.row)
 
 
-def verify(database: Database, expected_head: Head | None, artefacts: Path | None) -> Verification:
-    """Replay the journal from row 0 and compare it with the tables, a head kept elsewhere, a folder of artefacts.
+def verify(
+    journal: Journal, expected_head: Head | None, artefacts: Path | None, witness: Witness | None
+) -> Verification:
+    """Replay the journal from row 0; compare it with the tables, heads kept elsewhere, and a folder of artefacts.
 
     Raises:
         LedgerCorrupted: the file is too damaged to be read at all.
-        LedgerError: the folder of artefacts cannot be read.
+        LedgerError: the folder of artefacts, or the witness, cannot be read.
     """
-    replay, journal = Replay(Persons(database).cohort, Charges(database).of), Journal(database)
+    database = journal.database
+    replay = Replay(Persons(database).cohort, Charges(database).of)
     with database.snapshot():
         problems = _history(database, journal, replay) + _beheaded(journal, expected_head) + _damage(database)
         head = journal.head()
+    problems += _unwitnessed(journal, witness)
     if artefacts is not None:
         problems += replay.without_artefact(hashes(artefacts))
     problems.sort(key=lambda problem: math.inf if problem.row is None else problem.row)
@@ -76,6 +81,15 @@ def _beheaded(journal: Journal, expected: Head | None) -> list[Problem]:
         what = f"the journal ends at row {last}, its head of row {expected.seq} was kept elsewhere"
         return [Problem(last + 1, what)]
     return [Problem(expected.seq, f"row {expected.seq} is not the one whose hash was kept elsewhere")]
+
+
+def _unwitnessed(journal: Journal, witness: Witness | None) -> list[Problem]:
+    try:
+        if witness is not None:
+            witness.compare(journal)
+    except (LedgerCorrupted, DataError) as misfit:
+        return [Problem(getattr(misfit, "row", None), str(misfit))]
+    return []
 
 
 def _damage(database: Database) -> list[Problem]:

@@ -218,6 +218,7 @@ def _surroundings(trained: Trained) -> Iterator[Answer]:
         "surroundings",
         "Record of what was spent",
         "part",
-        "A journal that `discreet ledger verify` replays. A head kept elsewhere finds out whoever rewrites all of it.",
+        "A journal that `discreet journal verify` replays. Signed heads kept elsewhere find out whoever rewrites "
+        "all of it, or puts an older copy back.",
         ("docs/ledger.md",),
     )

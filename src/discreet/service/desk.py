@@ -31,15 +31,21 @@ class Desk:
 
     Args:
         open_records: opens them, in the thread.
+        writes: whether it writes. What it did is then acknowledged when the witness, if there is one, has seen it.
     """
 
-    def __init__(self, open_records: Callable[[], Records]) -> None:
+    def __init__(self, open_records: Callable[[], Records], *, writes: bool = False) -> None:
+        self._writes = writes
         self._thread = ThreadPoolExecutor(1)
         self._records = self._thread.submit(open_records).result()
         self._waiting = 0
 
-    async def do(self, work: Callable[[Records], Told]) -> Told:
+    async def do(self, work: Callable[[Records], Told], *, seen: bool = True) -> Told:
         """Return what ``work`` does with the records.
+
+        Args:
+            work: to do.
+            seen: False: the witness sees it within a second, and it is acknowledged before.
 
         Raises:
             EngineLost: too much is waiting, or it took too long; what was begun is finished all the same.
@@ -48,7 +54,8 @@ class Desk:
         if self._waiting >= WAITING:
             raise EngineLost("too many ask at once; ask again")
         self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work, self._records)
+        done = partial(_seen, work) if self._writes and seen else work
+        future = asyncio.get_running_loop().run_in_executor(self._thread, done, self._records)
         future.add_done_callback(self._done)
         try:
             return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
@@ -99,7 +106,7 @@ class Intake:
             taken, self._queue = self._queue[:TOGETHER], self._queue[TOGETHER:]
             found: Sequence[Collected | Exception]
             try:
-                found = await self._desk.do(partial(_kept, [batch for batch, _ in taken]))
+                found = await self._desk.do(partial(_kept, [batch for batch, _ in taken]), seen=False)
             except Exception as error:  # noqa: BLE001 - whatever it is, each who waits is told
                 found = [error] * len(taken)
             for (_, future), told in zip(taken, found, strict=True):
@@ -108,6 +115,13 @@ class Intake:
                         future.set_exception(told)
                     else:
                         future.set_result(told)
+
+
+def _seen(work: Callable[[Records], Told], records: Records) -> Told:
+    try:
+        return work(records)
+    finally:
+        records.keep()
 
 
 def _kept(batches: Sequence[Batch], records: Records) -> list[Collected | Conflict]:

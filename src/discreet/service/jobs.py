@@ -29,7 +29,6 @@ from discreet.errors import DiscreetError, SettingError
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
-from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matter
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
@@ -40,6 +39,8 @@ SCHEDULED, RUNNING, DONE, FAILED = "scheduled", "running", "done", "failed"
 ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
+EACH = 5
+"""Looks between two at which the witness sees what was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ class Jobs:
 
     def _work(self) -> None:
         with self._open() as records:
+            turn, seen = 0, None
             records.duties.begin(records.inventory.controller.officer[:100])
             while not self._stop.is_set():
                 try:
@@ -99,6 +101,11 @@ class Jobs:
                 except DiscreetError as error:
                     logging.getLogger("discreet").warning("jobs: %s", error)
                 self._stop.wait(LOOK)
+                turn += 1
+                if turn % EACH == 0 and (head := records.journal.head()) != seen:
+                    records.keep()
+                    seen = head
+            records.keep()
 
     def _look(self, records: Records) -> None:
         scheduled = [job for job in records.matters.all(KIND) if job.state == SCHEDULED]
@@ -129,7 +136,7 @@ class Jobs:
     def _fit(self, records: Records, job: Matter, path: Path) -> None:
         purpose = str(job.body["purpose"])
         histories, levels = records.vault.opened_for(purpose)
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             fit(
                 histories,
                 epsilon=float(job.body["epsilon"]),

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discreet.errors import (
     AccountMissing,
+    ArtefactError,
     BudgetExceeded,
     Conflict,
     DataError,
@@ -43,6 +44,7 @@ STATUSES: Statuses = {
     Conflict: (409, "conflict"),
     PurposeNotAllowed: (403, "purpose-not-allowed"),
     NotAllowed: (403, "not-allowed"),
+    ArtefactError: (422, "artefact"),
     SettingError: (422, "setting"),
     DataError: (422, "data"),
     LedgerError: (503, "not-now"),
@@ -65,7 +67,7 @@ def service(house: House) -> FastAPI:
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
     app.state.meters = Meters()
-    for router in (people.router, people.public, recommending.router, staff.router, governing.router):
+    for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
     app.add_middleware(Metered, meters=app.state.meters)
     app.get("/api/v1/health/live", tags=["health"])(live)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
+from discreet.errors import Conflict
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
 from discreet.governance.duties import KIND as DUTY
+from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
 from discreet.governance.inventory import Inventory
-from discreet.governance.ledger import Account, Ledger
+from discreet.governance.ledger import Account
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.roles import Permission
@@ -21,11 +24,14 @@ from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.people import all_of, standings
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
+from discreet.service.jobs import ERASURE
 
 router = APIRouter(prefix="/api/v1", tags=["governance"], responses=PROBLEMS)
+public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS)
 Seen = Annotated[Visitor, Depends(may(Permission.SEE_GOVERNANCE))]
 Reporter = Annotated[Visitor, Depends(may(Permission.RECORD_INCIDENT))]
 Officer = Annotated[Visitor, Depends(may(Permission.USE_GRANT))]
+Reader = Annotated[Visitor, Depends(may(Permission.SEE_JOURNAL))]
 Dutiful = Annotated[Visitor, Depends(may(Permission.DO_DUTY))]
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]
 Many = dict[str, list[dict[str, Any]]]
@@ -80,6 +86,18 @@ class Progress(BaseModel):
     model_config = ConfigDict(extra="forbid")
     state: Text
     told: Annotated[dict[str, Text], Field(max_length=20)] = {}
+
+
+class Head(BaseModel):
+    """A signed head, as `/journal/head` told it."""
+
+    model_config = ConfigDict(extra="forbid")
+    size: Annotated[int, Field(ge=1, le=2**53)]
+    root: Text
+    at: Text
+    journal: Text
+    key: Text
+    signature: Text
 
 
 class Done(BaseModel):
@@ -237,6 +255,80 @@ async def inventory(staff: Seen, house: Here) -> dict[str, Any]:
     return house.inventory.to_dict()
 
 
+@router.get("/journal")
+async def journal(
+    reader: Reader,
+    house: Here,
+    after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
+    n: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> Many:
+    """Rows of the journal, by their number."""
+    del reader
+
+    def told(records: Records) -> list[dict[str, Any]]:
+        last = min(records.journal.head().seq, after + n)
+        rows = [records.journal.linked(seq) for seq in range(after + 1, last + 1)]
+        return [{"row": row.seq, "kind": row.kind, "at": row.at, "facts": row.facts} for row in rows]
+
+    return {"rows": await house.reading.do(told)}
+
+
+@router.get("/journal/head")
+async def head(reader: Reader, house: Here) -> dict[str, Any]:
+    """How far the journal has grown, signed; the witness has it, too."""
+    del reader
+    return await house.writing.do(lambda records: asdict(_signed(records)))
+
+
+@router.get("/journal/rows/{row}/proof", response_class=Response)
+async def proof(reader: Reader, house: Here, row: Annotated[int, Path(ge=0, le=2**53)]) -> Response:
+    """A proof that a row is in the journal, which anybody can check: `discreet journal check`."""
+    del reader
+    return _file(await house.writing.do(lambda records: _proven(records, row)))
+
+
+@router.post("/journal/consistency", response_class=Response)
+async def consistency(reader: Reader, house: Here, old: Head) -> Response:
+    """A proof that all that an older head tells of still stands."""
+    del reader
+
+    def proven(records: Records) -> bytes:
+        signed, before = _signed(records), SignedHead.from_dict(old.model_dump())
+        return proof_to_bytes(Consistency.of(records.journal, before, signed))
+
+    return _file(await house.writing.do(proven))
+
+
+@public.get("/erasures/{receipt_id}/proof", response_class=Response)
+async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+    """A proof that an erasure is in the journal. Needs no key: whoever was erased has none."""
+
+    def proven(records: Records) -> bytes:
+        found = records.matters.find(ERASURE, receipt_id)
+        if found is None:
+            raise unknown()
+        return _proven(records, int(found.body["row"]))
+
+    return _file(await house.writing.do(proven))
+
+
+def _signed(records: Records) -> SignedHead:
+    if records.witness is None:
+        raise Conflict("this service has no witness, so nothing is signed; give it one with --witness")
+    return records.witness.keep(records.journal)
+
+
+def _proven(records: Records, row: int) -> bytes:
+    signed = _signed(records)
+    if row >= signed.size:
+        raise unknown()
+    return proof_to_bytes(Inclusion.of(records.journal, row, signed))
+
+
+def _file(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
+
+
 def _all(records: Records, kind: str) -> list[dict[str, Any]]:
     return [matter.to_dict() for matter in records.matters.all(kind)]
 
@@ -275,7 +367,7 @@ def _done(records: Records, motion: Matter, by: str) -> Mapping[str, Any]:
     match motion.body["permission"]:
         case "raise-cap":
             account = Account(records.inventory.name, str(what["purpose"]))
-            with Ledger(records.place, create=False) as book:
+            with records.book() as book:
                 book.raise_cap(account, epsilon=float(what["epsilon"]), by=both)
             return {}
         case "open-grant":

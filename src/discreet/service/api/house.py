@@ -30,6 +30,7 @@ class Settings:
         models: folder of the models that were released.
         wrapping: the master key, or what has it.
         inventory: what is declared.
+        witness: file of signed heads of the journal; best on another volume than the database.
         calendar: when models are trained, and for how much.
         per_minute: requests that a key may make.
         grid: seconds; personal lists leave at a multiple of it after they were asked for, so that how long one took
@@ -40,13 +41,14 @@ class Settings:
     models: Path
     wrapping: Wrapping = field(repr=False)
     inventory: Inventory
+    witness: Path | None = None
     calendar: Calendar = field(default_factory=Calendar)
     per_minute: int = 60_000
     grid: float = 0.005
 
     def records(self) -> Records:
         """Open the records. Raises as ``Records`` does."""
-        return Records(self.place, self.wrapping, self.inventory)
+        return Records(self.place, self.wrapping, self.inventory, witness=self.witness)
 
 
 class House:
@@ -58,7 +60,7 @@ class House:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.inventory = settings, settings.inventory
-        self.reading, self.writing = Desk(settings.records), Desk(settings.records)
+        self.reading, self.writing = Desk(settings.records), Desk(settings.records, writes=True)
         self.intake = Intake(self.writing)
         self.known = Known(self.reading)
         self._model: Trained | None = None

@@ -21,7 +21,6 @@ from discreet.governance.access import Visitor
 from discreet.governance.checks import now
 from discreet.governance.consent import RECORD
 from discreet.governance.grants import OPENED
-from discreet.governance.ledger import Ledger
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
@@ -179,7 +178,7 @@ async def erase(me: Me, house: Here) -> Receipt:
         erased = records.vault.erase(_who(me))
         events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
         receipt = _receipt(ERASED.format(events=events), records, events=events, journal_row=row)
-        records.matters.open(ERASURE, PENDING, {"at": receipt.at}, by="person", name=receipt.receipt_id)
+        records.matters.open(ERASURE, PENDING, {"at": receipt.at, "row": row}, by="person", name=receipt.receipt_id)
         return receipt
 
     receipt = await house.writing.do(gone)
@@ -209,7 +208,7 @@ async def privacy(me: Me, house: Here) -> dict[str, Any]:
 
     def told(records: Records) -> dict[str, Any]:
         person = records.holders.id_of_account(_who(me))
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             spent = book.person_spent(records.inventory.name, person)
         model = told_of(house.model) if house.ready else None
         return {"spent_units": spent, "model": model, "next_release": next_release(records)}

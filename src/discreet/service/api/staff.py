@@ -12,7 +12,7 @@ from discreet.data.records import Records
 from discreet.errors import Conflict
 from discreet.governance.access import Visitor
 from discreet.governance.checks import instant, now
-from discreet.governance.ledger import Account, Ledger
+from discreet.governance.ledger import Account
 from discreet.governance.roles import Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import told_of
@@ -60,7 +60,7 @@ async def budgets(
     del staff
 
     def told(records: Records) -> list[dict[str, Any]]:
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             return [state.to_dict() for state in book.accounts()]
 
     return {"budgets": await house.reading.do(told)}
@@ -76,7 +76,7 @@ async def open_budget(
     def opened(records: Records) -> dict[str, Any]:
         records.inventory.purpose(wanted.purpose)
         account, each = Account(records.inventory.name, wanted.purpose), wanted.person_epsilon
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             if any(state.account == account and state.epsilon != wanted.epsilon for state in book.accounts()):
                 raise Conflict("this budget is open with another cap; two people raise it: POST /api/v1/motions")
             found = book.open_budget(account, epsilon=wanted.epsilon, delta=wanted.delta, person_epsilon=each)
@@ -100,7 +100,7 @@ async def releases(
     del staff
 
     def told(records: Records) -> list[dict[str, Any]]:
-        with Ledger(records.place, create=False) as book:
+        with records.book() as book:
             return [
                 {"release": each.release, "account": str(each.account), "cost": each.cost, "state": each.state}
                 | {"artefact": each.artefact}
