@@ -73,7 +73,8 @@ class Running:
 @contextmanager
 def running(settings: Settings) -> Iterator[Running]:
     address = Address(port=0)
-    listening, house = address.bound(), House(settings)
+    house = House(settings)
+    listening = address.bound()
     server = address.serving(service(house))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()

@@ -1,0 +1,164 @@
+"""What takes two, who looked, what went wrong, what fell due, and proofs of the record: over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from services import Running, new_settings, running, seed
+
+from discreet.errors import LedgerCorrupted, ProofRefused
+from discreet.governance.heads import proof_from_bytes
+from discreet.governance.inventory import example
+from discreet.governance.roles import Role
+
+OFFICER, OWNER, AUDITOR = Role.PRIVACY_OFFICER, Role.OWNER, Role.AUDITOR
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One with a witness, and a second officer."""
+    folder, elsewhere = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("elsewhere")
+    with running(replace(new_settings(folder), witness=elsewhere / "witness")) as found:
+        seed(found)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def other(shop: Running) -> str:
+    """The key of another privacy officer."""
+    made = shop.as_(OWNER, "POST", "/api/v1/access", json={"role": "privacy-officer", "owner": "B. Okafor"})
+    return str(made.json()["key"])
+
+
+def asked(shop: Running, motion: dict[str, object], role: Role = OFFICER) -> str:
+    made = shop.as_(role, "POST", "/api/v1/motions", json={"motion": motion})
+    assert made.status_code == 201, made.text
+    return str(made.json()["name"])
+
+
+def test_a_look_at_somebody_takes_two_and_is_told_to_them(shop: Running, other: str) -> None:
+    person = shop.agreed("looked-at")
+    shop.send(("looked-at", "i1"))
+    motion = {"permission": "open-grant", "user_id": "looked-at", "reason": "court order", "fields": ["events"]}
+    name = asked(shop, motion)
+    assert "looked-at" not in shop.as_(AUDITOR, "GET", "/api/v1/motions").text
+    alone = shop.as_(OFFICER, "POST", f"/api/v1/motions/{name}/agree")
+    assert (alone.status_code, alone.json()["type"]) == (403, "urn:discreet:not-allowed")
+    assert shop.as_(OWNER, "POST", f"/api/v1/motions/{name}/agree").status_code == 403  # an owner may not look
+    grant = shop.ask("POST", f"/api/v1/motions/{name}/agree", other).json()["grant"]
+    assert shop.ask("POST", f"/api/v1/motions/{name}/agree", other).status_code == 409
+    seen = shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").json()
+    assert [each["item_id"] for each in seen["events"]] == ["i1"]
+    assert "consents" not in seen
+    assert shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/person-1").status_code == 403
+    told = shop.ask("GET", "/api/v1/me/access", person).json()["opened_by_staff"]
+    assert [each["reason"] for each in told] == ["court order"]
+    listed = shop.as_(AUDITOR, "GET", "/api/v1/grants").json()["grants"]
+    assert grant in {each["name"] for each in listed}
+    assert all("who" not in each for each in listed)
+    assert shop.as_(OFFICER, "POST", f"/api/v1/grants/{grant}/close").status_code == 200
+    assert shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").status_code == 403
+    strangers = motion | {"user_id": "never heard of"}
+    assert shop.as_(OFFICER, "POST", "/api/v1/motions", json={"motion": strangers}).status_code == 422
+
+
+def test_the_inventory_is_changed_by_two_and_holds_from_the_next_start(shop: Running, other: str) -> None:
+    wanted = example("shop").replace("retention_days = 730", "retention_days = 90")
+    name = asked(shop, {"permission": "set-policy", "inventory": wanted}, OWNER)
+    agreed = shop.ask("POST", f"/api/v1/motions/{name}/agree", other).json()
+    assert (agreed["state"], agreed["holds_from"]) == ("agreed", "the next start")
+    bad = {"motion": {"permission": "set-policy", "inventory": "format = 1"}}
+    assert shop.as_(OWNER, "POST", "/api/v1/motions", json=bad).status_code == 422
+    refused = asked(shop, {"permission": "set-policy", "inventory": wanted}, OWNER)
+    assert shop.as_(OWNER, "POST", f"/api/v1/motions/{refused}/refuse").json()["state"] == "refused"
+    assert shop.as_(OFFICER, "POST", "/api/v1/motions/none/agree").status_code == 404
+
+
+def test_a_cap_is_raised_by_two(shop: Running, other: str) -> None:
+    name = asked(shop, {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 25})
+    (before,) = shop.as_(AUDITOR, "GET", "/api/v1/privacy/budget").json()["budgets"]
+    assert shop.ask("POST", f"/api/v1/motions/{name}/agree", other).status_code == 200
+    (after,) = shop.as_(AUDITOR, "GET", "/api/v1/privacy/budget").json()["budgets"]
+    assert after["cap"] > before["cap"]
+    assert after["spent"] == before["spent"]
+
+
+def test_incidents_have_a_clock(shop: Running) -> None:
+    told = {"told": {"description": "a list went to somebody else", "subjects": "1-10"}, "detected_at": "2026-01-01"}
+    made = shop.as_(Role.OPERATOR, "POST", "/api/v1/incidents", json=told)
+    assert made.status_code == 201
+    assert made.json()["notify_authority_by"] == "2026-01-04T00:00:00Z"
+    name = made.json()["name"]
+    (listed,) = shop.as_(AUDITOR, "GET", "/api/v1/incidents").json()["incidents"]
+    assert listed["late"]
+    going = {"state": "IncidentMitigated", "told": {"notified_authority_at": "2026-01-02"}}
+    assert (
+        shop.as_(Role.OPERATOR, "POST", f"/api/v1/incidents/{name}", json=going).json()["state"] == "IncidentMitigated"
+    )
+    (listed,) = shop.as_(AUDITOR, "GET", "/api/v1/incidents").json()["incidents"]
+    assert not listed["late"]
+    for wrong in ({"state": "Over", "told": {}}, {"state": "IncidentHalted", "told": {"mood": "bad"}}):
+        assert shop.as_(Role.OPERATOR, "POST", f"/api/v1/incidents/{name}", json=wrong).status_code == 422
+    assert shop.as_(Role.OPERATOR, "POST", "/api/v1/incidents/none", json=going).status_code == 404
+
+
+def test_duties_fall_due_and_retention_is_done_by_itself(shop: Running) -> None:
+    duties = {each["name"]: each for each in shop.as_(AUDITOR, "GET", "/api/v1/duties").json()["duties"]}
+    assert {"retention", "audit", "verify-journal"} <= {*duties}
+    assert duties["retention"]["done_by"] == "discreet"
+    assert not duties["retention"]["late"]
+    done = shop.as_(AUDITOR, "POST", "/api/v1/duties/audit/done", json={"found": "no promise was refuted"}).json()
+    assert done["due"] > duties["audit"]["due"] or done["done"] is not None
+    assert shop.as_(AUDITOR, "POST", "/api/v1/duties/none/done").status_code == 404
+
+
+def test_the_inventory_and_the_journal_are_shown_to_those_who_may(shop: Running) -> None:
+    assert shop.as_(AUDITOR, "GET", "/api/v1/inventory").json()["name"] == "shop"
+    rows = shop.as_(AUDITOR, "GET", "/api/v1/journal?after=0&n=5").json()["rows"]
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5]
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/journal").status_code == 403
+    assert "person-1" not in json.dumps(shop.as_(AUDITOR, "GET", "/api/v1/journal?n=1000").json())
+
+
+def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_receipt(shop: Running) -> None:
+    head = shop.as_(AUDITOR, "GET", "/api/v1/journal/head").json()
+    key = shop.agreed("erased")
+    receipt = shop.ask("POST", "/api/v1/me/erase", key).json()
+    proof = proof_from_bytes(shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}/proof").content)
+    proof.check(head["key"])
+    assert '"kind":"erase"' in proof.told()
+    assert "erased" not in proof.told().replace('"erase"', "")
+    with pytest.raises(ProofRefused):
+        proof.check("0" * 64)
+    row = proof_from_bytes(shop.as_(AUDITOR, "GET", "/api/v1/journal/rows/3/proof").content)
+    row.check(head["key"])
+    grown = proof_from_bytes(shop.as_(AUDITOR, "POST", "/api/v1/journal/consistency", json=head).content)
+    grown.check(head["key"])
+    forged = head | {"root": "0" * 64}
+    assert shop.as_(AUDITOR, "POST", "/api/v1/journal/consistency", json=forged).status_code == 422
+    assert shop.as_(AUDITOR, "GET", "/api/v1/journal/rows/99999999/proof").status_code == 404
+    assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}/proof").status_code == 404
+
+
+def test_without_a_witness_nothing_is_signed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(new_settings(tmp_path_factory.mktemp("service"))) as found:
+        assert found.as_(AUDITOR, "GET", "/api/v1/journal/head").status_code == 409
+
+
+def test_a_database_that_was_rolled_back_is_refused_at_the_start(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, elsewhere = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("elsewhere")
+    settings = replace(new_settings(folder), witness=elsewhere / "witness")
+    with running(settings) as found:
+        found.agreed("ann")
+    copies = {path: path.read_bytes() for path in folder.glob("discreet.db*")}
+    with running(settings) as found:
+        found.ask("POST", "/api/v1/me/erase", found.person("ann"))
+    for path in folder.glob("discreet.db*"):
+        path.unlink()
+    for path, content in copies.items():
+        path.write_bytes(content)
+    with pytest.raises(LedgerCorrupted, match="rolled back"), running(settings):
+        pass
