@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+ROOT = Path(__file__).parents[2]
 DISCREET = [sys.executable, "-m", "discreet"]
 
 
@@ -171,6 +172,10 @@ stay(data, Path({str(tmp_path / "service")!r}), {port})
         keys = dict(re.findall(r"export (APP|ME)=(\S+)", text))
         lines = re.findall(r"^  (curl .*(?:\n(?!  #|\n| *Ctrl).*)*)", text, re.MULTILINE)
         assert len(lines) == 8
+        for page in ("README.md", "docs/service.md"):
+            shown = re.findall(r"^    (curl .*?)(?: +#.*)?$", (ROOT / page).read_text(), re.MULTILINE)
+            assert len(shown) >= 3
+            assert {line.replace("8440", str(port)) for line in shown} <= {" ".join(line.split()) for line in lines}
         answers = []
         for line in lines:
             made = subprocess.run(
