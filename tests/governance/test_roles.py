@@ -7,6 +7,8 @@ import pytest
 from discreet.errors import NotAllowed
 from discreet.governance.roles import BY_TWO, MATRIX, Permission, Role, allowed, check_allowed
 
+P = Permission
+
 # owner, privacy-officer, operator, analyst, auditor, person
 TABLE = {
     "own": "-----x",
@@ -27,6 +29,7 @@ TABLE = {
     "record-incident": "xxx---",
     "do-duty": "-x--x-",
     "set-access": "x-----",
+    "make-decider": "xx----",
     "see-metrics": "xxx---",
 }
 
@@ -50,5 +53,5 @@ def test_nothing_else_is_written() -> None:
 
 
 def test_what_takes_two_can_be_asked_by_more_than_one_role_or_officer() -> None:
-    assert {Permission.RAISE_CAP, Permission.OPEN_GRANT, Permission.SET_POLICY} == BY_TWO
+    assert {P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY, P.MAKE_DECIDER} == BY_TWO
     assert all(any(allowed(role, permission) for role in Role) for permission in BY_TWO)

@@ -29,8 +29,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def other(shop: Running) -> str:
     """The key of another privacy officer."""
-    made = shop.as_(OWNER, "POST", "/api/v1/access", json={"role": "privacy-officer", "owner": "B. Okafor"})
-    return str(made.json()["key"])
+    motion = {"permission": "make-decider", "role": "privacy-officer", "owner": "B. Okafor"}
+    name = shop.as_(OWNER, "POST", "/api/v1/motions", json={"motion": motion}).json()["name"]
+    made = shop.as_(OFFICER, "POST", f"/api/v1/motions/{name}/agree").json()
+    assert made["key"].split("_")[1] == made["key_name"]
+    assert made["key"].split("_", 2)[2] not in shop.as_(AUDITOR, "GET", "/api/v1/motions").text
+    return str(made["key"])
 
 
 def asked(shop: Running, motion: dict[str, object], role: Role = OFFICER) -> str:
@@ -63,6 +67,14 @@ def test_a_look_at_somebody_takes_two_and_is_told_to_them(shop: Running, other: 
     assert shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").status_code == 403
     strangers = motion | {"user_id": "never heard of"}
     assert shop.as_(OFFICER, "POST", "/api/v1/motions", json={"motion": strangers}).status_code == 422
+
+
+def test_nobody_makes_themselves_the_second(shop: Running, other: str) -> None:
+    del other
+    for role in ("owner", "privacy-officer"):
+        made = shop.as_(OWNER, "POST", "/api/v1/access", json={"role": role, "owner": "somebody else"})
+        assert (made.status_code, made.json()["type"]) == (403, "urn:discreet:not-allowed")
+    assert shop.as_(OWNER, "POST", "/api/v1/access", json={"role": "analyst", "owner": "any"}).status_code == 201
 
 
 def test_the_inventory_is_changed_by_two_and_holds_from_the_next_start(shop: Running, other: str) -> None:

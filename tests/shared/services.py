@@ -80,7 +80,7 @@ def running(settings: Settings) -> Iterator[Running]:
     thread.start()
     found = Running(settings, f"http://127.0.0.1:{listening.getsockname()[1]}", house)
     with settings.records() as records:
-        found.keys = {role: records.access.make(role, "a test") for role in STAFF}
+        found.keys = {role: records.access.make(role, f"the {role} of a test") for role in STAFF}
     try:
         yield found
     finally:

@@ -23,7 +23,7 @@ from discreet.governance import schema
 from discreet.governance.checks import check_name, now, stamp
 from discreet.governance.database import Database
 from discreet.governance.journal import Journal
-from discreet.governance.roles import Role
+from discreet.governance.roles import DECIDING, Role
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -145,6 +145,11 @@ class Access:
     def all(self) -> list[Key]:
         """Return what there is, without what opens anything."""
         return [Key(*row) for row in self._db.each(_ALL)]
+
+    def deciders(self) -> set[str]:
+        """Return who has a key, or an account, with which things are decided that take two."""
+        deciding = {str(role) for role in DECIDING}
+        return {key.owner for key in self.all() if key.role in deciding and not _is_over(key.until)}
 
     def take(self, name: str) -> None:
         """Take a key or an account away. Nothing happens if there is none."""

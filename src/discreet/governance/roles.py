@@ -48,6 +48,7 @@ class Permission(Enum):
     RECORD_INCIDENT = "record an incident, or go on with it"
     DO_DUTY = "record that a duty was done"
     SET_ACCESS = "make and take away keys of the staff and of applications"
+    MAKE_DECIDER = "make keys of owners and privacy officers, who decide by two"
     SEE_METRICS = "see the metrics"
 
     def __str__(self) -> str:
@@ -60,11 +61,20 @@ _SEEN_BY_STAFF = {P.SEE_ITEMS, P.SEE_BUDGETS, P.SEE_JOBS}
 MATRIX: Mapping[Role, frozenset[Permission]] = {
     Role.OWNER: frozenset(
         {*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.SEE_METRICS}
-        | {P.SET_ACCESS, P.SET_POLICY, P.OPEN_BUDGET, P.RAISE_CAP, P.RECORD_INCIDENT}
+        | {P.SET_ACCESS, P.MAKE_DECIDER, P.SET_POLICY, P.OPEN_BUDGET, P.RAISE_CAP, P.RECORD_INCIDENT}
     ),
     Role.PRIVACY_OFFICER: frozenset(
         {*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.SEE_METRICS}
-        | {P.SET_POLICY, P.OPEN_BUDGET, P.RAISE_CAP, P.OPEN_GRANT, P.USE_GRANT, P.RECORD_INCIDENT, P.DO_DUTY}
+        | {
+            P.MAKE_DECIDER,
+            P.SET_POLICY,
+            P.OPEN_BUDGET,
+            P.RAISE_CAP,
+            P.OPEN_GRANT,
+            P.USE_GRANT,
+            P.RECORD_INCIDENT,
+            P.DO_DUTY,
+        }
     ),
     Role.OPERATOR: frozenset(
         {*_SEEN_BY_STAFF, P.SEE_METRICS, P.SEND_EVENTS, P.ASK_FOR_PEOPLE, P.SET_ITEMS, P.TRAIN, P.RECORD_INCIDENT}
@@ -74,8 +84,12 @@ MATRIX: Mapping[Role, frozenset[Permission]] = {
     Role.PERSON: frozenset({P.OWN, P.SEE_ITEMS}),
 }
 
-BY_TWO = frozenset({P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY})
+BY_TWO = frozenset({P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY, P.MAKE_DECIDER})
 """What somebody asks for and another agrees to."""
+
+DECIDING = (Role.OWNER, Role.PRIVACY_OFFICER)
+"""Who takes part in what takes two. Once there are two of them, it takes two to make another: nobody makes themselves
+the second."""
 
 
 def allowed(role: Role, permission: Permission) -> bool:

@@ -19,7 +19,7 @@ from discreet.governance.inventory import Inventory
 from discreet.governance.ledger import Account
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
-from discreet.governance.roles import Permission
+from discreet.governance.roles import Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.people import all_of, standings
 from discreet.service.api.recommending import Id
@@ -65,11 +65,21 @@ class SetPolicy(BaseModel):
     inventory: Annotated[str, Field(min_length=1, max_length=50_000)]
 
 
+class MakeDecider(BaseModel):
+    """A key of an owner or a privacy officer."""
+
+    model_config = ConfigDict(extra="forbid")
+    permission: Literal["make-decider"]
+    role: Literal["owner", "privacy-officer"]
+    owner: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    days: Annotated[float, Field(gt=0, le=366)] = 90
+
+
 class Motion(BaseModel):
     """What is asked for."""
 
     model_config = ConfigDict(extra="forbid")
-    motion: Annotated[RaiseCap | OpenGrant | SetPolicy, Field(discriminator="permission")]
+    motion: Annotated[RaiseCap | OpenGrant | SetPolicy | MakeDecider, Field(discriminator="permission")]
 
 
 class Incident(BaseModel):
@@ -137,11 +147,13 @@ async def ask(staff: Staff, house: Here, wanted: Motion) -> dict[str, Any]:
 
 @router.post("/motions/{name}/agree")
 async def agree(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
-    """Agree to what another asked for: it is done."""
+    """Agree to what another asked for: it is done. A key that is made so is told this once."""
 
     def agreed(records: Records) -> dict[str, Any]:
         _found(records, motions.KIND, name)
-        return records.motions.agree(name, staff, lambda motion: _done(records, motion, staff.owner)).to_dict()
+        told: dict[str, Any] = {}
+        made = records.motions.agree(name, staff, lambda motion: _done(records, motion, staff.owner, told)).to_dict()
+        return made | told
 
     return await house.writing.do(agreed)
 
@@ -354,15 +366,21 @@ def _policy(records: Records, wanted: SetPolicy) -> Mapping[str, Any]:
     return {"inventory": wanted.inventory}
 
 
+def _decider(records: Records, wanted: MakeDecider) -> Mapping[str, Any]:
+    del records
+    return {"role": wanted.role, "owner": wanted.owner, "days": wanted.days}
+
+
 _WHAT: dict[str, tuple[Permission, Callable[[Records, Any], Mapping[str, Any]]]] = {
     "raise-cap": (Permission.RAISE_CAP, _cap),
     "open-grant": (Permission.OPEN_GRANT, _grant),
     "set-policy": (Permission.SET_POLICY, _policy),
+    "make-decider": (Permission.MAKE_DECIDER, _decider),
 }
 
 
-def _done(records: Records, motion: Matter, by: str) -> Mapping[str, Any]:
-    """Do what two agreed to."""
+def _done(records: Records, motion: Matter, by: str, told: dict[str, Any]) -> Mapping[str, Any]:
+    """Do what two agreed to, and return what is noted of it; ``told`` is what is answered, and not noted."""
     what, both = motion.body["what"], (str(motion.body["asked_by"]), by)
     match motion.body["permission"]:
         case "raise-cap":
@@ -373,6 +391,9 @@ def _done(records: Records, motion: Matter, by: str) -> Mapping[str, Any]:
         case "open-grant":
             made = records.grants.open(what["who"], what["reason"], what["fields"], float(what["hours"]), by=both)
             return {"grant": made.name}
+        case "make-decider":
+            told["key"] = records.access.make(Role(what["role"]), str(what["owner"]), days=float(what["days"]))
+            return {"key_name": told["key"].split("_")[1]}
         case _:
             policy.put(records.matters, str(what["inventory"]), by=f"{both[0]}, {both[1]}")
             return {"holds_from": "the next start"}

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
-from discreet.errors import Conflict
+from discreet.errors import Conflict, NotAllowed
 from discreet.governance.access import Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
-from discreet.governance.roles import Permission, Role
+from discreet.governance.roles import DECIDING, Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import told_of
 from discreet.service.api.recommending import Id
@@ -154,10 +154,15 @@ async def keys(
 async def make_key(
     owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, wanted: NewKey
 ) -> dict[str, str]:
-    """Make a key. It is told this once."""
+    """Make a key. It is told this once. Of an owner or a privacy officer alone while there is but one of them."""
     del owner
-    key = await house.writing.do(lambda records: records.access.make(Role(wanted.role), wanted.owner, days=wanted.days))
-    return {"key": key}
+
+    def made(records: Records) -> str:
+        if Role(wanted.role) in DECIDING and len(records.access.deciders()) > 1:
+            raise NotAllowed(f"a key of {wanted.role} takes two people: POST /api/v1/motions with make-decider")
+        return records.access.make(Role(wanted.role), wanted.owner, days=wanted.days)
+
+    return {"key": await house.writing.do(made)}
 
 
 @router.delete("/access/{name}", status_code=204)
