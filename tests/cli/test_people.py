@@ -122,6 +122,14 @@ def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> No
     assert "not in the file given" in discreet(*collect, code=3)
 
 
+def test_what_is_handed_out_is_written_once(tmp_path: Path) -> None:
+    folder, out = str(tmp_path / "service"), str(tmp_path / "out.csv")
+    words = ["people", "hand-out", folder, "--purpose", "train-recommender", "--out", out]
+    assert "no other purpose" in discreet(*words)
+    assert Path(out).read_text().strip() == "user_id,item_id"
+    assert "there already" in discreet(*words, code=1)
+
+
 def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "inventory.toml"
     assert "books" in discreet("people", "inventory", str(path), "--init", "books")

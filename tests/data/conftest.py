@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from servers import Server
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> str | Path:
-    return tmp_path / "system.db"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    if request.param == "sqlite":
+        return tmp_path / "system.db"
+    server: Server = request.getfixturevalue("server")
+    return server.new()

@@ -132,6 +132,24 @@ def test_a_row_of_somebody_who_does_not_permit_it_is_not_fetched(shop: System, m
     assert seen == [shop.who("ann")]
 
 
+def test_what_is_handed_out_for_two_purposes_does_not_join(shop: System, place: str | Path) -> None:
+    shop.agree("ann", "bob")
+    shop.send(("ann", "a"), ("ann", "b"), ("bob", "c"))
+    one, two = (list(shop.vault.handed_out(purpose)) for purpose in (RECOMMEND, TRAIN))
+    assert sorted(item for _, item in one) == sorted(item for _, item in two) == ["a", "b", "c"]
+    assert len({person for person, _ in one}) == 2
+    known = {shop.who("ann").hex(), shop.holders.id_of_account(shop.who("ann"))}
+    assert not {person for person, _ in one} & ({person for person, _ in two} | known)
+    shop.consents.withdraw("ann", TRAIN)
+    assert [item for _, item in shop.vault.handed_out(TRAIN)] == ["c"]
+    with pytest.raises(PurposeNotAllowed):
+        list(shop.vault.handed_out("sell"))
+    told = [entry.facts["purpose"] for entry in shop.journal.rows() if entry.kind == "hand-out"]
+    assert told == [RECOMMEND, TRAIN, TRAIN]
+    with Ledger(place) as book:
+        assert book.verify().ok
+
+
 def test_nothing_to_open(shop: System) -> None:
     with pytest.raises(DataError, match="nobody who agreed to train-recommender"):
         shop.vault.opened_for(TRAIN)

@@ -54,6 +54,9 @@ def test_without_timestamps_none_are_kept(text: str) -> None:
         ("retention_days = 730\n", "retention_days = 30\n", "one retention_days"),
         ('undeclared = "drop"', 'undeclared = "keep"', "undeclared: 'keep'"),
         ('name = "books"', 'name = "a/b"', "holds one of /"),
+        ('linddun = "identifying"', 'linddun = "guessing"', "linddun of a released model"),
+        ("likelihood = 2", "likelihood = 6", "likelihood of a released model"),
+        ("severity = 3", "severity = 0", "severity of a released model"),
         ('name = "recommend"', 'name = "a/b"', "holds one of /"),
     ],
 )
@@ -74,6 +77,7 @@ def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: st
         ('name = "books"', "name = 7", "not of type str"),
         ("format = 1", "format = 1\nretention = 5", "unknown key 'retention'"),
         ("[controller]", "[comptroller]", r"\[controller\] is missing"),
+        ("[owners]", "[holders]", r"\[owners\] is missing"),
         ("format = 1", "format = 1\npurpose = 3", "is not TOML"),
         ("[[field]]", "[field]", "is not TOML"),
     ],

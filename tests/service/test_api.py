@@ -70,7 +70,7 @@ def test_each_role_gets_what_the_matrix_says(shop: Running, role: Role, permissi
 @pytest.mark.parametrize("key", [None, "", "discreet_x_y", "discreet", "\u00e9", "discreet__", "x" * 5_000])
 def test_without_a_valid_key_there_is_one_answer(shop: Running, key: str | None) -> None:
     headers = {} if key is None else {"Authorization": f"Bearer {key}".encode()}
-    found = requests.get(f"{shop.url}/api/v1/me/access", headers=headers, timeout=10)  # type: ignore[arg-type]
+    found = requests.get(f"{shop.url}/api/v1/me/access", headers=headers, timeout=10)
     assert found.status_code == 401
     assert found.json()["type"] == "urn:discreet:not-known"
 
@@ -84,6 +84,23 @@ def test_keys_are_made_shown_once_and_taken_away(shop: Running) -> None:
     assert name in listed
     assert shop.as_(Role.OWNER, "DELETE", f"/api/v1/access/{name}").status_code == 204
     assert shop.ask("GET", "/api/v1/items", made).status_code == 401
+
+
+def test_the_staff_signs_in_with_a_password_and_not_too_often(shop: Running) -> None:
+    account = {"name": "c.ito", "role": "auditor", "password": "correct horse battery"}
+    assert shop.as_(Role.OWNER, "POST", "/api/v1/accounts", json=account).status_code == 201
+    assert shop.as_(Role.OWNER, "POST", "/api/v1/accounts", json=account).status_code == 422
+    deciding = account | {"name": "another", "role": "owner"}
+    assert shop.as_(Role.OWNER, "POST", "/api/v1/accounts", json=deciding).status_code == 403
+    told = {"name": "c.ito", "password": account["password"]}
+    key = shop.ask("POST", "/api/v1/sessions", json=told).json()["key"]
+    assert shop.ask("GET", "/api/v1/inventory", key).status_code == 200
+    wrong = [shop.ask("POST", "/api/v1/sessions", json=told | {"password": "guess"}) for _ in range(10)]
+    assert {each.status_code for each in wrong[:8]} == {403}
+    assert wrong[-1].status_code == 429
+    unknown = shop.ask("POST", "/api/v1/sessions", json={"name": "nobody", "password": "guess"})
+    assert unknown.json()["title"] == wrong[0].json()["title"]
+    assert account["password"] not in shop.as_(Role.OWNER, "GET", "/api/v1/access").text
 
 
 # Lists

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -37,7 +37,7 @@ def other(shop: Running) -> str:
     return str(made["key"])
 
 
-def asked(shop: Running, motion: dict[str, object], role: Role = OFFICER) -> str:
+def asked(shop: Running, motion: Mapping[str, object], role: Role = OFFICER) -> str:
     made = shop.as_(role, "POST", "/api/v1/motions", json={"motion": motion})
     assert made.status_code == 201, made.text
     return str(made.json()["name"])

@@ -55,6 +55,33 @@ def collect(
         say(f"not read, since the inventory does not declare them: {', '.join(unread)}", "dim")
 
 
+@app.command("hand-out")
+def hand_out(
+    folder: Folder,
+    purpose: Annotated[str, typer.Option("--purpose", help="That people have to permit.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV of user_id and item_id to write; must not exist.")],
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+) -> None:
+    """Write what people chose who permit a purpose, under pseudonyms of that purpose alone. On record."""
+    import csv
+    import io
+
+    from discreet.errors import SettingError
+    from discreet.files import write_bytes
+
+    if out.exists():
+        raise SettingError(f"{out} is there already; name another file")
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines)
+    writer.writerow(["user_id", "item_id"])
+    with settings_of(folder, database, master_key, key_service).records() as records:
+        writer.writerows(records.vault.handed_out(purpose))
+    write_bytes(out, lines.getvalue().encode())
+    say(f"{out}: for {purpose}, and no other purpose")
+
+
 @app.command("rotate-key")
 def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey = None) -> None:
     """Make a new master key, wrap all keys anew, and forget the old one: older copies of the database open no more.

@@ -348,6 +348,27 @@ class Vault:
         histories = Histories(matrix, tuple(people), last, items.catalogue, self._inventory.name, purpose, True)
         return histories, Levels({who: Level(level) for who, level in zip(people, quarters, strict=True)})
 
+    def handed_out(self, purpose: str) -> Iterator[tuple[str, str]]:
+        """Yield person and item of all who permit a purpose, to be given to whoever works for it.
+
+        People carry the pseudonyms of the purpose, under a key of its own: what was handed out for one purpose does not
+        join with what was handed out for another, nor with anything that is stored here. On record.
+
+        Raises:
+            PurposeNotAllowed: the purpose is not declared, or may not read items.
+        """
+        self._inventory.read_for(purpose)
+        items = self.items
+        with self._db.transaction():
+            self._journal.append("hand-out", purpose=purpose)
+        if items.catalogue is None:
+            return
+        with self._db.snapshot():
+            for pseudonym, _, events in self._all(purpose):
+                person = self._holders.id_for(purpose, pseudonym)
+                places = items.places(events["code"]).tolist()
+                yield from ((person, str(items.catalogue.ids[at])) for at in places if at >= 0)
+
     def _all(self, purpose: str) -> Iterator[tuple[bytes, int, Events]]:
         """Yield pseudonym, quarters and events of each who permits a purpose, is not at ``off``, and has events."""
         permitted = {"purpose": purpose, "time": now()}

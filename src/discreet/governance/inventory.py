@@ -27,6 +27,10 @@ BASES = ("consent",)
 """Why a purpose is lawful. Nothing is read here for any other reason than that the person agreed to it."""
 NECESSITY = ("required", "optional")
 SENSITIVITY = ("personal", "sensitive", "special")
+THREATS = (
+    *("linking", "identifying", "non-repudiation", "detecting", "data disclosure"),
+    *("unawareness and unintervenability", "non-compliance"),
+)
 SIGNALS = ("no-sharing", "strong", "off")
 STEPS = {"second": 1, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
 """Seconds that a timestamp is rounded down to; a month is thirty days here."""
@@ -106,6 +110,42 @@ class Field:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Owners:
+    """Who answers for what is made of the data.
+
+    Attributes:
+        dataset: all of it.
+        budgets: what may be spent.
+        models: what is released.
+    """
+
+    dataset: str
+    budgets: str
+    models: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """Something that may go wrong, and what is done about it.
+
+    Attributes:
+        title: in a few words.
+        linddun: which of LINDDUN's threats.
+        likelihood: 1 to 5.
+        severity: 1 to 5.
+        controls: what is done.
+        owner: who answers for it.
+    """
+
+    title: str
+    linddun: str
+    likelihood: int
+    severity: int
+    controls: str
+    owner: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Minimisation:
     """What is left out.
 
@@ -134,6 +174,8 @@ class Inventory:
         purposes: by their order in the file.
         fields: likewise.
         minimisation: what is left out.
+        owners: of the data set, of budgets, of models.
+        risks: the register.
     """
 
     name: str
@@ -142,6 +184,8 @@ class Inventory:
     purposes: tuple[Purpose, ...]
     fields: tuple[Field, ...]
     minimisation: Minimisation
+    owners: Owners
+    risks: tuple[Risk, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what the code could not obey.
@@ -161,6 +205,10 @@ class Inventory:
         _distinct("field", [field.name for field in self.fields])
         for field in self.fields:
             self._check_field(field, words["categories"])
+        for risk in self.risks:
+            _one_of(f"linddun of {risk.title}", (risk.linddun,), THREATS)
+            _within(f"likelihood of {risk.title}", risk.likelihood, 5)
+            _within(f"severity of {risk.title}", risk.severity, 5)
         _one_of("gpc", (self.minimisation.gpc,), SIGNALS)
         _one_of("undeclared", (self.minimisation.undeclared,), ("drop", "refuse"))
         _within("history", self.minimisation.history, MOST_HISTORY)
@@ -248,6 +296,8 @@ class Inventory:
             purposes=tuple(_entry(Purpose, each) for each in _several(stored.pop("purpose", []))),
             fields=tuple(_entry(Field, each) for each in _several(stored.pop("field", []))),
             minimisation=_entry(Minimisation, stored.pop("minimisation", None)),
+            owners=_entry(Owners, stored.pop("owners", None)),
+            risks=tuple(_entry(Risk, each) for each in _several(stored.pop("risk", []))),
         )
         if stored:
             raise ValueError(f"unknown key {min(stored)!r}")

@@ -38,6 +38,7 @@ NOTED = frozenset(
         "erasure",
         "expire",
         "grant",
+        "hand-out",
         "head",
         "incident",
         "items",

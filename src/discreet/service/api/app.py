@@ -34,6 +34,8 @@ from discreet.service.http import Statuses, application, problem
 
 MOST_BODY = 8 << 20
 """Bytes of a request."""
+TRIES = 10
+"""Passwords that can be tried for a name in a minute."""
 SIGNAL_SINCE = "2026-11-26"
 """When what Global Privacy Control means here was last changed."""
 STATUSES: Statuses = {
@@ -66,7 +68,7 @@ def service(house: House) -> FastAPI:
     """Return the application."""
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
-    app.state.meters = Meters()
+    app.state.meters, app.state.signing = Meters(), Bucket(TRIES)
     for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
     app.add_middleware(Metered, meters=app.state.meters)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed
-from discreet.governance.access import Visitor
+from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
 from discreet.governance.roles import DECIDING, Permission, Role
@@ -50,6 +50,23 @@ class NewKey(BaseModel):
     role: Literal["owner", "privacy-officer", "operator", "analyst", "auditor"]
     owner: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
     days: Annotated[float, Field(gt=0, le=366)] = 90
+
+
+class NewAccount(BaseModel):
+    """An account of the staff, to sign in with."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,100}$")]
+    role: Literal["owner", "privacy-officer", "operator", "analyst", "auditor"]
+    password: Annotated[str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+
+
+class SignIn(BaseModel):
+    """Who somebody says they are."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    password: Annotated[str, Field(min_length=1, max_length=LONGEST_PASSWORD)]
 
 
 @router.get("/privacy/budget")
@@ -158,11 +175,32 @@ async def make_key(
     del owner
 
     def made(records: Records) -> str:
-        if Role(wanted.role) in DECIDING and len(records.access.deciders()) > 1:
-            raise NotAllowed(f"a key of {wanted.role} takes two people: POST /api/v1/motions with make-decider")
+        _check_second(records, wanted.role)
         return records.access.make(Role(wanted.role), wanted.owner, days=wanted.days)
 
     return {"key": await house.writing.do(made)}
+
+
+@router.post("/accounts", status_code=201)
+async def sign_up(
+    owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, wanted: NewAccount
+) -> dict[str, str]:
+    """Let somebody of the staff sign in with a password (Argon2id). Of those who decide by two, as keys are made."""
+    del owner
+
+    def made(records: Records) -> dict[str, str]:
+        _check_second(records, wanted.role)
+        records.access.sign_up(wanted.name, Role(wanted.role), wanted.password)
+        return {"name": wanted.name, "role": wanted.role}
+
+    return await house.writing.do(made)
+
+
+@router.post("/sessions", status_code=201)
+async def sign_in(house: Here, request: Request, who: SignIn) -> dict[str, str]:
+    """Sign in: a key that ends within hours. A name can be tried so often a minute, whoever tries."""
+    request.app.state.signing.take(who.name)
+    return {"key": await house.writing.do(lambda records: records.access.sign_in(who.name, who.password))}
 
 
 @router.delete("/access/{name}", status_code=204)
@@ -187,3 +225,9 @@ async def key_of_person(
         return records.access.make(Role.PERSON, application.name, pseudonym=pseudonym, days=hours / 24)
 
     return {"key": await house.writing.do(make)}
+
+
+def _check_second(records: Records, role: str) -> None:
+    """Refuse to make somebody who decides by two, once there are two of them."""
+    if Role(role) in DECIDING and len(records.access.deciders()) > 1:
+        raise NotAllowed(f"another {role} takes two people: POST /api/v1/motions with make-decider")
