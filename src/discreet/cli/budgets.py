@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace, there
+from discreet.cli.data import DEFAULT_LEDGER, LEDGER, LedgerPlace, there
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
@@ -151,6 +151,24 @@ def verify(
     if not found.ok and as_json:
         raise typer.Exit(3)
     found.require()
+
+
+@ledger.command()
+def upgrade(
+    ledger: Annotated[
+        str,
+        typer.Argument(envvar=LEDGER, help="The ledger: a file, or postgresql+psycopg://USER@HOST/DATABASE."),
+    ] = DEFAULT_LEDGER,
+) -> None:
+    """Bring a ledger of an older version to this one, in one transaction. All in it stays; the journal tells of it."""
+    from discreet.governance.schema import VERSION
+    from discreet.governance.upgrade import upgrade as bring
+
+    found = bring(ledger)
+    if found == str(VERSION):
+        say(f"it has version {VERSION} already: nothing was done")
+    else:
+        say(f"upgraded from version {found} to {VERSION}; run `discreet ledger verify` and keep the new head elsewhere")
 
 
 def show_budgets(states: list[AccountState]) -> None:
