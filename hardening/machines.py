@@ -28,7 +28,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from discreet.errors import BudgetExceeded, DiscreetError, LedgerCorrupted, LedgerError, ReleaseConflict, SettingError
+from discreet.errors import (
+    BudgetExceeded,
+    DiscreetError,
+    LedgerCorrupted,
+    LedgerError,
+    NotAllowed,
+    ReleaseConflict,
+    SettingError,
+)
 from discreet.governance import journal as journal_module
 from discreet.governance import ledger as ledger_module
 from discreet.governance.checks import stamp
@@ -42,6 +50,7 @@ TRAIN, TRENDS = Account("movies", "train"), Account("movies", "trends")
 SHOP, CHOICES = Account("shop", "train"), Account("shop", "trending", by_interaction=True)
 CAP, PERSON_CAP = accounting.cap(2.0, DELTA), accounting.cap(1.0, DELTA)
 LOWER = {epsilon: accounting.cap(epsilon, DELTA) for epsilon in (0.25, 0.5, 1.5)}
+CAPS = {epsilon: accounting.cap(epsilon, DELTA) for epsilon in (1.0, 2.0, 2.5, 4.0)}
 SPEC, OTHER = hashlib.sha256(b"plan").hexdigest(), hashlib.sha256(b"another").hexdigest()
 PEOPLE = ("ann", "bob", "1")
 BEGINS = datetime(2024, 1, 1, tzinfo=UTC)
@@ -113,7 +122,12 @@ class Model:
 
     releases: dict[str, Made] = field(default_factory=dict)
     own: dict[tuple[str, str], int] = field(default_factory=dict)
+    caps: dict[Account, int] = field(default_factory=dict)
     over: bool = False
+
+    def most(self, account: Account) -> int:
+        """The cap of an account."""
+        return self.caps.get(account, CAP)
 
     def spent(self, account: Account) -> int:
         """The costs of an account's releases."""
@@ -139,7 +153,7 @@ class Model:
         if name in self.releases:
             return None if self._is_same(self.releases[name], asked) else ReleaseConflict
         ended = self.over and asked.account == SHOP
-        if ended or self.spent(asked.account) + asked.cost > CAP:
+        if ended or self.spent(asked.account) + asked.cost > self.most(asked.account):
             return BudgetExceeded
         if asked.people is None:
             if self.capped(asked.account.dataset):
@@ -340,6 +354,28 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if error is None and cap != held:
             self.model.own[dataset, str(person)] = cap
 
+    @rule(account=ACCOUNTS, epsilon=st.sampled_from([*CAPS]), other=st.sampled_from(["ann", "bob"]), through=through)
+    def raise_cap(self, account: Account, epsilon: float, other: str, through: int) -> None:
+        """Have ann and another raise a cap: it never falls, and what has ended is not revived."""
+        cap, had = CAPS[epsilon], self.model.most(account)
+        error: type[DiscreetError] | None = None
+        if other == "ann":
+            error = NotAllowed
+        elif cap < had or (cap > had and self.model.over and account == SHOP):
+            error = LedgerError
+        self.due(error, lambda: self.ledgers[through].raise_cap(account, epsilon=epsilon, by=["ann", other]))
+        if error is None:
+            self.model.caps[account] = cap
+
+    @rule(account=ACCOUNTS, through=through)
+    def crash_while_raising(self, account: Account, through: int) -> None:
+        """Die before the row is written."""
+        counted()
+        ledger = self.ledgers[through]
+        with mock.patch.object(ledger.journal, "append", side_effect=Crash), suppress(Crash, DiscreetError):
+            ledger.raise_cap(account, epsilon=4.0, by=["ann", "bob"])
+        self.reopen(through)
+
     @rule(days=st.sampled_from([1, 30]))
     def wait(self, days: int) -> None:
         """Let time pass, perhaps beyond the end of a budget."""
@@ -367,7 +403,8 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         for account, state in told.items():
             spent = self.model.spent(account)
             over = self.model.over and account == SHOP
-            assert (state.spent, state.left) == (spent, 0 if over else CAP - spent)
+            most = self.model.most(account)
+            assert (state.cap, state.spent, state.left) == (most, spent, 0 if over else most - spent)
         for dataset in ("movies", "shop"):
             for person in PEOPLE:
                 spent = self.ledgers[0].person_spent(dataset, person)

@@ -167,6 +167,7 @@ def ledger() -> None:
             book.commit("settled", "1" * 64, made.used)
             book.reserve(train, cost=5, release="given up", spec=spec, people=["ann"])
             book.abandon("given up")
+            book.raise_cap(train, epsilon=9.0, by=["eve", "fay"])
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.close()

@@ -292,6 +292,7 @@ def _use(ledger: Ledger) -> None:
         lambda: ledger.reserve(train, release="settled", **terms, prices=np.array([100, 900, 1_000], np.int64)),
         lambda: ledger.commit("new", "1" * 64, np.array([1, 1, 1], np.int64)),
         lambda: ledger.abandon("waiting"),
+        lambda: ledger.raise_cap(months, epsilon=3.0, by=["eve", "fay"]),
     ]
     refused = None
     for ask in questions:

@@ -1,5 +1,6 @@
 """Every command: what it prints, where, and how it ends. In this process, through ``main`` itself."""
 
+import gzip
 import json
 import sqlite3
 import sys
@@ -37,6 +38,8 @@ COMMANDS = (
     "budget show",
     "journal",
     "journal verify",
+    "ledger",
+    "ledger upgrade",
     "audit",
     "demo",
 )
@@ -504,6 +507,15 @@ class TestBadInput:
         (imported.parent / "ledger.db").write_bytes(b"not a database at all" * 100)
         assert_refused(run("journal", "verify"), 3, "ledger.db")
         assert_refused(run("train", imported, "--epsilon", 1, "--out", "m.npz", "--json"), 3, "ledger.db")
+
+    def test_an_older_ledger(self, run: Run, imported: Path) -> None:
+        kept = Path(__file__).parents[1] / "governance/version_2.db.gz"
+        (imported.parent / "ledger.db").write_bytes(gzip.decompress(kept.read_bytes()))
+        assert_refused(run("budget", "show"), 1, "run `discreet ledger upgrade`")
+        assert "upgraded from version 2 to 3" in run("ledger", "upgrade").out
+        assert "nothing was done" in run("ledger", "upgrade", imported.parent / "ledger.db").out
+        assert run("journal", "verify").code == 0
+        assert_refused(run("ledger", "upgrade", "none.db"), 1, "there is no ledger")
 
     def test_budgets(self, run: Run, imported: Path) -> None:
         assert_refused(run("budget", "open", "tastes", "--epsilon", 1), 1, "give --delta")

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -61,9 +61,9 @@ def test_other_files_stay_untouched(path: Path, content: bytes) -> None:
 
 
 def test_other_version(ledger: Ledger, path: Path) -> None:
-    sqlite_of(ledger).setting("user_version = 3")
+    sqlite_of(ledger).setting("user_version = 4")
     for create in (True, False):
-        with pytest.raises(LedgerError, match=r"version 2 \(found version 3\)"):
+        with pytest.raises(LedgerError, match=r"version 3 \(found version 4\)"):
             Ledger(path, create=create)
 
 
@@ -198,6 +198,45 @@ def test_an_interrupted_block_leaves_nothing_open(ledger: Ledger) -> None:
     with pytest.raises(KeyboardInterrupt):
         spend_and_be_interrupted(ledger)
     assert not ledger._db.in_transaction
+    assert ledger.account(TRAIN).spent == 0
+
+
+def test_a_part_is_undone_alone_and_lasts_with_the_whole(ledger: Ledger) -> None:
+    database = ledger._db
+
+    def spend(more: int) -> None:
+        database.execute(text("UPDATE account SET spent = spent + :more"), more=more)
+
+    def fail(more: int) -> None:
+        with database.transaction():
+            spend(more)
+            raise ZeroDivisionError
+
+    with database.transaction():
+        spend(1)
+        with pytest.raises(ZeroDivisionError):
+            fail(100)
+        with database.transaction(), database.snapshot():
+            spend(10)
+            with pytest.raises(ZeroDivisionError):
+                fail(100)
+        assert database.in_transaction
+    assert not database.in_transaction
+    assert ledger.account(TRAIN).spent == 11
+    with suppress(ZeroDivisionError), database.transaction():
+        with database.transaction():
+            spend(100)
+        raise ZeroDivisionError
+    assert ledger.account(TRAIN).spent == 11
+
+
+def test_a_part_of_what_the_database_gave_up(ledger: Ledger) -> None:
+    """Of some errors SQLite undoes everything by itself."""
+    database = ledger._db
+    with suppress(LedgerError), database.transaction(), database.transaction():
+        database.execute(text("ROLLBACK"))
+        raise LedgerError
+    assert not database.in_transaction
     assert ledger.account(TRAIN).spent == 0
 
 

@@ -14,7 +14,9 @@ from discreet.errors import (
     AccountMissing,
     BudgetExceeded,
     DiscreetError,
+    LedgerCorrupted,
     LedgerError,
+    NotAllowed,
     ReleaseConflict,
     SettingError,
 )
@@ -81,9 +83,129 @@ def test_open_budget_twice(ledger: Ledger) -> None:
         (2.0, DELTA, 1.0, None),
         (2.0, DELTA, None, "2999-01-01"),
     ):
-        with pytest.raises(LedgerError, match=r"already open with epsilon 2 .*new grant by two people"):
+        with pytest.raises(LedgerError, match=r"already open with epsilon 2 .*raised by two people"):
             ledger.open_budget(TRAIN, epsilon=epsilon, delta=delta, person_epsilon=person, until=until)
     assert ledger.journal.head().seq == rows
+
+
+# --- Caps that two people raise
+
+
+TWO = ("ann", "bob")
+
+
+def test_two_people_raise_a_cap(capped: Ledger) -> None:
+    higher = accounting.cap(3.0, DELTA)
+    capped.reserve(TRAIN, cost=PERSON_CAP, release="r", spec=SPEC, people=["ann"])
+    state = capped.raise_cap(TRAIN, epsilon=3, by=TWO)
+    assert (state.epsilon, state.delta, state.cap, state.spent) == (3.0, DELTA, higher, PERSON_CAP)
+    last = [*capped.journal.rows()][-1]
+    assert (last.kind, last.facts) == (
+        "raise",
+        {
+            "name": "movies/train",
+            "epsilon": 3.0,
+            "was": str(CAP),
+            "cap": str(higher),
+            "asked_by": "ann",
+            "agreed_by": "bob",
+        },
+    )
+    rows = capped.journal.head().seq
+    assert capped.raise_cap(TRAIN, epsilon=3.0, by=("cid", "dan")) == state  # it is that already
+    assert capped.open_budget(TRAIN, epsilon=3.0, delta=DELTA) == state
+    assert capped.journal.head().seq == rows
+    with pytest.raises(BudgetExceeded, match="none of the people given"):  # their own caps are what they were
+        capped.reserve(TRAIN, cost=1, release="s", spec=SPEC, people=["ann"])
+    capped.reserve(TRAIN, cost=PERSON_CAP, release="t", spec=SPEC, people=["bob"])
+    capped.raise_cap(TRAIN, epsilon=4.0, by=TWO)
+    capped.reserve(TRAIN, cost=PERSON_CAP, release="u", spec=SPEC, people=["cid"])
+    assert capped.verify().ok
+
+
+def test_what_was_refused_is_granted_once_the_cap_is_raised(ledger: Ledger) -> None:
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve(TRAIN, cost=CAP + 1, release="r", spec=SPEC)
+    ledger.raise_cap(TRAIN, epsilon=2.5, by=TWO)
+    assert ledger.reserve(TRAIN, cost=CAP + 1, release="r", spec=SPEC).state == "reserved"
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("by", [(), ("ann",), ("ann", "ann"), ("ann", "bob", "cid")])
+def test_one_person_raises_nothing(ledger: Ledger, by: tuple[str, ...]) -> None:
+    rows = ledger.journal.head().seq
+    with pytest.raises(NotAllowed, match="two people"):
+        ledger.raise_cap(TRAIN, epsilon=3.0, by=by)
+    assert (ledger.account(TRAIN).cap, ledger.journal.head().seq) == (CAP, rows)
+
+
+@pytest.mark.parametrize(
+    ("account", "epsilon", "by", "error"),
+    [
+        (TRAIN, 1.0, TWO, LedgerError),
+        (TRAIN, 31.0, TWO, SettingError),
+        (TRAIN, float("nan"), TWO, SettingError),
+        (TRAIN, 3.0, ("ann", ""), SettingError),
+        (TRAIN, 3.0, ("ann", "b\x00b"), SettingError),
+        (TRENDS, 3.0, TWO, AccountMissing),
+    ],
+)
+def test_what_is_not_raised(
+    ledger: Ledger, account: Account, epsilon: float, by: tuple[str, str], error: type[DiscreetError]
+) -> None:
+    rows = ledger.journal.head().seq
+    with pytest.raises(error):
+        ledger.raise_cap(account, epsilon=epsilon, by=by)
+    assert (ledger.account(TRAIN).cap, ledger.journal.head().seq) == (CAP, rows)
+
+
+def test_what_has_ended_is_not_revived(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.open_budget(TRENDS, epsilon=2.0, delta=DELTA, until="2999-01-01")
+    ledger.raise_cap(TRENDS, epsilon=3.0, by=TWO)
+    monkeypatch.setattr(module, "now", lambda: "2999-01-01T00:00:00Z")
+    with pytest.raises(LedgerError, match="has ended, on 2999-01-01T00:00:00Z: more would not revive it"):
+        ledger.raise_cap(TRENDS, epsilon=4.0, by=TWO)
+    assert ledger.raise_cap(TRENDS, epsilon=3.0, by=TWO).left == 0
+    with ledger._db.transaction():  # somebody did, past the ledger
+        facts = {"epsilon": 4.0, "was": str(accounting.cap(3.0, DELTA)), "cap": str(accounting.cap(4.0, DELTA))}
+        people = {"asked_by": "ann", "agreed_by": "bob"}
+        row = ledger.journal.append("raise", at="2999-01-01T00:00:00Z", name=str(TRENDS), **facts, **people)
+    assert (row, "raises the cap of budget movies/trends, which had ended") in {
+        (problem.row, problem.what) for problem in ledger.verify().problems
+    }
+
+
+@pytest.mark.parametrize("statement", ["UPDATE account SET cap = cap + 1", "UPDATE account SET epsilon = 9"])
+def test_a_cap_that_no_row_raises(ledger: Ledger, statement: str) -> None:
+    """The file itself lets a cap rise; what charges, and what raises, holds it against the journal."""
+    for rises in (False, True):
+        if rises:
+            ledger.raise_cap(TRAIN, epsilon=3.0, by=TWO)
+        with suppress(ZeroDivisionError), ledger._db.transaction():
+            ledger._db.execute(text(statement))
+            with pytest.raises(LedgerCorrupted, match="is not what was agreed on"):
+                ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC)
+            with pytest.raises(LedgerCorrupted, match="is not what was agreed on"):
+                ledger.raise_cap(TRAIN, epsilon=4.0, by=TWO)
+            assert not ledger.verify().ok
+            raise ZeroDivisionError
+        assert ledger.verify().ok
+
+
+def test_a_part_of_what_somebody_else_does(ledger: Ledger) -> None:
+    """A ledger on a database that is open: all of it lasts, or nothing."""
+    other = Ledger(ledger._db)
+    with suppress(ZeroDivisionError), ledger._db.transaction():
+        other.raise_cap(TRAIN, epsilon=3.0, by=TWO)
+        assert other.account(TRAIN).epsilon == 3.0
+        raise ZeroDivisionError
+    assert ledger.account(TRAIN).epsilon == 2.0
+    with ledger._db.transaction():
+        with pytest.raises(LedgerError):  # its own part alone is undone
+            other.raise_cap(TRAIN, epsilon=1.0, by=TWO)
+        other.raise_cap(TRAIN, epsilon=4.0, by=TWO)
+    assert ledger.account(TRAIN).epsilon == 4.0
+    assert ledger.verify().ok
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.0, DELTA), (float("nan"), DELTA), (float("inf"), DELTA), (1.0, 0.0)])

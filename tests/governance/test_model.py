@@ -27,6 +27,7 @@ TestJournalAgainstEditor.settings = settings(max_examples=25, stateful_step_coun
         (LedgerAgainstModel, Persons, "admit", lambda *_: np.ones(len(_[-1]), np.bool_)),
         (LedgerAgainstModel, AccountRow, "left_at", lambda row, _: row.cap - row.spent),
         (LedgerAgainstModel, Persons, "spent", Persons.held),
+        (LedgerAgainstModel, AccountRow, "ended_at", lambda *_: False),
         (JournalAgainstEditor, verification, "_beheaded", lambda *_: []),
         (JournalAgainstEditor, journal, "chained", lambda *_: bytes(32)),
     ],

@@ -322,3 +322,33 @@ def test_an_entry_is_what_the_journal_holds(ledger: Ledger) -> None:
     assert isinstance(last, Entry)
     assert (last.kind, last.facts["per_mille"], last.facts["begins"]) == ("pace", "100", NEW_YEAR)
     assert datetime.fromisoformat(last.at)
+
+
+def test_a_raised_cap_is_held_to_the_pace_of_its_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what is left each slot: of more, once there is more."""
+    monkeypatch.setattr(module, "now", lambda: NEW_YEAR)
+    higher = accounting.cap(3.0, DELTA)
+    ledger.set_pace(TRAIN, Decaying(per_mille=500, price=1), per_year=12)
+    assert ledger.outlook(TRAIN).next_cost == CAP // 2
+    with pytest.raises(BudgetExceeded, match="decaying pace"):
+        ledger.reserve(TRAIN, cost=CAP // 2 + 1, release="r", spec=SPEC)
+    ledger.raise_cap(TRAIN, epsilon=3.0, by=["ann", "bob"])
+    assert ledger.outlook(TRAIN).next_cost == higher // 2
+    ledger.reserve(TRAIN, cost=higher // 2, release="r", spec=SPEC)
+    with pytest.raises(BudgetExceeded, match="decaying pace"):
+        ledger.reserve(TRAIN, cost=1, release="s", spec=SPEC)
+    assert ledger.verify().ok
+
+
+def test_what_a_pace_granted_only_after_a_raise_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if somebody had moved the row of the raise behind the release that it allowed."""
+    monkeypatch.setattr(module, "now", lambda: NEW_YEAR)
+    ledger.set_pace(TRAIN, Decaying(per_mille=500, price=1), per_year=12)
+    nothing = dict.fromkeys(("asked", "cohort", "prices"))
+    with ledger._db.transaction():
+        facts = {"account": str(TRAIN), "cost": str(CAP // 2 + 1), "spec": SPEC}
+        row = ledger.journal.append("reserve", at=NEW_YEAR, release="r", **facts, **nothing)
+    ledger.raise_cap(TRAIN, epsilon=3.0, by=["ann", "bob"])
+    assert (row, "spends from budget movies/train faster than its pace allowed then") in {
+        (problem.row, problem.what) for problem in ledger.verify().problems
+    }

@@ -68,7 +68,8 @@ def shell(server: Server, url: str) -> Shell:
     [
         "UPDATE account SET spent = spent - 1 WHERE spent > 0",
         "UPDATE account SET spent = cap + 1",
-        "UPDATE account SET cap = cap + 1",
+        "UPDATE account SET cap = cap - 1",
+        "UPDATE account SET epsilon = 0.5 * epsilon",
         "UPDATE account SET until = '2000-01-01T00:00:00Z'",
         "INSERT INTO account SELECT * FROM account ON CONFLICT (name) DO UPDATE SET spent = 0",
         "INSERT INTO account SELECT * FROM account",
@@ -233,11 +234,11 @@ def test_another_programs_tables_stay_as_they_are(url: str, shell: Shell) -> Non
     assert shell("SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace") == [("account",)]
 
 
-@pytest.mark.parametrize(("statement", "found"), [("UPDATE {} SET version_num = '3'", "3"), ("DELETE FROM {}", "none")])
+@pytest.mark.parametrize(("statement", "found"), [("UPDATE {} SET version_num = '4'", "4"), ("DELETE FROM {}", "none")])
 def test_another_version_is_refused(history: Ledger, url: str, shell: Shell, statement: str, found: str) -> None:
     shell(statement.format("ledger_version"))
     for create in (True, False):
-        with pytest.raises(LedgerError, match=rf"is not a ledger of version 2 \(found version {found}\)"):
+        with pytest.raises(LedgerError, match=rf"is not a ledger of version 3 \(found version {found}\)"):
             Ledger(url, create=create)
     assert history.verify().ok
 
@@ -512,5 +513,5 @@ def test_the_command_line_takes_it_from_the_environment(url: str, tmp_path: Path
     assert "at a local socket" in said
     assert "postgresql" not in said
     assert "movies/train-recommender" in discreet("budget", "show")
-    assert "everything fits" in discreet("ledger", "verify")
+    assert "everything fits" in discreet("journal", "verify")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """The tables as statements name them are those that the migrations make, on either database."""
 
-import gzip
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 
 from discreet.governance import schema
-from discreet.governance.ledger import Account, Ledger
+from discreet.governance.ledger import Ledger
 
 
 def test_what_is_named_is_what_is_made(place: str | Path) -> None:
@@ -37,17 +36,6 @@ def test_the_last_migration_is_the_version() -> None:
     config = Config()
     config.set_main_option("script_location", str(files("discreet.governance.migrations")))
     assert ScriptDirectory.from_config(config).get_heads() == [str(schema.VERSION)]
-
-
-def test_a_file_from_before_there_were_migrations(tmp_path: Path) -> None:
-    """Row 0 of its journal pins the rules in the words of that time."""
-    path = tmp_path / "ledger.db"
-    corpus = Path(__file__).parents[2] / "hardening/corpus"
-    path.write_bytes(gzip.decompress((corpus / "ledger.db.gz").read_bytes()))
-    with Ledger(path, create=False) as ledger:
-        assert ledger.verify().ok
-        ledger.reserve(Account("movies", "train"), cost=1, release="new", spec="0" * 64, people=["ann"])
-        assert ledger.verify().ok
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,10 @@ def test_schema_keeps_spending(history: Ledger) -> None:
     for statement in (
         "UPDATE account SET spent = spent - 1",
         "UPDATE account SET spent = cap + 1",
-        "UPDATE account SET cap = cap + 1",
+        "UPDATE account SET cap = cap - 1",
+        "UPDATE account SET epsilon = epsilon / 2",
+        "UPDATE account SET delta = delta * 2",
+        "UPDATE account SET person_cap = 1",
         "DELETE FROM account",
         "DELETE FROM release",
         "UPDATE release SET cost = 1",
@@ -132,6 +135,12 @@ PACE = {
 }  # fmt: skip
 
 
+RAISE = {
+    "name": str(TRAIN), "epsilon": 3.0, "was": str(CAP), "cap": str(CAP + 1), "asked_by": "ann", "agreed_by": "bob",
+}  # fmt: skip
+UPGRADE = {"from": "3", "version": "4", "rules": "", "secrets": ""}
+
+
 def test_edited_cohort_admits_nobody(history: Ledger, forge: Callable[..., None]) -> None:
     forge("UPDATE cohort SET members = zeroblob(32)")
     with pytest.raises(LedgerCorrupted, match="cohort"):
@@ -149,6 +158,18 @@ def test_edited_cohort_admits_nobody(history: Ledger, forge: Callable[..., None]
         ("abandon", {"release": "zz"}, "not reserved"),
         ("pace", PACE | {"name": "movies/none"}, "sets a pace for budget movies/none, which is not open"),
         ("pace", PACE | {"base": "8"}, "sets a pace from a sum that was not what was spent"),
+        ("raise", RAISE | {"name": "movies/none"}, "raises the cap of budget movies/none, which is not open"),
+        ("raise", RAISE | {"agreed_by": "ann"}, "raises the cap of budget movies/train without two people"),
+        ("raise", RAISE | {"agreed_by": ""}, "raises the cap of budget movies/train without two people"),
+        ("raise", RAISE | {"agreed_by": None}, "raises the cap of budget movies/train without two people"),
+        ("raise", RAISE | {"was": str(CAP - 1)}, "sets a cap of budget movies/train that is not above the one it had"),
+        ("raise", RAISE | {"cap": str(CAP)}, "sets a cap of budget movies/train that is not above the one it had"),
+        ("raise", RAISE | {"epsilon": 1.0}, "sets a cap of budget movies/train that is not above the one it had"),
+        ("raise", RAISE | {"epsilon": "3"}, "not an event"),
+        ("raise", {"name": "movies/train"}, "not an event"),
+        ("upgrade", UPGRADE | {"from": "2"}, "upgrades the ledger to version 4, which had version 3"),
+        ("upgrade", UPGRADE, "upgrades the ledger to version 4, which had version 3"),
+        ("upgrade", UPGRADE | {"version": "3"}, "upgrades the ledger to version 3, which had version 3"),
         ("refund", {}, "not an event"),
         ("limit", {}, "not an event"),
         ("create", {"rules": "", "secrets": ""}, "second time"),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace, there
+from discreet.cli.data import DEFAULT_LEDGER, LEDGER, LedgerPlace, there
 from discreet.cli.output import Json, say, say_json, screen, table
 
 if TYPE_CHECKING:
     from discreet.governance.ledger import Account, AccountState
     from discreet.governance.pacing import Outlook
 
-budget = typer.Typer(no_args_is_help=True)
+budget, ledger = typer.Typer(no_args_is_help=True), typer.Typer(no_args_is_help=True)
 
 Window = Annotated[
     str | None,
@@ -124,6 +124,31 @@ def show(
     for made in releases:
         if made.state == "reserved":
             say(f"charged, not finished: {made.release} of {made.account}; repeat it with --release {made.release}")
+
+
+@ledger.callback()
+def _ledger() -> None:
+    """Bring an older ledger to this version."""
+
+
+@ledger.command()
+def upgrade(
+    ledger: Annotated[
+        str,
+        typer.Argument(envvar=LEDGER, help="The ledger: a file, or postgresql+psycopg://USER@HOST/DATABASE."),
+    ] = DEFAULT_LEDGER,
+) -> None:
+    """Bring a ledger of an older version to this one, in one transaction. All in it stays; the journal tells of it."""
+    from discreet.governance.schema import VERSION
+    from discreet.governance.upgrade import upgrade as bring
+
+    found = bring(ledger)
+    if found == str(VERSION):
+        say(f"it has version {VERSION} already: nothing was done")
+    else:
+        say(
+            f"upgraded from version {found} to {VERSION}; run `discreet journal verify` and keep the new head elsewhere"
+        )
 
 
 def show_budgets(states: list[AccountState]) -> None:

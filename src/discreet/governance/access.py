@@ -21,7 +21,7 @@ from sqlalchemy import bindparam, delete, func, insert, select
 from discreet.errors import NotAllowed, SettingError
 from discreet.governance import schema
 from discreet.governance.checks import check_name, now, stamp
-from discreet.governance.database import Database
+from discreet.governance.database import Database, Row
 from discreet.governance.journal import Journal
 from discreet.governance.roles import DECIDING, Role
 
@@ -39,6 +39,7 @@ _ALL = select(_a.name, _a.role, _a.owner, _a.made, _a.until).order_by(_a.made, _
 _MAKE = insert(schema.access)
 _TAKE = delete(schema.access).where(_a.name == bindparam("which"))
 _OVER = delete(schema.access).where(_a.until <= bindparam("time"))
+_SIGN_OUT = delete(schema.access).where(_a.owner == bindparam("whose"), _a.until <= bindparam("time"))
 _COUNT = select(func.count()).select_from(schema.access)
 
 
@@ -111,9 +112,11 @@ class Access:
             raise SettingError("persons are signed in by the application that knows them")
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise SettingError(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD:,} characters")
-        if self._db.one(_ONE, name=name) is not None:
-            raise SettingError("an account of this name is there already")
-        self._keep(name, _hasher().hash(password), role, None, name, LONGEST_DAYS)
+        verifier = _hasher().hash(_bytes(password))
+        with self._db.transaction():
+            if self._db.one(_ONE, name=name) is not None:
+                raise SettingError("an account of this name is there already")
+            self._keep(name, verifier, role, None, name, LONGEST_DAYS)
 
     def sign_in(self, name: str, password: str) -> str:
         """Return a key of a session.
@@ -123,10 +126,10 @@ class Access:
         """
         from argon2.exceptions import InvalidHashError, VerificationError
 
-        row = self._db.one(_ONE, name=name)
+        row = self._found(name)
         verifier = row[0] if row is not None and str(row[0]).startswith("$argon2") else _of_nobody()
         try:
-            _hasher().verify(verifier, password[:LONGEST_PASSWORD])
+            _hasher().verify(verifier, _bytes(password[: LONGEST_PASSWORD + 1]))
         except (VerificationError, InvalidHashError):
             raise NotAllowed("this name and this password do not go together") from None
         if row is None or _is_over(row[3]):
@@ -137,7 +140,7 @@ class Access:
         """Return whose key this is, or None: it is none, or has ended."""
         prefix, _, rest = key.partition("_")
         name, _, secret = rest.partition("_")
-        row = self._db.one(_ONE, name=name) if prefix == PREFIX else None
+        row = self._found(name) if prefix == PREFIX else None
         if row is None or not hmac.compare_digest(str(row[0]), _digest(secret)) or _is_over(row[3]):
             return None
         return Visitor(name, Role(row[1]), row[4], None if row[2] is None else bytes(row[2]))
@@ -152,15 +155,19 @@ class Access:
         return {key.owner for key in self.all() if key.role in deciding and not _is_over(key.until)}
 
     def take(self, name: str) -> None:
-        """Take a key or an account away. Nothing happens if there is none."""
+        """Take a key away, or an account and its sessions. Nothing happens if there is none."""
         with self._db.transaction():
-            if self._db.one(_ONE, name=name) is not None:
+            if self._found(name) is not None:
                 self._db.execute(_TAKE, which=name)
+                self._db.execute(_SIGN_OUT, whose=name, time=stamp(datetime.now(UTC) + timedelta(hours=SESSION_HOURS)))
                 self._journal.append("access", key=name, role=None)
 
     def tidy(self) -> None:
         """Take away what has ended."""
         self._db.execute(_OVER, time=now())
+
+    def _found(self, name: str) -> Row | None:
+        return self._db.one(_ONE, name=name) if name.isprintable() else None  # what a database can be asked
 
     def _keep(self, name: str, verifier: str, role: Role, pseudonym: bytes | None, owner: str, days: float) -> None:
         time = now()
@@ -174,6 +181,10 @@ class Access:
 
 def _digest(secret: str) -> str:
     return f"sha256:{sha256(secret.encode(errors='replace')).hexdigest()}"
+
+
+def _bytes(password: str) -> bytes:
+    return password.encode(errors="surrogatepass")  # whatever a keyboard or a program makes
 
 
 def _is_over(until: str | None) -> bool:

@@ -120,6 +120,10 @@ class AccountRow(NamedTuple):
         numbers = {"cap": int(facts["cap"]), "person_cap": person_cap, "spent": int(facts["spent"])}
         return cls(**facts | numbers)
 
+    def raised(self, facts: dict[str, Any]) -> Self:
+        """Return the budget as a row of the journal raises it."""
+        return self._replace(epsilon=facts["epsilon"], cap=int(facts["cap"]))
+
     def _is_sound(self) -> bool:
         try:
             account = self.account
@@ -149,7 +153,11 @@ class AccountRow(NamedTuple):
 
     def left_at(self, time: str) -> int:
         """Return the units left at a time: none from the first second of ``until`` on."""
-        return 0 if self.until is not None and time >= self.until else self.cap - self.spent
+        return 0 if self.ended_at(time) else self.cap - self.spent
+
+    def ended_at(self, time: str) -> bool:
+        """Tell whether it has ended."""
+        return self.until is not None and time >= self.until
 
     def state(self, time: str, releases: int) -> AccountState:
         """Return the budget as it stands at a time."""

@@ -11,7 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
@@ -41,7 +41,7 @@ class Database(ABC):
     SHOWS_CAUSE: ClassVar[bool]  # a server's own words, in a trace of the stack, quote whole rows
 
     def __init__(self, name: str, place: str) -> None:
-        self.name, self.place = name, place
+        self.name, self.place, self._writes = name, place, False
         self._process, self._thread = os.getpid(), threading.get_ident()
 
     def execute(self, statement: Statement, **values: object) -> None:
@@ -64,30 +64,48 @@ class Database(ABC):
     def transaction(self) -> Iterator[None]:
         """Do all of the block or, if it raises or the process dies, none of it. Writers wait for one another.
 
+        Within another it is a part of that one: if it raises it is undone, and what is done lasts if all of that does.
+
         Raises:
             LedgerError: another process kept it busy past the deadline; the disk is full; it is damaged.
         """
+        if self._writes:
+            with self._block(self._begin_part, "RELEASE SAVEPOINT part", "ROLLBACK TO SAVEPOINT part"):
+                yield
+            return
         with self._block(self._begin):
-            yield
+            self._writes = True
+            try:
+                yield
+            finally:
+                self._writes = False
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Read within the block as if nobody wrote meanwhile."""
+        """Read within the block as if nobody wrote meanwhile. (Within a transaction nobody does.)"""
+        if self._writes:
+            yield
+            return
         with self._block(self._begin_reading):
             yield
 
     @contextmanager
-    def _block(self, begin: Callable[[], None]) -> Iterator[None]:
+    def _block(self, begin: Callable[[], None], end: str = "COMMIT", undo: str = "ROLLBACK") -> Iterator[None]:
+        ended = False
         try:
             with self._translated():
                 begin()
             yield
             with self._translated():
-                self._run("COMMIT")
+                self._run(end)
+            ended = True
         finally:
-            if self.in_transaction:
+            if not ended and self.in_transaction:
                 with self._translated():
-                    self._run("ROLLBACK")
+                    self._run(undo)
+
+    def _begin_part(self) -> None:
+        self._run("SAVEPOINT part")
 
     @property
     def in_transaction(self) -> bool:
@@ -134,6 +152,26 @@ class Database(ABC):
     def _compiled(self, statement: Statement, values: dict[str, object]) -> tuple[str, dict[str, object]]:
         words, constants = _compiled(self.DIALECT, statement)
         return words, constants | values
+
+    def _check_version(self, found: object, *, may_be_older: bool) -> None:
+        if str(found) in schema.OLDER and not may_be_older:
+            raise LedgerError(
+                f"{self.name} is a ledger of version {found}, and this is version {schema.VERSION}; "
+                "keep a copy and run `discreet ledger upgrade`"
+            )
+        if str(found) not in {*schema.OLDER, str(schema.VERSION)}:
+            raise LedgerError(
+                f"{self.name} is not a ledger of version {schema.VERSION} (found version {found}); "
+                "give one that was made by this version"
+            )
+
+    @abstractmethod
+    def version(self) -> object:
+        """Return the number of the last migration that was run, or whatever stands in its place."""
+
+    @abstractmethod
+    def migrating(self) -> AbstractContextManager[Callable[[], None]]:
+        """Yield what runs the migrations that are due, in a transaction that is opened within the block."""
 
     @abstractmethod
     def rules(self) -> list[str]:

@@ -30,11 +30,12 @@ class Duties:
 
     def begin(self, owner: str) -> None:
         """Write the first duties down, those that are not there yet; each is due after its days, retention now."""
-        for name, (days, says) in FIRST.items():
-            if self._matters.find(KIND, name) is None:
-                due = now() if name == RETENTION else later(now(), days)
-                body = {"every_days": days, "says": says, "owner": owner, "done": None}
-                self._matters.open(KIND, OPEN, body, by="discreet", due=due, name=name)
+        with self._matters.together():  # two services may begin at once
+            for name, (days, says) in FIRST.items():
+                if self._matters.find(KIND, name) is None:
+                    due = now() if name == RETENTION else later(now(), days)
+                    body = {"every_days": days, "says": says, "owner": owner, "done": None}
+                    self._matters.open(KIND, OPEN, body, by="discreet", due=due, name=name)
 
     def done(self, name: str, *, by: str, found: str = "") -> Matter:
         """Note that a duty was done, and what was found; it is due again after its days.

@@ -51,9 +51,9 @@ class Grants:
         """
         if reason not in REASONS:
             raise SettingError(f"a reason to look at somebody's data is one of {', '.join(REASONS)}")
-        if not fields or not {*fields} <= {*FIELDS}:
+        if not fields or not all(each in FIELDS for each in fields):
             raise SettingError(f"a grant is for some of {', '.join(FIELDS)}")
-        if not 0 < hours <= MOST_HOURS:
+        if not isinstance(hours, int | float) or not 0 < hours <= MOST_HOURS:
             raise SettingError(f"a grant ends within {MOST_HOURS} hours")
         if len({*by}) < 2:
             raise NotAllowed("a grant takes two people")
@@ -66,16 +66,17 @@ class Grants:
 
         Raises:
             SettingError: there is no such grant.
-            NotAllowed: it is about somebody else, or over, or of two others.
+            NotAllowed: it is of two others, or over, or about somebody else.
         """
-        grant, pseudonym = self._matters.one(KIND, name), self._holders.pseudonym(person)
+        pseudonym = self._holders.pseudonym(person)
         with self._db.transaction():
-            if not self._holders.holds(pseudonym) or self._holders.token(pseudonym) != grant.body["who"]:
-                raise NotAllowed("this grant is about somebody else")
+            grant = self._matters.one(KIND, name)
+            if by not in grant.body["by"]:  # first: to others it does not tell whom it is about
+                raise NotAllowed("this grant is of two others")
             if grant.state != OPEN or grant.due is None or grant.due <= now():
                 raise NotAllowed("this grant is over; two people can open another")
-            if by not in grant.body["by"]:
-                raise NotAllowed("this grant is of two others")
+            if not self._holders.holds(pseudonym) or self._holders.token(pseudonym) != grant.body["who"]:
+                raise NotAllowed("this grant is about somebody else")
             told = {"at": now(), "reason": grant.body["reason"], "fields": grant.body["fields"], "grant": name}
             self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
             self._journal.append("grant", name=name, state="used", by=by, who=grant.body["who"])

@@ -27,6 +27,7 @@ INVESTIGATIONS = (
 )
 CONCLUDED = "IncidentConcluded"
 SUBJECTS = ("none", "1-10", "11-100", "101-1000", "more than 1000", "not known")
+CHOICES = {"subjects": SUBJECTS, "investigation_status": INVESTIGATIONS}
 TIMES = ("occurred_from", "occurred_to", "notified_authority_at", "notified_subjects_at")
 TEXTS = ("description", "data_categories", "components", "budgets_affected", "likely_consequences", "measures")
 LONGEST = 4_000
@@ -79,14 +80,14 @@ def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in told.items():
         if name in TIMES:
-            found[name] = instant(str(value))
+            if not isinstance(value, str) or (time := instant(value)) > now():
+                raise SettingError(f"{name} of an incident is a time, ISO 8601, that is past")
+            found[name] = time
         elif name in TEXTS or name == "owner":
             if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
                 raise SettingError(f"{name} of an incident is a text of up to {LONGEST:,} characters")
             found[name] = value
-        elif (name, value) in {*(("subjects", each) for each in SUBJECTS)} | {
-            *(("investigation_status", each) for each in INVESTIGATIONS)
-        }:
+        elif value in CHOICES.get(name, ()):
             found[name] = value
         else:
             raise SettingError("an incident has another field, or a field another value; see the register's fields")

@@ -14,7 +14,8 @@ again, at no further charge, and computed anew. After COMMIT only the winner can
 Formal guarantees
 -----------------
 * The costs of an account's releases, in whatever state, never sum to more than its cap: spending is charged before
-  anything is computed, and no call lowers it.
+  anything is computed, and no call lowers it. A cap is raised by two people, on record, and never lowered; each release
+  is held against the cap of its time.
 * Where persons have caps, the costs of the releases of a data set that a person was admitted to never sum to more than
   that person's cap at the time of admission, across all purposes (but those of budgets that are kept by interaction,
   which are refused once anybody has a cap). Whoever has too little left is not admitted; the
@@ -30,7 +31,7 @@ Persons are held only as pseudonyms: HMAC-SHA256, 16 bytes, under a random key o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ from discreet.errors import (
     FileNotWritten,
     LedgerCorrupted,
     LedgerError,
+    NotAllowed,
     ReleaseConflict,
     SettingError,
 )
@@ -61,7 +63,8 @@ from discreet.governance.accounts import (
 )
 from discreet.governance.charges import Charges, Units, checked_units
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
-from discreet.governance.journal import Head
+from discreet.governance.database import Database
+from discreet.governance.journal import Head, Journal
 from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
@@ -83,6 +86,11 @@ _SPEND = (
     update(schema.account)
     .where(schema.account.c.name == bindparam("account"))
     .values(spent=schema.account.c.spent + bindparam("cost"))
+)
+_RAISE = (
+    update(schema.account)
+    .where(schema.account.c.name == bindparam("account"))
+    .values(epsilon=bindparam("to"), cap=bindparam("most"))
 )
 _RELEASE = RELEASES.where(schema.release.c.name == bindparam("name"))
 _COUNT = select(func.count()).where(schema.release.c.account == bindparam("account"))
@@ -106,6 +114,7 @@ class Ledger:
     Args:
         place: the file; it is made, with mode 0600, if missing and ``create``. Or the URL of a database,
             ``postgresql+psycopg://user:password@host/database``, whose tables are made likewise; the database is not.
+            Or a database that is open: what is done is then a part of its open transaction; to close one closes both.
         create: give False to read: then a missing ledger is an error, and a file on read-only media is no hindrance.
         deadline: seconds to wait for other processes that are writing, 0 to 1,000,000.
         witness: file of signed heads outside the database (`witness`), by default what ``DISCREET_WITNESS`` names. With
@@ -123,10 +132,20 @@ class Ledger:
     """
 
     def __init__(
-        self, place: str | Path, *, create: bool = True, deadline: float = 30.0, witness: str | Path | None = None
+        self,
+        place: str | Path | Database,
+        *,
+        create: bool = True,
+        deadline: float = 30.0,
+        witness: str | Path | None = None,
     ) -> None:
-        self._witness = configured(witness, check_deadline(deadline))
-        self._db, self.journal = opened_with(self._witness, place, deadline, may_create=create)
+        patience = check_deadline(deadline)
+        if isinstance(place, Database):  # whoever opened it has the witness see what was done
+            self._witness, self._db, self.journal = None, place, Journal(place)
+        else:
+            self._witness = configured(witness, patience)
+            self._db, self.journal = opened_with(self._witness, place, patience, may_create=create)
+        self._joined = isinstance(place, Database)
         self.name, self.place = self._db.name, self._db.place
         self._persons = Persons(self._db)
         self._charges = Charges(self._db)
@@ -152,7 +171,7 @@ class Ledger:
             LedgerError: nothing was done: the journal tells of a witness, and there is none here.
         """
         with self._db.transaction():
-            if self._witness is None:
+            if self._witness is None and not self._joined:
                 check_unwitnessed(self.journal)
             yield
         if self._witness is not None:
@@ -181,7 +200,7 @@ class Ledger:
 
         Raises:
             SettingError: a number is out of its range; ``until`` is not a time, or is past.
-            LedgerError: the budget is open on other terms (there is no raising, resetting or reopening); or another
+            LedgerError: the budget is open on other terms (`raise_cap`; there is no resetting or reopening); or another
                 budget of the data set and purpose has another unit, so that one act would be in two windows.
         """
         cap = accounting.cap(epsilon, delta)
@@ -196,7 +215,7 @@ class Ledger:
             elif found.terms != asked.terms:
                 raise LedgerError(
                     f"budget of {account} is already open with {found}; {asked} was asked; "
-                    "raising a cap is a new grant by two people, not supported yet"
+                    "a cap is raised by two people: one asks with POST /api/v1/motions, and another agrees"
                 )
         return self.account(account)
 
@@ -218,6 +237,50 @@ class Ledger:
         person_cap = None if asked.person_cap is None else str(asked.person_cap)
         facts = asked._asdict() | {"cap": str(asked.cap), "person_cap": person_cap, "spent": "0"}
         self.journal.append("open", at=time, **facts)
+
+    def raise_cap(self, account: Account, *, epsilon: float, by: Sequence[str]) -> AccountState:
+        """Raise the cap of a budget to ``epsilon`` at the budget's own delta. If it is that already, nothing happens.
+
+        Caps of persons, an end and a pace stay as they are: a pace that grants equal parts goes on with the parts that
+        it had until it is set anew.
+
+        Args:
+            account: the budget.
+            epsilon: nats, at most 30; its units are above the cap.
+            by: two people, who asked and who agreed. That they are two is for the caller to know (`motions`).
+
+        Raises:
+            NotAllowed: these are not two names.
+            SettingError: a number is out of its range, or a name is none.
+            AccountMissing: the budget was never opened.
+            LedgerError: the cap would fall; or the budget has ended, which is not revived.
+            LedgerCorrupted: the budget and the journal do not agree; nothing is raised.
+        """
+        if len(by) != 2 or by[0] == by[1]:
+            raise NotAllowed("raising a cap takes two people; have another one agree")
+        for name in by:
+            check_name("person", name)
+        with self._writing():
+            row = self._open_account(account)
+            cap = accounting.cap(epsilon, row.delta)
+            if cap != row.cap:
+                self._raise(row, float(epsilon), cap, by)
+        return self.account(account)
+
+    def _raise(self, row: AccountRow, epsilon: float, cap: int, by: Sequence[str]) -> None:
+        time = now()
+        if cap < row.cap:
+            raise LedgerError(
+                f"budget of {row.name} has a cap of epsilon {row.epsilon:g}, which never falls; ask for more"
+            )
+        if row.ended_at(time):
+            raise LedgerError(
+                f"budget of {row.name} has ended, on {row.until}: more would not revive it; open another one"
+            )
+        check_standing(self._db, self.journal, row)
+        self._db.execute(_RAISE, account=row.name, to=epsilon, most=cap)
+        people = {"asked_by": by[0], "agreed_by": by[1]}
+        self.journal.append("raise", at=time, name=row.name, epsilon=epsilon, was=str(row.cap), cap=str(cap), **people)
 
     def account(self, account: Account) -> AccountState:
         """Return one budget as it stands.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import rfc8785
@@ -17,7 +18,7 @@ from sqlalchemy import bindparam, delete, func, insert, select
 from discreet.documents import document
 from discreet.errors import Conflict, SettingError
 from discreet.governance import schema
-from discreet.governance.checks import now, sha256
+from discreet.governance.checks import check_name, now, sha256
 from discreet.governance.database import Database
 from discreet.governance.journal import Journal
 
@@ -66,6 +67,10 @@ class Matters:
     def __init__(self, database: Database, journal: Journal) -> None:
         self._db, self._journal = database, journal
 
+    def together(self) -> AbstractContextManager[None]:
+        """Take the steps of a block, and whatever else it does in this database, or none of them."""
+        return self._db.transaction()
+
     def open(
         self,
         kind: str,
@@ -88,8 +93,10 @@ class Matters:
 
         Raises:
             Conflict: there is one of this name.
-            SettingError: the body is too long, or no JSON.
+            SettingError: the body is too long, or no JSON; or the name is none.
         """
+        if name is not None:
+            check_name(kind, name)
         made = Matter(kind, name or secrets.token_hex(8), state, due, body)
         with self._db.transaction():
             if self.find(kind, made.name) is not None:
@@ -143,7 +150,7 @@ class Matters:
 
     def find(self, kind: str, name: str) -> Matter | None:
         """Return one, if there is one."""
-        row = self._db.one(_ONE, kind=kind, name=name)
+        row = self._db.one(_ONE, kind=kind, name=name) if name.isprintable() else None  # what a database can be asked
         return None if row is None else _matter(kind, row)
 
     def all(self, kind: str) -> list[Matter]:
@@ -162,7 +169,8 @@ class Matters:
     def _put(self, matter: Matter, by: str) -> None:
         try:
             body = rfc8785.dumps(dict(matter.body))
-        except rfc8785.CanonicalizationError as error:
+            document(body)  # it can be read again
+        except (rfc8785.CanonicalizationError, ValueError, RecursionError) as error:
             raise SettingError(f"what is said of {_a(matter.kind)} holds what cannot be written down") from error
         if len(body) > MOST_BODY:
             raise SettingError(f"what is said of {_a(matter.kind)} has at most {MOST_BODY:,} bytes")

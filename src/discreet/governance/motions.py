@@ -66,32 +66,40 @@ class Motions:
         Args:
             name: of the motion.
             by: who agrees.
-            do: what was asked for; what it returns is noted. If it raises, nothing was agreed to.
+            do: what was asked for, in one transaction with the agreement: it is done once or, if it raises, not at all.
+                What it returns is noted.
 
         Raises:
             NotAllowed: their role does not allow for it, or it is they who asked.
             Conflict: it is not asked any more.
         """
-        motion = self._other(name, by)
-        return self._matters.move(KIND, name, [ASKED], AGREED, by=by.owner, body={"agreed_by": by.owner, **do(motion)})
+        self._lapse(name)
+        with self._matters.together():  # or two who agree at once would have it done twice
+            motion = self._asked(name, by)
+            if motion.body["asked_by"] == by.owner:
+                raise NotAllowed("who asked cannot agree: this takes two people")
+            body = {**do(motion), **motion.body, "agreed_by": by.owner}
+            return self._matters.move(KIND, name, [ASKED], AGREED, by=by.owner, body=body)
 
     def refuse(self, name: str, by: Member) -> Matter:
         """Refuse. Whoever asked may take it back so. Raises as `agree`."""
-        motion = self._asked(name)
-        check_allowed(by.role, Permission[motion.body["permission"].upper().replace("-", "_")])
-        return self._matters.move(KIND, name, [ASKED], REFUSED, by=by.owner, body={"refused_by": by.owner})
+        self._lapse(name)
+        with self._matters.together():
+            self._asked(name, by)
+            return self._matters.move(KIND, name, [ASKED], REFUSED, by=by.owner, body={"refused_by": by.owner})
 
-    def _other(self, name: str, by: Member) -> Matter:
-        motion = self._asked(name)
-        check_allowed(by.role, Permission[motion.body["permission"].upper().replace("-", "_")])
-        if motion.body["asked_by"] == by.owner:
-            raise NotAllowed("who asked cannot agree: this takes two people")
-        return motion
+    def _lapse(self, name: str) -> None:
+        with self._matters.together():
+            if _is_late(self._matters.one(KIND, name)):
+                self._matters.move(KIND, name, [ASKED], LAPSED, by="discreet")
 
-    def _asked(self, name: str) -> Matter:
+    def _asked(self, name: str, by: Member) -> Matter:
         motion = self._matters.one(KIND, name)
-        if motion.state == ASKED and motion.due is not None and motion.due <= now():
-            motion = self._matters.move(KIND, name, [ASKED], LAPSED, by="discreet")
-        if motion.state != ASKED:
-            raise Conflict(f"this motion is {motion.state}; ask anew")
+        if motion.state != ASKED or _is_late(motion):
+            raise Conflict(f"this motion is {LAPSED if _is_late(motion) else motion.state}; ask anew")
+        check_allowed(by.role, Permission[motion.body["permission"].upper().replace("-", "_")])
         return motion
+
+
+def _is_late(motion: Matter) -> bool:
+    return motion.state == ASKED and motion.due is not None and motion.due <= now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from discreet.errors import LedgerError, LedgerFull, SettingError
 from discreet.governance.database import Database, Row
-from discreet.governance.schema import METADATA, VERSION
+from discreet.governance.schema import METADATA
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -74,6 +75,7 @@ class PostgreSQL(Database):
         url: ``postgresql+psycopg://user:password@host/database``; never repeated in a message.
         deadline: seconds to wait for other processes that are writing, and for the server to answer.
         populate: writes the first rows of a new ledger, in the transaction that makes its tables; None to make none.
+        may_be_older: give True to bring it to this version.
 
     Raises:
         SettingError: the URL is none, or psycopg is not installed.
@@ -83,7 +85,9 @@ class PostgreSQL(Database):
 
     DIALECT, SHOWS_CAUSE = dialect.dialect(), False  # type: ignore[no-untyped-call]
 
-    def __init__(self, url: str, deadline: float, populate: Callable[[Database], None] | None) -> None:
+    def __init__(
+        self, url: str, deadline: float, populate: Callable[[Database], None] | None, *, may_be_older: bool = False
+    ) -> None:
         address = _address(url)
         name = f"database {address.database or address.username} at {address.host or 'a local socket'}"
         super().__init__(name, f"the server of {name}")
@@ -91,6 +95,7 @@ class PostgreSQL(Database):
         self._connection = self._connected(address)
         try:
             self._prepare(populate)
+            self._check_version(self.version(), may_be_older=may_be_older)
         except BaseException:
             self._connection.close()
             raise
@@ -123,13 +128,6 @@ class PostgreSQL(Database):
             self._make(populate)
         if not self._is_made():
             raise LedgerError(f"there is no ledger in {self.name}; open a budget first, with `discreet budget open`")
-        with self._translated():
-            found = self._told(_VERSION)
-        if found != str(VERSION):
-            raise LedgerError(
-                f"{self.name} is not a ledger of version {VERSION} (found version {found}); "
-                "give the URL of a ledger made by this version"
-            )
 
     def _is_made(self) -> bool:
         with self._translated():
@@ -140,17 +138,28 @@ class PostgreSQL(Database):
         return value
 
     def _make(self, populate: Callable[[Database], None]) -> None:
-        from discreet.governance.migrations import migrating
-
         try:
-            with migrating(self._connection, "postgresql+psycopg") as upgrade, self.transaction():
+            with self.migrating() as migrate, self.transaction():
                 if not self._is_made():  # or another process was here first
-                    upgrade()
+                    migrate()
                     populate(self)
         except SQLAlchemyError:
             raise LedgerError(
                 f"no ledger can be made in {self.name}; give it a database of its own, and the right to make tables"
             ) from None
+
+    def version(self) -> object:
+        """Return what the table of the version holds."""
+        with self._translated():
+            return self._told(_VERSION)
+
+    @contextmanager
+    def migrating(self) -> Iterator[Callable[[], None]]:
+        """Yield what runs the migrations that are due."""
+        from discreet.governance.migrations import migrating
+
+        with migrating(self._connection, "postgresql+psycopg") as upgrade:
+            yield upgrade
 
     def rules(self) -> list[str]:
         """Return the definitions of the ledger's tables, of what guards them, and whether that is in force."""

@@ -16,7 +16,11 @@ from discreet.governance.journal import Entry
 from discreet.governance.pacing import Pace
 from discreet.governance.persons import Crowd, Tally
 from discreet.governance.releases import ReleaseRow
+from discreet.governance.schema import VERSION
 from discreet.governance.tables import PERSON, RULES, SECRETS, Key
+
+FIRST = "2"
+"""The version of ledgers whose row 0 does not tell theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Replay:
     """An account of everything, by the journal alone; cohorts, and units of each of them, are looked up by digest."""
 
     def __init__(self, cohort: Callable[[str], Crowd], charge: Callable[[str], Units]) -> None:
-        self.rows = 0
+        self.rows, self._version = 0, 0
         self.problems: list[Problem] = []
         self._cohort, self._charge = cohort, charge
         self._budgets: dict[str, AccountRow] = {}
@@ -63,7 +67,9 @@ class Replay:
         self._told: dict[Key, tuple[object, int]] = {}  # what it should be, and the row that last changed it
         self._kinds = {
             "create": self._create,
+            "upgrade": self._upgrade,
             "open": self._open,
+            "raise": self._raise,
             "pace": self._set_pace,
             "limit": self._limit,
             "reserve": self._reserve,
@@ -85,7 +91,17 @@ class Replay:
     def _create(self, entry: Entry) -> str | None:
         self._told[RULES] = entry.facts["rules"], entry.seq
         self._told[SECRETS] = entry.facts["secrets"], entry.seq
+        self._version = int(entry.facts.get("version", FIRST))
         return None if entry.seq == 0 else "creates the ledger a second time"
+
+    def _upgrade(self, entry: Entry) -> str | None:
+        """Take the rules of another version, once for each; the key of the pseudonyms stays."""
+        before, after = int(entry.facts["from"]), int(entry.facts["version"])
+        if before != self._version or not before < after <= VERSION:
+            return f"upgrades the ledger to version {after}, which had version {self._version}"
+        self._told[RULES], self._version = (entry.facts["rules"], entry.seq), after
+        same = self._told[SECRETS][0] == entry.facts["secrets"]
+        return None if same else "changes the key of the pseudonyms"
 
     def _open(self, entry: Entry) -> str | None:
         opened = AccountRow.opened(entry.facts)
@@ -95,6 +111,18 @@ class Replay:
         contradicted = any(opened.contradicts(other) for other in self._budgets.values())
         self._put_budget(opened, entry)
         return f"opens budget {opened.name} beside others of another unit" if contradicted else None
+
+    def _raise(self, entry: Entry) -> str | None:
+        facts, budget = entry.facts, self._budgets.get(entry.facts["name"])
+        if budget is None:
+            return f"raises the cap of budget {facts['name']}, which is not open"
+        raised, people = budget.raised(facts), {facts["asked_by"], facts["agreed_by"]}
+        if int(facts["was"]) != budget.cap or raised.cap <= budget.cap or raised.epsilon < budget.epsilon:
+            return f"sets a cap of budget {budget.name} that is not above the one it had"
+        self._put_budget(raised, entry)
+        if len(people) < 2 or not all(isinstance(name, str) and name for name in people):
+            return f"raises the cap of budget {budget.name} without two people"
+        return f"raises the cap of budget {budget.name}, which had ended" if budget.ended_at(entry.at) else None
 
     def _set_pace(self, entry: Entry) -> str | None:
         budget, pace = self._budgets.get(entry.facts["name"]), Pace.told(entry.facts)

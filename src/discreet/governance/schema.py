@@ -28,6 +28,8 @@ from sqlalchemy.sql.functions import GenericFunction
 
 VERSION = 3
 """The last of the migrations. SQLite has it in the header of the file, PostgreSQL in a table of its own."""
+OLDER = ("2",)
+"""What can be brought to this version."""
 
 METADATA = MetaData()
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # an INTEGER, to the letter, is SQLite's own row number

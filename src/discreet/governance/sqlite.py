@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy.dialects import sqlite
@@ -31,6 +31,7 @@ class SQLite(Database):
         path: the file; it is never made here.
         deadline: seconds to wait for other processes that are writing.
         must_write: give False to read what stands on read-only media too. Writing to that is a `LedgerError`.
+        may_be_older: give True to bring it to this version.
 
     Raises:
         LedgerError: the file is missing, cannot be opened, or is of another version; it is left untouched.
@@ -38,9 +39,9 @@ class SQLite(Database):
 
     DIALECT, SHOWS_CAUSE = sqlite.dialect(paramstyle="named"), True
 
-    def __init__(self, path: Path, deadline: float, *, must_write: bool = True) -> None:
+    def __init__(self, path: Path, deadline: float, *, must_write: bool = True, may_be_older: bool = False) -> None:
         super().__init__(path.name, str(path.parent))
-        self.path, self.deadline = path, deadline
+        self.path, self.deadline, self._may_be_older = path, deadline, may_be_older
         try:
             self._open("mode=rw")  # a file that has just gone is not made anew, empty
         except LedgerError as error:
@@ -70,12 +71,8 @@ class SQLite(Database):
                 )
 
     def _prepare(self) -> None:
-        found = self.setting("user_version")  # first, for it does not write: another program's file stays untouched
-        if found != VERSION:
-            raise LedgerError(
-                f"{self.path.name} is not a ledger of version {VERSION} (found version {found}); "
-                "give the path of a ledger made by this version"
-            )
+        # First, for it does not write: another program's file stays untouched.
+        self._check_version(self.version(), may_be_older=self._may_be_older)
         self.setting("synchronous = FULL")
         self.setting("foreign_keys = ON")
         self.setting("secure_delete = ON")  # what is deleted is overwritten, not left in free pages
@@ -98,6 +95,23 @@ class SQLite(Database):
     def scrub(self) -> None:
         """Empty the -wal file, which holds older pages; while somebody else reads, a later call does it."""
         self.setting("wal_checkpoint(TRUNCATE)")
+
+    def version(self) -> object:
+        """Return the number in the header of the file."""
+        return self.setting("user_version")
+
+    @contextmanager
+    def migrating(self) -> Iterator[Callable[[], None]]:
+        """Yield what runs the migrations that are due."""
+        from discreet.governance.migrations import migrating
+
+        with migrating(self._connection, "sqlite") as upgrade:
+
+            def migrate() -> None:
+                upgrade(self.version())
+                self.setting(f"user_version = {VERSION:d}")
+
+            yield migrate
 
     def rules(self) -> list[str]:
         """Return the definitions of everything in the file."""

@@ -32,8 +32,10 @@ SECRETS: Key = ("the key of the pseudonyms",)
 PERSON = "a person's cap in"
 
 
-def opened(place: str | Path, deadline: float, *, may_create: bool) -> Database:
+def opened(place: str | Path, deadline: float, *, may_create: bool, may_be_older: bool = False) -> Database:
     """Open a ledger where it lies, in a file or on a server; make one if there is none and it may be made.
+
+    One of an older version is opened to be upgraded, and for nothing else (`upgrade`).
 
     Raises:
         SettingError: ``place`` is neither a path nor the URL of a PostgreSQL database.
@@ -43,9 +45,9 @@ def opened(place: str | Path, deadline: float, *, may_create: bool) -> Database:
     if path is None:
         from discreet.governance.postgresql import PostgreSQL
 
-        return PostgreSQL(str(place), deadline, _first_row if may_create else None)
+        return PostgreSQL(str(place), deadline, _first_row if may_create else None, may_be_older=may_be_older)
     _find(path, may_create=may_create)
-    return SQLite(path, deadline, must_write=may_create)
+    return SQLite(path, deadline, must_write=may_create or may_be_older, may_be_older=may_be_older)
 
 
 def _find(path: Path, *, may_create: bool) -> None:
@@ -63,7 +65,7 @@ def _find(path: Path, *, may_create: bool) -> None:
 
 def _first_row(database: Database) -> None:
     database.execute(_KEEP_SECRET, name="pseudonyms", value=secrets.token_bytes(32))
-    journal.Journal(database).append("create", **pins(database))
+    journal.Journal(database).append("create", version=str(schema.VERSION), **pins(database))
 
 
 def everything(database: Database) -> Iterator[tuple[Key, object]]:
@@ -83,7 +85,7 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
 
 
 def pins(database: Database) -> dict[str, str]:
-    """Return the hashes that row 0 of the journal holds: of the rules, and of the key of the pseudonyms."""
+    """Return the hashes that row 0 of the journal, or that of an upgrade, holds: of the rules, and of the key."""
     return {"rules": _rules(database), "secrets": _secrets(database)}
 
 

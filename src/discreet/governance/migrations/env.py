@@ -3,13 +3,11 @@
 from alembic import context
 from sqlalchemy import Connection
 
+from discreet.governance.migrations import VERSION_TABLE
 from discreet.governance.schema import METADATA
 
 connection: Connection = context.config.attributes["connection"]
-connection.begin()  # of SQLAlchemy's own book-keeping alone: the transaction is the caller's, who ends it
-# SQLite has the version in the header of the file: Alembic's own note of it goes with the connection.
-passing = "temp" if connection.dialect.name == "sqlite" else None
-context.configure(
-    connection=connection, target_metadata=METADATA, version_table="ledger_version", version_table_schema=passing
-)
+if not connection.in_transaction():  # or this is the second of two steps
+    connection.begin()  # of SQLAlchemy's own book-keeping alone: the transaction is the caller's, who ends it
+context.configure(connection=connection, target_metadata=METADATA, version_table=VERSION_TABLE)
 context.run_migrations()

@@ -22,6 +22,10 @@ class Guards(ABC):
         """Make what the triggers call."""
 
     @abstractmethod
+    def lift(self, name: str, table: str) -> None:
+        """Take a trigger away, for another in its place."""
+
+    @abstractmethod
     def stays(self, name: str, table: str, said: str = "stays") -> None:
         """Let no row go."""
 
@@ -60,6 +64,11 @@ class InFile(Guards):
 
     def prepare(self) -> None:
         """Nothing is called."""
+
+    def lift(self, name: str, table: str) -> None:
+        """Take a trigger away."""
+        del table  # its names are the file's
+        op.execute(f"DROP TRIGGER {name}")
 
     def stays(self, name: str, table: str, said: str = "stays") -> None:
         """Let no row go."""

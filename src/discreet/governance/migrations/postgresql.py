@@ -36,6 +36,10 @@ class OnServer(Guards):
         op.execute(REFUSAL)
         op.execute(GROWTH)
 
+    def lift(self, name: str, table: str) -> None:
+        """Take a trigger away."""
+        op.execute(f"DROP TRIGGER {name} ON {table}")
+
     def stays(self, name: str, table: str, said: str = "stays") -> None:
         """Let no row go, nor all at once."""
         self._refuse(name, f"BEFORE DELETE ON {table}", said, "")

@@ -16,7 +16,7 @@ from discreet.governance.access import Visitor
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
 from discreet.governance.inventory import Inventory
-from discreet.governance.ledger import Account
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.roles import Permission, Role
@@ -385,8 +385,7 @@ def _done(records: Records, motion: Matter, by: str, told: dict[str, Any]) -> Ma
     match motion.body["permission"]:
         case "raise-cap":
             account = Account(records.inventory.name, str(what["purpose"]))
-            with records.book() as book:
-                book.raise_cap(account, epsilon=float(what["epsilon"]), by=both)
+            Ledger(records.database).raise_cap(account, epsilon=float(what["epsilon"]), by=both)
             return {}
         case "open-grant":
             made = records.grants.open(what["who"], what["reason"], what["fields"], float(what["hours"]), by=both)

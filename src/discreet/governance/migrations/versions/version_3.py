@@ -1,9 +1,12 @@
-"""People's keys, consents, documents and events; the catalogue; who has access; and what goes on."""
+"""People's keys, consents, documents and events; the catalogue; who has access; what goes on. Caps can be raised."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from discreet.governance.migrations.guards import Guards, InFile
+from discreet.governance.migrations.postgresql import OnServer
 
 revision, down_revision = "3", "2"
 
@@ -13,10 +16,18 @@ ITS_HOLDER = "holder.pseudonym"
 
 def upgrade() -> None:
     """Make the tables. Rows about people can be deleted: that is what they are promised."""
+    _caps(InFile() if op.get_bind().dialect.name == "sqlite" else OnServer())
     _keys()
     _people()
     _events()
     _service()
+
+
+def _caps(guards: Guards) -> None:
+    fixed = ("name", "dataset", "delta", "person_cap", "until")
+    falls = " OR ".join(f"NEW.{column} < OLD.{column}" for column in ("spent", "cap", "epsilon"))
+    guards.lift("spending_only_grows", "account")
+    guards.changes("spending_only_grows", "account", "no refund", fixed=fixed, never=falls)
 
 
 def _keys() -> None:
