@@ -220,7 +220,6 @@ def test_a_part_is_undone_alone_and_lasts_with_the_whole(ledger: Ledger) -> None
             spend(10)
             with pytest.raises(ZeroDivisionError):
                 fail(100)
-        assert database.in_transaction
     assert not database.in_transaction
     assert ledger.account(TRAIN).spent == 11
     with suppress(ZeroDivisionError), database.transaction():

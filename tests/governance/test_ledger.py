@@ -167,7 +167,11 @@ def test_what_has_ended_is_not_revived(ledger: Ledger, monkeypatch: pytest.Monke
         ledger.raise_cap(TRENDS, epsilon=4.0, by=TWO)
     assert ledger.raise_cap(TRENDS, epsilon=3.0, by=TWO).left == 0
     with ledger._db.transaction():  # somebody did, past the ledger
-        facts = {"epsilon": 4.0, "was": str(accounting.cap(3.0, DELTA)), "cap": str(accounting.cap(4.0, DELTA))}
+        facts: dict[str, Any] = {
+            "epsilon": 4.0,
+            "was": str(accounting.cap(3.0, DELTA)),
+            "cap": str(accounting.cap(4.0, DELTA)),
+        }
         people = {"asked_by": "ann", "agreed_by": "bob"}
         row = ledger.journal.append("raise", at="2999-01-01T00:00:00Z", name=str(TRENDS), **facts, **people)
     assert (row, "raises the cap of budget movies/trends, which had ended") in {

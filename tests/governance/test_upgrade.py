@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -18,12 +19,13 @@ from sqlalchemy import text
 from discreet.errors import LedgerCorrupted, LedgerError
 from discreet.governance import schema, sqlite, tables
 from discreet.governance import upgrade as module
+from discreet.governance.journal import Journal
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.tables import opened
 from discreet.governance.upgrade import upgrade
 
 TRAIN = Account("movies", "train")
-TERMS = {"cost": 1, "spec": "0" * 64}
+TERMS: dict[str, Any] = {"cost": 1, "spec": "0" * 64}
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def older(place: str | Path) -> str | Path:
         then.setattr(schema, "VERSION", 2)
         then.setattr(schema, "OLDER", ())
         then.setattr(sqlite, "VERSION", 2)
-        then.setattr(tables.journal.Journal, "append", _without_version(tables.journal.Journal.append))
+        then.setattr(Journal, "append", _without_version(Journal.append))
         with Ledger(place) as book:
             book.open_budget(TRAIN, epsilon=2.0, delta=1e-6, person_epsilon=1.0)
             for name in "ab":
@@ -46,7 +48,7 @@ def older(place: str | Path) -> str | Path:
 
 
 def _without_version(append: Callable[..., int]) -> Callable[..., int]:
-    def told(journal: object, kind: str, **facts: str) -> int:
+    def told(journal: Journal, kind: str, **facts: Any) -> int:
         facts.pop("version", None)
         return append(journal, kind, **facts)
 

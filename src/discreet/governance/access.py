@@ -39,7 +39,9 @@ _ALL = select(_a.name, _a.role, _a.owner, _a.made, _a.until).order_by(_a.made, _
 _MAKE = insert(schema.access)
 _TAKE = delete(schema.access).where(_a.name == bindparam("which"))
 _OVER = delete(schema.access).where(_a.until <= bindparam("time"))
-_SIGN_OUT = delete(schema.access).where(_a.owner == bindparam("whose"), _a.until <= bindparam("time"))
+_SIGN_OUT = delete(schema.access).where(
+    _a.owner == bindparam("whose"), _a.pseudonym.is_(None), _a.until <= bindparam("time")
+)
 _COUNT = select(func.count()).select_from(schema.access)
 
 

@@ -1,0 +1,204 @@
+"""Keys, passwords and sessions: what opens, what does not, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from sqlalchemy import text
+from systems import System, system
+
+from discreet.errors import NotAllowed, SettingError
+from discreet.governance import access as module
+from discreet.governance.access import LONGEST_DAYS, SESSION_HOURS, Access, Visitor
+from discreet.governance.checks import stamp
+from discreet.governance.ledger import Ledger
+from discreet.governance.roles import Role
+
+pytest.importorskip("argon2")
+GOOD = "correct horse battery staple"
+
+
+@pytest.fixture
+def shop(place: str | Path) -> Iterator[System]:
+    with system(place) as made:
+        yield made
+        assert Ledger(made.database).verify().ok
+
+
+@pytest.fixture
+def access(shop: System) -> Access:
+    return shop.access
+
+
+def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:
+    time = stamp(datetime.now(UTC) + timedelta(**later))
+    monkeypatch.setattr(module, "now", lambda: time)
+
+
+def test_a_key_opens_until_it_ends(shop: System, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = access.make(Role.OPERATOR, "ann", days=2)
+    name = key.split("_")[1]
+    assert access.visitor(key) == Visitor(name, Role.OPERATOR)
+    assert len(access) == 1
+    (told,) = access.all()
+    assert (told.name, told.role, told.owner) == (name, "operator", "ann")
+    stored = str(shop.database.one(text("SELECT * FROM access")))
+    assert key.split("_", 2)[2] not in stored + str([*shop.journal.rows()])
+    at(monkeypatch, days=1.9)
+    assert access.visitor(key)
+    at(monkeypatch, days=2, seconds=1)
+    assert access.visitor(key) is None
+    access.tidy()
+    assert len(access) == 0
+
+
+def test_what_opens_nothing(access: Access) -> None:
+    key = access.make(Role.OWNER, "ann")
+    prefix, name, secret = key.split("_", 2)
+    other = access.make(Role.OWNER, "bob").split("_", 2)[2]
+    for wrong in (
+        *("", "_", "__", "discreet", "discreet_", f"discreet_{name}", f"discreet_{name}_", secret),
+        *(f"{prefix}_{name}_{other}", f"{prefix}_none_{secret}", f"other_{name}_{secret}", key + "x", key[:-1]),
+        *(
+            f"{prefix}_{name}_\ud800",
+            f"{prefix}_a\x00b_{secret}",
+            f"{prefix}_\ud800_{secret}",
+            key.upper(),
+            "é" * 9_000,
+        ),
+    ):
+        assert access.visitor(wrong) is None
+    assert access.visitor(key)
+
+
+def test_a_persons_key_is_theirs_and_is_no_matter_of_record(shop: System, access: Access) -> None:
+    shop.agree("ann")
+    rows = shop.journal.head()
+    key = access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"), days=0.1)
+    visitor = access.visitor(key)
+    assert visitor is not None
+    assert (visitor.role, visitor.pseudonym) == (Role.PERSON, shop.who("ann"))
+    assert shop.journal.head() == rows
+
+
+@pytest.mark.parametrize(
+    ("role", "pseudonym", "owner", "days"),
+    [
+        (Role.PERSON, None, "a", 1),
+        (Role.OWNER, bytes(16), "a", 1),
+        (Role.OWNER, None, "", 1),
+        (Role.OWNER, None, "a\nb", 1),
+        (Role.OWNER, None, "a", 0),
+        (Role.OWNER, None, "a", LONGEST_DAYS + 0.1),
+        (Role.OWNER, None, "a", float("nan")),
+    ],
+)
+def test_keys_that_are_not_made(access: Access, role: Role, pseudonym: bytes | None, owner: str, days: float) -> None:
+    with pytest.raises(SettingError):
+        access.make(role, owner, pseudonym=pseudonym, days=days)
+    assert len(access) == 0
+
+
+def test_a_session_ends_within_hours(shop: System, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    access.sign_up("ann", Role.AUDITOR, GOOD)
+    assert GOOD not in str(shop.database.one(text("SELECT * FROM access")))
+    session = access.sign_in("ann", GOOD)
+    visitor = access.visitor(session)
+    assert visitor is not None
+    assert visitor.role is Role.AUDITOR
+    assert [key.owner for key in access.all()] == ["ann", "ann"]
+    at(monkeypatch, hours=SESSION_HOURS, seconds=-30)
+    assert access.visitor(session)
+    at(monkeypatch, hours=SESSION_HOURS, seconds=1)
+    assert access.visitor(session) is None
+    assert access.sign_in("ann", GOOD)
+    at(monkeypatch, days=LONGEST_DAYS, seconds=1)
+    with pytest.raises(NotAllowed):
+        access.sign_in("ann", GOOD)
+
+
+def test_no_name_and_no_password_is_told_from_another(shop: System, access: Access) -> None:
+    """Each try is one verification of Argon2, whatever is wrong."""
+    access.sign_up("ann", Role.OWNER, GOOD)
+    key = access.make(Role.OWNER, "bob").split("_")[1]
+    said, spent = set(), []
+    for name, password in (
+        *(("ann", "wrong"), ("ann", ""), ("nobody", GOOD), (key, GOOD), ("", GOOD), ("a\x00b", GOOD)),
+        *(("\ud800", GOOD), ("ann", "\ud800"), ("ann", "x" * 100_000), ("ann", GOOD + "\x00")),
+    ):
+        hasher = module._hasher()
+        with mock.patch.object(module, "_hasher") as watched:
+            watched.return_value.verify.side_effect = hasher.verify
+            watched.return_value.hash.side_effect = hasher.hash
+            with pytest.raises(NotAllowed) as refused:
+                access.sign_in(name, password)
+        said.add(str(refused.value))
+        spent.append(watched.return_value.verify.call_count)
+    assert said == {"this name and this password do not go together"}
+    assert set(spent) == {1}
+    assert [entry.kind for entry in shop.journal.rows()].count("access") == 2  # nobody was given a session
+
+
+def test_a_hash_of_nobody_takes_as_long() -> None:
+    assert module._of_nobody().split("$")[:4] == module._hasher().hash(GOOD).split("$")[:4]
+
+
+def test_a_damaged_verifier_lets_nobody_in(shop: System, access: Access) -> None:
+    access.sign_up("ann", Role.OWNER, GOOD)
+    shop.database.execute(text("UPDATE access SET verifier = '$argon2id$none'"))
+    with pytest.raises(NotAllowed, match="do not go together"):
+        access.sign_in("ann", GOOD)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "password"),
+    [
+        ("ann", Role.PERSON, GOOD),
+        ("ann", Role.OWNER, "x" * 11),
+        ("ann", Role.OWNER, "x" * 1_001),
+        ("", Role.OWNER, GOOD),
+        ("an_n", Role.OWNER, GOOD),
+        ("an n", Role.OWNER, GOOD),
+        ("an\x00n", Role.OWNER, GOOD),
+        ("taken", Role.OWNER, GOOD),
+    ],
+)
+def test_accounts_that_are_not_made(access: Access, name: str, role: Role, password: str) -> None:
+    access.sign_up("taken", Role.ANALYST, GOOD)
+    with pytest.raises(SettingError):
+        access.sign_up(name, role, password)
+    assert [(key.name, key.role) for key in access.all()] == [("taken", "analyst")]
+
+
+@pytest.mark.parametrize("password", ["x" * 12, "x" * 1_000, "\ud800" * 12, "пароль-пароль", "\x00" * 12])
+def test_whatever_is_typed_is_a_password(access: Access, password: str) -> None:
+    access.sign_up("ann", Role.OWNER, password)
+    assert access.sign_in("ann", password)
+    with pytest.raises(NotAllowed):  # its beginning is all the same, and it is not it
+        access.sign_in("ann", password + "x")
+
+
+def test_who_is_taken_away_is_signed_out(shop: System, access: Access) -> None:
+    shop.agree("cid")
+    access.sign_up("ann", Role.OWNER, GOOD)
+    session, kept = access.sign_in("ann", GOOD), access.make(Role.OPERATOR, "ann", days=30)
+    theirs = access.make(Role.PERSON, "ann", pseudonym=shop.who("cid"), days=0.1)
+    access.take("ann")
+    assert access.visitor(session) is None
+    with pytest.raises(NotAllowed):
+        access.sign_in("ann", GOOD)
+    assert access.visitor(kept)  # an application's goes on until it is taken away itself
+    assert access.visitor(theirs)
+    access.take(kept.split("_")[1])
+    assert access.visitor(kept) is None
+    rows = shop.journal.head()
+    for nothing in ("ann", "none", "a\x00b"):
+        access.take(nothing)
+    assert shop.journal.head() == rows
+    told: list[Any] = [entry.facts["role"] for entry in shop.journal.rows() if entry.kind == "access"]
+    assert told == ["owner", "owner", "operator", None, None]

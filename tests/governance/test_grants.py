@@ -1,0 +1,127 @@
+"""Staff that looks: for a reason, by two, for a day at most, and the person is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from systems import System, system
+
+from discreet.errors import Conflict, NotAllowed, SettingError
+from discreet.governance import grants as module
+from discreet.governance.grants import KIND, OPENED, Grants
+from discreet.governance.ledger import Ledger
+
+TWO = ("dan", "eve")
+
+
+@pytest.fixture
+def shop(place: str | Path) -> Iterator[System]:
+    with system(place) as made:
+        made.agree("ann", "bob")
+        yield made
+        assert Ledger(made.database).verify().ok
+
+
+@pytest.fixture
+def grants(shop: System) -> Grants:
+    return Grants(shop.database, shop.journal, shop.matters, shop.holders, shop.consents.documents)
+
+
+def opened(grants: Grants, person: str = "ann", hours: float = 2) -> str:
+    return grants.open(grants.subject(person), "safety", ["events", "consents"], hours, by=TWO).name
+
+
+def looks(shop: System, person: str) -> list[dict[str, Any]]:
+    return shop.consents.documents.of(shop.who(person), OPENED)
+
+
+def test_each_look_is_on_record_and_the_person_is_told(shop: System, grants: Grants) -> None:
+    name = opened(grants)
+    for by in TWO:
+        assert grants.use(name, "ann", by=by) == (shop.who("ann"), ["consents", "events"])
+    assert [(look["grant"], look["reason"], look["fields"]) for look in looks(shop, "ann")] == [
+        (name, "safety", ["consents", "events"])
+    ] * 2
+    assert looks(shop, "bob") == []
+    told = [entry.facts for entry in shop.journal.rows() if entry.kind == KIND]
+    assert [(each["state"], each["by"]) for each in told] == [("open", "eve"), ("used", "dan"), ("used", "eve")]
+    assert told[-1]["who"] == shop.holders.token(shop.who("ann"))
+    assert "ann" not in json.dumps([told, shop.matters.one(KIND, name).to_dict()])
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields", "hours", "by", "error"),
+    [
+        ("curiosity", ["events"], 1, TWO, SettingError),
+        (["safety"], ["events"], 1, TWO, SettingError),
+        ("safety", [], 1, TWO, SettingError),
+        ("safety", ["events", "name"], 1, TWO, SettingError),
+        ("safety", [["events"]], 1, TWO, SettingError),
+        ("safety", "events", 1, TWO, SettingError),
+        ("safety", ["events"], 0, TWO, SettingError),
+        ("safety", ["events"], 24.1, TWO, SettingError),
+        ("safety", ["events"], float("nan"), TWO, SettingError),
+        ("safety", ["events"], "1", TWO, SettingError),
+        ("safety", ["events"], None, TWO, SettingError),
+        ("safety", ["events"], 1, ("dan", "dan"), NotAllowed),
+        ("safety", ["events"], 1, ("dan",), NotAllowed),
+    ],
+)
+def test_what_is_not_granted(
+    shop: System, grants: Grants, reason: Any, fields: Any, hours: Any, by: tuple[str, ...], error: type[Exception]
+) -> None:
+    subject, rows = grants.subject("ann"), shop.journal.head()
+    with pytest.raises(error):
+        grants.open(subject, reason, fields, hours, by=by)
+    assert (shop.matters.all(KIND), shop.journal.head()) == ([], rows)
+
+
+def test_nobody_is_looked_at_of_whom_nothing_is_held(grants: Grants) -> None:
+    with pytest.raises(SettingError, match="nothing is held of this person"):
+        grants.subject("zoe")
+
+
+def refused(shop: System, grants: Grants, name: str, person: str, by: str) -> str:
+    rows = shop.journal.head()
+    with pytest.raises(NotAllowed) as told:
+        grants.use(name, person, by=by)
+    assert shop.journal.head() == rows
+    assert looks(shop, person) == []
+    return str(told.value)
+
+
+def test_it_is_of_two_and_of_one_person(shop: System, grants: Grants) -> None:
+    name = opened(grants)
+    assert refused(shop, grants, name, "bob", "dan") == "this grant is about somebody else"
+    assert refused(shop, grants, name, "zoe", "dan") == "this grant is about somebody else"
+    # Whoever it is not of cannot find out whom it is about.
+    assert {refused(shop, grants, name, who, "mallory") for who in ("ann", "bob")} == {"this grant is of two others"}
+    with pytest.raises(SettingError, match="there is no grant"):
+        grants.use("none", "ann", by="dan")
+
+
+def test_it_ends(shop: System, grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = opened(grants)
+    due = shop.matters.one(KIND, name).due
+    monkeypatch.setattr(module, "now", lambda: due)
+    assert refused(shop, grants, name, "ann", "dan") == "this grant is over; two people can open another"
+
+
+def test_it_is_closed_before_its_end(shop: System, grants: Grants) -> None:
+    name = opened(grants)
+    assert grants.close(name, by="dan").state == "closed"
+    assert "over" in refused(shop, grants, name, "ann", "dan")
+    with pytest.raises(Conflict):
+        grants.close(name, by="dan")
+
+
+def test_it_ends_with_the_person(shop: System, grants: Grants) -> None:
+    name = opened(grants)
+    shop.vault.erase(shop.who("ann"))
+    assert refused(shop, grants, name, "ann", "dan") == "this grant is about somebody else"
+    shop.agree("ann")  # is back, under another key
+    assert refused(shop, grants, name, "ann", "dan") == "this grant is about somebody else"
