@@ -43,7 +43,7 @@ def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:
 def test_a_key_opens_until_it_ends(shop: System, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     key = access.make(Role.OPERATOR, "ann", days=2)
     name = key.split("_")[1]
-    assert access.visitor(key) == Visitor(name, Role.OPERATOR)
+    assert access.visitor(key) == Visitor(name, Role.OPERATOR, "ann")
     assert len(access) == 1
     (told,) = access.all()
     assert (told.name, told.role, told.owner) == (name, "operator", "ann")
@@ -202,3 +202,13 @@ def test_who_is_taken_away_is_signed_out(shop: System, access: Access) -> None:
     assert shop.journal.head() == rows
     told: list[Any] = [entry.facts["role"] for entry in shop.journal.rows() if entry.kind == "access"]
     assert told == ["owner", "owner", "operator", None, None]
+
+
+def test_who_decides_by_two_is_told_by_owner(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    access.make(Role.OWNER, "ann", days=1)
+    access.make(Role.PRIVACY_OFFICER, "ann", days=2)
+    access.make(Role.PRIVACY_OFFICER, "bob", days=3)
+    access.make(Role.OPERATOR, "cleo")
+    assert access.deciders() == {"ann", "bob"}
+    at(monkeypatch, days=2.5)
+    assert access.deciders() == {"bob"}

@@ -124,9 +124,8 @@ def cut(request: pytest.FixtureRequest, place: str | Path, rows: str) -> None:
                 shell.execute(statement)
         return
     server: Server = request.getfixturevalue("server")
-    database = place.partition("?")[0].rpartition("/")[2]
     for statement in ("ALTER TABLE journal DISABLE TRIGGER ALL", doomed, "ALTER TABLE journal ENABLE TRIGGER ALL"):
-        server.run(statement, database)
+        server.run(statement, place)
 
 
 def test_each_change_is_covered_before_it_is_acknowledged(place: str | Path, heads: Path) -> None:
