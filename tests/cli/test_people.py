@@ -130,6 +130,17 @@ def test_what_is_handed_out_is_written_once(tmp_path: Path) -> None:
     assert "there already" in discreet(*words, code=1)
 
 
+def test_keys_are_not_rotated_under_a_running_service(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
+        before = (folder / "master.key").read_text()
+        assert "in use by another process" in discreet("people", "rotate-key", str(folder), code=1)
+        assert (folder / "master.key").read_text() == before
+        assert "in use by another process" in discreet("serve", str(folder), "--port", str(free_port()), code=1)
+        assert folder.stat().st_mode & 0o777 == 0o700
+    discreet("people", "rotate-key", str(folder))
+
+
 def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "inventory.toml"
     assert "books" in discreet("people", "inventory", str(path), "--init", "books")

@@ -65,7 +65,10 @@ def test_batches_that_are_none(shop: System) -> None:
 
 def test_times_are_coarse_and_not_of_the_future(shop: System) -> None:
     shop.agree("ann")
-    shop.send(("ann", "a", NOW + 100 * DAY), ("ann", "b", NOW - DAY - 7), ("ann", "c"), ("ann", "d", -5.0))
+    shop.send(("ann", "a", NOW + DAY / 2), ("ann", "b", NOW - DAY - 7), ("ann", "c"), ("ann", "d", -5.0))
+    for wrong in (NOW + 2 * DAY, NOW * 1_000, float("inf"), float("nan")):
+        with pytest.raises(DataError, match="lies in the future"):
+            shop.vault.prepared("wrong", "0" * 64, [("ann", "a", wrong)])
     found = shop.vault.own(shop.who("ann"))
     assert (found["time"] % DAY == 0).all()
     assert (found["time"] <= time.time()).all()
@@ -220,6 +223,24 @@ def test_erasure_leaves_nothing_that_opens(shop: System, place: str | Path, tmp_
     assert shop.holders._stored(who) != wrapped
 
 
+def test_what_does_not_open_is_deleted_all_the_same_and_stops_nobody_elses_retention(shop: System) -> None:
+    from sqlalchemy import bindparam, update
+
+    from discreet.governance import schema
+
+    shop.agree("ann", "bob")
+    shop.send(("ann", "a"), ("bob", "b"))
+    spoilt = update(schema.event).where(schema.event.c.pseudonym == bindparam("who")).values(content=bindparam("bad"))
+    shop.database.execute(spoilt, who=shop.who("ann"), bad=bytes(40))
+    assert list(shop.vault.retain()) == [2]
+    (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"]
+    assert row["unreadable"] == "1"
+    erased = shop.vault.erase(shop.who("ann"))
+    assert erased is not None
+    assert erased.events is None
+    assert not shop.holders.holds(shop.who("ann"))
+
+
 def test_no_plaintext_is_ever_on_the_disk(place: str | Path, tmp_path: Path) -> None:
     if not isinstance(place, Path):
         pytest.skip("the bytes of a server are not looked through here")
@@ -254,7 +275,7 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
             shop.consents.withdraw("bob", purpose)
         assert list(shop.vault.retain()) == [3]
         (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"]
-        assert row == {"people": "3", "expired": "0", "too_old": "1", "purposeless": "1"}
+        assert row == {"people": "3", "expired": "0", "too_old": "1", "purposeless": "1", "unreadable": "0"}
         assert shop.vault._whole(shop.who("bob")).size == 0
         assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["b"]
         monkeypatch.setattr("discreet.governance.consent.now", lambda: "2099-01-01T00:00:00Z")

@@ -134,7 +134,10 @@ def test_what_repeats_itself_is_stopped(shop: System, monkeypatch: pytest.Monkey
     shop.consents.give("ann", TRAIN)
     shop.consents.give("ann", TRAIN)
     with pytest.raises(SettingError, match="more than 2 documents"):
-        shop.consents.withdraw("ann", TRAIN)
+        shop.consents.give("ann", TRAIN)
+    shop.consents.withdraw("ann", TRAIN)
+    assert not shop.consents.permits("ann", TRAIN)
+    shop.consents.refuse("ann", TRAIN)
 
 
 def test_what_is_handed_out_for_two_purposes_does_not_join(shop: System) -> None:

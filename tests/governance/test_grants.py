@@ -80,9 +80,11 @@ def test_what_is_not_granted(
     assert (shop.matters.all(KIND), shop.journal.head()) == ([], rows)
 
 
-def test_nobody_is_looked_at_of_whom_nothing_is_held(grants: Grants) -> None:
-    with pytest.raises(SettingError, match="nothing is held of this person"):
-        grants.subject("zoe")
+def test_whoever_asks_is_not_told_of_whom_nothing_is_held(shop: System, grants: Grants) -> None:
+    stranger = grants.subject("zoe")
+    assert len(stranger) == len(grants.subject("ann"))
+    name = grants.open(stranger, "safety", ["events"], 1, by=TWO).name
+    assert refused(shop, grants, name, "zoe", TWO[0]) == "this grant is about somebody else"
 
 
 def refused(shop: System, grants: Grants, name: str, person: str, by: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -283,7 +284,6 @@ def test_erasure_now_and_from_the_next_release(shop: Running, settings: Settings
     status = shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()
     assert status["state"] == "pending"
     assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}").status_code == 404
-    time.sleep(1.1)  # erased before the people of the next release are read, by the second
     job = shop.trained()
     assert job["state"] == "done"
     done = shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()
@@ -292,6 +292,78 @@ def test_erasure_now_and_from_the_next_release(shop: Running, settings: Settings
     for path in settings.place.parent.rglob("*"):
         if path.is_file():
             assert name.encode() not in path.read_bytes(), path.name
+
+
+def test_nobody_who_is_erased_is_made_anew_by_what_was_on_its_way(shop: Running) -> None:
+    for turn in range(5):
+        name = f"undead-{turn}"
+        key = shop.agreed(name)
+        answers: list[int] = []
+
+        def ask(method: str, path: str, key: str = key, answers: list[int] = answers) -> None:
+            answers.append(shop.ask(method, path, key).status_code)
+
+        asked = [("PUT", "/api/v1/me/consents/recommend")] * 4 + [("POST", "/api/v1/me/erase")]
+        asked += [("PUT", "/api/v1/me/consents/train-recommender"), ("POST", "/api/v1/me/object")] * 2
+        threads = [threading.Thread(target=ask, args=each) for each in asked]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert {*answers} <= {200, 401}
+        with shop.settings.records() as records:
+            assert not records.holders.holds(records.holders.pseudonym(name))
+        assert shop.send((name, "i1")).json()["kept"] == 0
+
+
+def test_whoever_is_not_held_can_be_erased_and_their_key_ends(shop: Running) -> None:
+    key = shop.person("agreed to nothing")
+    receipt = shop.ask("POST", "/api/v1/me/erase", key).json()
+    assert receipt["events"] == 0
+    assert shop.ask("GET", "/api/v1/me/access", key).status_code == 401
+    assert shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()["state"] == "completed"
+    assert shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}/proof").status_code == 404
+
+
+def test_somebody_is_erased_while_others_are_read(shop: Running) -> None:
+    key = shop.agreed("impatient")
+    with shop.settings.records() as records, records.database.snapshot():
+        assert records.journal.head().seq > 0
+        assert shop.ask("POST", "/api/v1/me/erase", key).status_code == 200
+
+
+def test_keys_that_were_made_for_a_person_are_shown_to_them(shop: Running) -> None:
+    key = shop.agreed("watched")
+    shop.person("watched")
+    told = shop.ask("GET", "/api/v1/me/access", key).json()["keys"]
+    assert [each["owner"] for each in told] == ["the operator of a test"] * 2 or len(told) == 2
+
+
+def test_the_journal_does_not_tell_what_somebody_chose(shop: Running) -> None:
+    shop.agreed("quiet")
+    event = {"user_id": "quiet", "item_id": "i5", "somebody@example.org likes": "this"}
+    assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", json={"events": [event]}).json()["kept"] == 1
+    with shop.settings.records() as records:
+        last = [entry.facts for entry in records.journal.rows() if entry.kind == "collect"][-1]
+    assert last == {"events": "1", "people": "1", "without_consent": "0", "unread": "1"}
+
+
+def test_long_bodies_are_read_from_whoever_has_a_key_alone(shop: Running) -> None:
+    body = b'{"events": [' + b" " * (1 << 17) + b"]}"
+    headers = {"Content-Type": "application/json"}
+    assert shop.ask("POST", "/api/v1/events", data=body, headers=headers).status_code == 401
+    assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=body, headers=headers).status_code == 422
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr("discreet.service.api.app.LONGEST_BODY", 0.2)
+    host, port = shop.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(b"POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        line.sendall(b"Content-Length: 100\r\n\r\n{")
+        assert line.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_what_is_promised_and_used(shop: Running) -> None:
@@ -357,6 +429,71 @@ def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(set
     with Ledger(settings.place) as book:
         assert sum(each.release == job.name for each in book.releases()) == 1
         assert book.verify(artefacts=settings.models).ok
+
+
+def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(settings: Settings) -> None:
+    from discreet.governance.ledger import Account
+    from discreet.service.jobs import KIND, RUNNING, schedule
+
+    with settings.records() as records:
+        job = schedule(records, settings.calendar, "2026-01-01", by="a test")
+        records.matters.move(
+            KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
+        )
+        with records.book() as book:
+            book.reserve(Account("shop", "train-recommender"), cost=9, release=job.name, spec="0" * 64, people=["ann"])
+    with running(settings) as found:
+        for _ in range(400):
+            jobs = found.as_(Role.OPERATOR, "GET", "/api/v1/jobs").json()["jobs"]
+            mine = next(each for each in jobs if each["name"] == job.name)
+            others = [each for each in jobs if each["due"] > "2026-02" and each["state"] == "done"]
+            if mine["state"] == "failed" and not any(each["state"] in {"scheduled", "running"} for each in jobs):
+                break
+            time.sleep(0.05)
+        assert "stays charged" in mine["why"]
+        assert found.ask("GET", "/api/v1/health/ready").json()["model"] in {each["name"] for each in others}
+
+
+def test_consent_and_erasure_do_not_wait_for_a_model(settings: Settings) -> None:
+    from discreet.service.jobs import released
+
+    with settings.records() as records:
+        path = released(records, settings.models)
+    assert path is not None
+    content = path.read_bytes()
+    path.write_bytes(b"nonsense")
+    try:
+        with running(settings) as found:
+            assert found.ask("GET", "/api/v1/health/ready").status_code == 503
+            key = found.agreed("early")
+            assert found.ask("POST", "/api/v1/me/erase", key).status_code == 200
+    finally:
+        path.write_bytes(content)
+
+
+def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from discreet.service import jobs as module
+
+    monkeypatch.setattr(module, "AFTER_TROUBLE", 0.0)
+    turns: list[str] = []
+    jobs = module.Jobs(settings.records, settings.models, settings.calendar, print)
+
+    def fails(records: object) -> None:
+        del records
+        turns.append("fails")
+        raise MemoryError
+
+    def works(records: object) -> None:
+        del records
+        turns.append("works")
+        if len(turns) >= 4:
+            jobs._stop.set()
+
+    jobs._work((fails, works))
+    assert turns == ["fails", "works", "fails", "works"]
+    assert "MemoryError" in caplog.text
 
 
 def test_the_calendar_sets_the_next_release(settings: Settings) -> None:

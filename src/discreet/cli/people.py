@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from discreet.cli.output import Json, progress, say, say_json
-from discreet.cli.serving import MASTER, Database, Folder, Hook, MasterKey, settings_of
+from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, held, settings_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -37,7 +37,8 @@ def collect(
     catalogue = None if items is None else read_catalogue(items)
     told = {"kept": 0, "people_in_batches": 0, "without_consent": 0}
     unread: tuple[str, ...] = ()
-    with settings_of(folder, database, master_key, key_service).records() as records, progress() as bars:
+    settings = settings_of(folder, database, master_key, key_service)
+    with held(folder / ROTATING), settings.records() as records, progress() as bars:
         bar = bars.add_task("events", total=None)
         if catalogue is not None:
             records.vault.set_items(catalogue)
@@ -47,6 +48,7 @@ def collect(
             told["without_consent"] += batch.without_consent
             unread = batch.unread
             bars.update(bar, completed=told["kept"])
+        records.keep()
     if as_json:
         say_json(told | {"unread": list(unread)})
         return
@@ -78,6 +80,7 @@ def hand_out(
     writer.writerow(["user_id", "item_id"])
     with settings_of(folder, database, master_key, key_service).records() as records:
         writer.writerows(records.vault.handed_out(purpose))
+        records.keep()
     write_bytes(out, lines.getvalue().encode())
     say(f"{out}: for {purpose}, and no other purpose")
 
@@ -86,21 +89,23 @@ def hand_out(
 def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey = None) -> None:
     """Make a new master key, wrap all keys anew, and forget the old one: older copies of the database open no more.
 
-    Stop the service first. If this is cut off, run it again: until it ends both keys are in the file.
+    Not beside the service: stop that first. If this is cut off, run it again: until it ends both keys are in the file.
     """
     from discreet.governance.keys import Master
 
     path = master_key or folder / MASTER
-    held = Master.read(path)
-    both = held if len(held.keys) > 1 else held.rotated()
-    both.write(path)
-    with settings_of(folder, database, master_key, None).records() as records, progress() as bars:
-        bar = bars.add_task("keys", total=len(records.holders))
-        for done in records.holders.rotate():
-            bars.update(bar, completed=done)
-        with records.database.transaction():
-            records.journal.append("rotate", people=str(len(records.holders)))
-    both.forgotten().write(path)
+    with alone(folder / ROTATING):  # what another process wraps meanwhile would be lost with the old key
+        before = Master.read(path)
+        both = before if len(before.keys) > 1 else before.rotated()
+        both.write(path)
+        with settings_of(folder, database, master_key, None).records() as records, progress() as bars:
+            bar = bars.add_task("keys", total=len(records.holders))
+            for done in records.holders.rotate():
+                bars.update(bar, completed=done)
+            with records.database.transaction():
+                records.journal.append("rotate", people=str(len(records.holders)))
+            records.keep()
+        both.forgotten().write(path)
     say(f"{path}: a new master key; keep a copy elsewhere, and delete the old one")
 
 

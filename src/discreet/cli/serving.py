@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib
 import json
 import os
 import signal
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from discreet.cli.output import note, say, screen
 from discreet.governance.places import NAMED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from discreet.governance.inventory import Inventory
     from discreet.governance.keys import Wrapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PORT = 8440
 INVENTORY, MASTER, DATABASE, MODELS, WITNESS = "inventory.toml", "master.key", "discreet.db", "models", "witness"
+
+RUNNING, ROTATING = "running.lock", "rotating.lock"
 
 Folder = Annotated[Path, typer.Argument(help="Of the service: inventory.toml, master.key, models and the database.")]
 Database = Annotated[
@@ -47,8 +50,9 @@ def serve(
     master_key: MasterKey = None,
     key_service: Hook = None,
     every_days: Annotated[
-        int | None, typer.Option("--every-days", min=1, max=366, help="Train a model every so many days.")
-    ] = None,
+        int,
+        typer.Option("--every-days", min=0, max=366, help="Train a model every so many days; 0: when it is asked for."),
+    ] = 7,
     epsilon: Annotated[float, typer.Option("--epsilon", help="Of each release, at level light, in nats.")] = 1.0,
     kind: Annotated[str, typer.Option("--kind", help="Of model, as `discreet train` has them.")] = "auto",
     per_minute: Annotated[
@@ -67,9 +71,9 @@ def serve(
     from discreet.service.listening import Address
 
     address = Address(host, port, certificate, key)
-    calendar = Calendar(every_days=every_days, epsilon=epsilon, kind=kind)  # type: ignore[arg-type]
+    calendar = Calendar(every_days=every_days or None, epsilon=epsilon, kind=kind)  # type: ignore[arg-type]
     settings = settings_of(folder, database, master_key, key_service, calendar=calendar, per_minute=per_minute)
-    with closing(address.bound()) as listening:
+    with closing(address.bound()) as listening, alone(folder / RUNNING), held(folder / ROTATING):
         owner = first_key(settings)
         with closing(House(settings)) as house:
             if owner is not None:
@@ -77,6 +81,39 @@ def serve(
             say(json.dumps({"said": "listening", "port": port}))
             screen.file.flush()
             asyncio.run(until_stopped(house, address, listening))
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let nobody else do within the block what is done once at a time in this folder.
+
+    Raises:
+        SettingError: somebody does it.
+    """
+    with _locked(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Let nobody be `alone` with it within the block. Raises SettingError if somebody is."""
+    with _locked(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    from discreet.errors import SettingError
+    from discreet.files import writing
+
+    with writing(path):
+        file = path.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingError(f"{path.parent} is in use by another process: {path.name}; stop it first") from None
+        yield
 
 
 def settings_of(
@@ -94,7 +131,8 @@ def settings_of(
 
     inventory = folder / INVENTORY
     with writing(folder):
-        (folder / MODELS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / MODELS).mkdir(exist_ok=True, mode=0o700)
         if not inventory.exists():
             inventory.write_text(example("shop"))
     wrapping = _hooked(key_service) if key_service else _master(master_key or folder / MASTER)
@@ -125,11 +163,13 @@ def _in_force(place: str | Path, path: Path, witness: Path | None) -> Inventory:
 
 
 def first_key(settings: Settings) -> str | None:
-    """Return the owner's key, if nobody has one yet."""
+    """Return an owner's key, if there is none that opens: whoever starts the service has all that it has."""
+    from discreet.governance.checks import now
     from discreet.governance.roles import Role
 
     with settings.records() as records:
-        return records.access.make(Role.OWNER, "owner", days=366) if not len(records.access) else None
+        held = {key.role for key in records.access.all() if key.until is None or key.until > now()}
+        return None if str(Role.OWNER) in held else records.access.make(Role.OWNER, "owner", days=366)
 
 
 async def until_stopped(house: House, address: Address, listening: Any) -> None:

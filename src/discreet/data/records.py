@@ -14,6 +14,7 @@ from discreet.governance.grants import Grants
 from discreet.governance.holders import Holders
 from discreet.governance.incidents import Incidents
 from discreet.governance.inventory import Inventory
+from discreet.governance.journal import Head
 from discreet.governance.keys import Wrapping
 from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matters
@@ -33,6 +34,7 @@ class Records:
 
     Attributes:
         witness: which `keep`s the journal when something was written; None without one.
+        seen: head of the journal that it is known to have; for whoever keeps it up to date.
 
     Raises:
         LedgerError: it cannot be opened; or its journal tells of a witness, and there is none here.
@@ -50,6 +52,7 @@ class Records:
         witness: str | Path | None = None,
     ) -> None:
         self.place, self.inventory, self.witness = place, inventory, configured(witness, deadline)
+        self.seen: Head | None = None
         self.database, self.journal = opened_with(self.witness, place, deadline, may_create=True)
         try:
             if self.witness is None:

@@ -13,7 +13,7 @@ edge case                       behaviour
 no consent to any purpose       the events are not kept; the answer says of how many
 the same batch again            its first answer; with another content, Conflict
 an item that is not listed      DataError for the whole batch: the catalogue comes first
-a time in the future            now
+a time in the future            now; of more than a day from now: DataError
 no time, or none declared       the day of intake, which retention needs
 an item leaves the catalogue    it stays in histories, and is not read any more
 ==============================  ===============================================================================
@@ -36,7 +36,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Histories, rows_of
-from discreet.errors import Conflict, DataError
+from discreet.errors import Conflict, DataError, SealBroken
 from discreet.governance import schema
 from discreet.governance.checks import check_name, now, stamp
 from discreet.governance.consent import PERMITTED, Consents
@@ -137,10 +137,10 @@ class Collected:
 
 @dataclass(frozen=True)
 class Erased:
-    """What was deleted: when, how many events, and which row of the journal tells of it."""
+    """What was deleted: when, how many events (None: they did not open), and which row of the journal tells of it."""
 
     at: str
-    events: int
+    events: int | None
     journal_row: int
 
 
@@ -248,6 +248,8 @@ class Vault:
                 raise DataError(f"event {number}: its item is not in the catalogue; add it there first")
             if number >= MOST_EVENTS:
                 raise DataError(f"a batch has at most {MOST_EVENTS:,} events; send several")
+            if seconds is not None and not seconds < latest + DAY:
+                raise DataError(f"event {number}: its time is not seconds since 1970, or lies in the future; mend it")
             at = latest if seconds is None or step is None else min(seconds, latest)
             coarse = DAY if seconds is None or step is None else step
             found.setdefault(person, []).append((codes[item], int(max(at, 0) // coarse * coarse)))
@@ -279,7 +281,8 @@ class Vault:
         told = Collected(batch.name, kept, len(agreed), len(batch.events) - len(agreed), batch.unread)
         self._db.execute(_KEEP_BATCH, name=batch.name, digest=batch.digest, at=time, told=json.dumps(asdict(told)))
         facts = {"events": str(told.kept), "people": str(told.people), "without_consent": str(told.without_consent)}
-        self._journal.append("collect", at=time, batch=batch.digest, unread=", ".join(batch.unread), **facts)
+        facts["unread"] = str(len(batch.unread))  # neither names of columns nor a digest: both can tell of somebody
+        self._journal.append("collect", at=time, **facts)
         return told
 
     @cached_property
@@ -402,13 +405,20 @@ class Vault:
         """
         with self._db.transaction():
             if not self._holders.holds(pseudonym):
+                self._db.execute(_NO_ACCESS, who=pseudonym)
                 return None
-            token, events, time = self._holders.token(pseudonym), len(self._whole(pseudonym)), now()
+            try:
+                token, events = self._holders.token(pseudonym), len(self._whole(pseudonym))
+            except SealBroken:  # what does not open is deleted all the same
+                token, events = None, None
+            time = now()
             for statement in (_NO_EVENTS, _NO_HISTORY, _NO_STANDING, _NO_DOCUMENTS, _NO_ACCESS):
                 self._db.execute(statement, who=pseudonym)
             self._holders.erase(pseudonym)
-            row = self._journal.append("erase", at=time, who=token, events=str(events))
-        self._db.scrub()
+            told = None if events is None else str(events)
+            row = self._journal.append("erase", at=time, who=token, events=told)
+        if not self._db.in_transaction:
+            self._db.scrub()
         return Erased(time, events, row)
 
     # Retention
@@ -421,20 +431,26 @@ class Vault:
         expired = 0
         while (done := self._consents.expired()) > 0:
             expired += done
-        after, people, old, purposeless = b"", 0, 0, 0
+        after, people, old, purposeless, unreadable = b"", 0, 0, 0, 0
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():
                 for pseudonym in rows:
-                    if self._consents.agrees(pseudonym, self._reading, now()):
-                        old += self._rewrite(pseudonym, lambda events: events)
-                    else:
-                        purposeless += self._rewrite(pseudonym, lambda events: events[:0])
+                    permits = self._consents.agrees(pseudonym, self._reading, now())
+                    try:
+                        gone = self._rewrite(
+                            pseudonym, (lambda events: events) if permits else (lambda events: events[:0])
+                        )
+                    except SealBroken:  # of one, which is no reason not to go on with the others
+                        unreadable += 1
+                        continue
+                    old, purposeless = old + gone * permits, purposeless + gone * (not permits)
             people, after = people + len(rows), rows[-1]
             yield people
         before = stamp(datetime.now(UTC) - timedelta(days=self._inventory.minimisation.logs_days))
         with self._db.transaction():
             self._db.execute(_OLD_BATCHES, before=before)
             facts = {"expired": str(expired), "too_old": str(old), "purposeless": str(purposeless)}
+            facts["unreadable"] = str(unreadable)
             self._journal.append("retain", people=str(people), **facts)
         self._db.scrub()
 

@@ -36,6 +36,11 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1_000
 _a = schema.access.c
 _ONE = select(_a.verifier, _a.role, _a.pseudonym, _a.until, _a.owner).where(_a.name == bindparam("name"))
 _ALL = select(_a.name, _a.role, _a.owner, _a.made, _a.until).order_by(_a.made, _a.name)
+_OF = (
+    select(_a.name, _a.role, _a.owner, _a.made, _a.until)
+    .where(_a.pseudonym == bindparam("pseudonym"))
+    .order_by(_a.made, _a.name)
+)
 _MAKE = insert(schema.access)
 _TAKE = delete(schema.access).where(_a.name == bindparam("which"))
 _OVER = delete(schema.access).where(_a.until <= bindparam("time"))
@@ -151,6 +156,15 @@ class Access:
         """Return what there is, without what opens anything."""
         return [Key(*row) for row in self._db.each(_ALL)]
 
+    def stands(self, name: str) -> bool:
+        """Tell whether a key of this name is there, and has not ended."""
+        row = self._db.one(_ONE, name=name)
+        return row is not None and not _is_over(row[3])
+
+    def of(self, pseudonym: bytes) -> list[Key]:
+        """Return the keys of a person, as they have a right to know of: who made them, and when."""
+        return [Key(*row) for row in self._db.each(_OF, pseudonym=pseudonym)]
+
     def deciders(self) -> set[str]:
         """Return who has a key, or an account, with which things are decided that take two."""
         deciding = {str(role) for role in DECIDING}
@@ -177,8 +191,7 @@ class Access:
         told = {"name": name, "verifier": verifier, "role": str(role), "pseudonym": pseudonym, "owner": owner}
         with self._db.transaction():
             self._db.execute(_MAKE, made=time, until=until, **told)
-            if pseudonym is None:  # that somebody of the public came by is no matter of record
-                self._journal.append("access", at=time, key=name, role=str(role), owner=owner, until=until)
+            self._journal.append("access", at=time, key=name, role=str(role), owner=owner, until=until)
 
 
 def _digest(secret: str) -> str:

@@ -45,7 +45,7 @@ from discreet.privacy.levels import Level
 SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 1"
 RECORD = "consent"
 MOST_SAID = 1_000
-"""Records that are kept of one person; nobody changes their mind so often, but programs do."""
+"""Records of one person after which they cannot agree any more; nobody changes their mind so often, programs do."""
 
 
 class State(Enum):
@@ -115,16 +115,16 @@ class Documents:
     def __init__(self, database: Database, holders: Holders) -> None:
         self._db, self._holders = database, holders
 
-    def keep(self, pseudonym: bytes, kind: str, content: dict[str, Any], seal: Seal) -> int:
+    def keep(self, pseudonym: bytes, kind: str, content: dict[str, Any], seal: Seal, *, most: int | None = None) -> int:
         """Add one, within the open transaction; return its number.
 
         Raises:
-            SettingError: there are so many that something went wrong.
+            SettingError: there are ``most`` already: something repeats itself.
         """
         row = self._db.one(_LAST, pseudonym=pseudonym)
         seq = int(row[0]) if row else 0
-        if seq >= MOST_SAID:
-            raise SettingError(f"more than {MOST_SAID:,} documents of one person; something repeats itself, stop it")
+        if most is not None and seq >= most:
+            raise SettingError(f"more than {most:,} documents of one person; something repeats itself, stop it")
         sealed = seal.seal(rfc8785.dumps(content), _place(pseudonym, kind, seq))
         self._db.execute(_KEEP, pseudonym=pseudonym, kind=kind, seq=seq, content=sealed)
         return seq
@@ -282,7 +282,8 @@ class Consents:
                 "event_type": "ExplicitlyExpressedConsent" if by == "person" else "ConsentNotice",
                 "event_state": str(state),
             }
-            seq = self.documents.keep(pseudonym, RECORD, record, seal)
+            most = MOST_SAID if state.permits else None  # to withdraw is never one too many
+            seq = self.documents.keep(pseudonym, RECORD, record, seal, most=most)
             self._db.execute(_UNSET, who=pseudonym, what=purpose)
             values = {"state": str(state), "quarters": level.value, "until": until, "seq": seq}
             self._db.execute(_SET, pseudonym=pseudonym, purpose=purpose, **values)

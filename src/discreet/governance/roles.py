@@ -1,8 +1,9 @@
 """Who may do what: a matrix, in which what is not written is not allowed.
 
 A permission is what one route or command needs. Some take two people: one asks, another with the same permission
-agrees (``motions``). A person's own data is theirs: no role of the staff reads a history without a grant, which is
-opened by two, says why, ends within a day, and is shown to the person afterwards.
+agrees (``motions``). A person's own data is theirs: the staff reads a history by a grant, which is opened by two, says
+why, ends within a day, and is shown to the person afterwards. An application that signs people in acts for them, with
+an operator's key: it makes their keys, each of which is on record, and shown to the person.
 """
 
 from __future__ import annotations

@@ -94,7 +94,11 @@ class SQLite(Database):
 
     def scrub(self) -> None:
         """Empty the -wal file, which holds older pages; while somebody else reads, a later call does it."""
-        self.setting("wal_checkpoint(TRUNCATE)")
+        self.setting("busy_timeout = 0")
+        try:
+            self.setting("wal_checkpoint(TRUNCATE)")
+        finally:
+            self.setting(f"busy_timeout = {round(1000 * self.deadline)}")
 
     def version(self) -> object:
         """Return the number in the header of the file."""

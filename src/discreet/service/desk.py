@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from discreet.data.records import Records
 from discreet.data.vault import Batch, Collected
-from discreet.errors import Conflict, EngineLost
+from discreet.errors import Conflict, DiscreetError, EngineLost, LedgerError
 
 TOGETHER = 64
 """Batches of one transaction, at most."""
@@ -35,7 +36,7 @@ class Desk:
     """
 
     def __init__(self, open_records: Callable[[], Records], *, writes: bool = False) -> None:
-        self._writes = writes
+        self._writes, self._open = writes, open_records
         self._thread = ThreadPoolExecutor(1)
         self._records = self._thread.submit(open_records).result()
         self._waiting = 0
@@ -55,16 +56,37 @@ class Desk:
             raise EngineLost("too many ask at once; ask again")
         self._waiting += 1
         done = partial(_seen, work) if self._writes and seen else work
-        future = asyncio.get_running_loop().run_in_executor(self._thread, done, self._records)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._work, done)
         future.add_done_callback(self._done)
         try:
             return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
         except TimeoutError:
             raise EngineLost("this took too long; ask later whether it was done") from None
 
+    def _end(self) -> None:
+        self._records.close()  # those that are open now: they may have been opened anew
+
+    def _work(self, work: Callable[[Records], Told]) -> Told:
+        try:
+            return work(self._records)
+        except LedgerError:
+            self._revive()
+            raise
+
+    def _revive(self) -> None:
+        """Open the records anew if their database is not there any more: a server that was restarted comes back."""
+        try:
+            len(self._records.holders)
+        except LedgerError:
+            with suppress(DiscreetError):
+                opened = self._open()
+                with suppress(DiscreetError):
+                    self._records.close()
+                self._records = opened
+
     def close(self) -> None:
         """Finish what is begun, and close the records."""
-        self._thread.submit(self._records.close).result()
+        self._thread.submit(self._end).result()
         self._thread.shutdown()
 
     def _done(self, future: asyncio.Future[Told]) -> None:

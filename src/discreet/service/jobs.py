@@ -19,13 +19,13 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from discreet.data.records import Records
-from discreet.errors import DiscreetError, SettingError
+from discreet.errors import DiscreetError, ReleaseConflict, SettingError
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
@@ -39,8 +39,9 @@ SCHEDULED, RUNNING, DONE, FAILED = "scheduled", "running", "done", "failed"
 ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
-EACH = 5
-"""Looks between two at which the witness sees what was written."""
+AFTER_TROUBLE = 2.0
+"""Seconds after which what failed is tried again."""
+MOST_DAYS = 366
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,9 @@ class Calendar:
 
 
 class Jobs:
-    """The thread that trains.
+    """The thread that trains, and deletes what is no longer to be kept.
+
+    Whatever goes wrong with one of its tasks is told in a line of the log, and is no reason to leave another undone.
 
     Args:
         open_records: opens them, in the thread.
@@ -80,40 +83,70 @@ class Jobs:
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
+            for name, tasks in (
+                ("jobs", (self._begin, self._retain, self._plan, self._train_due)),
+                ("witness", (_keep,)),
+            )
+        ]
 
     def start(self) -> None:
-        """Begin to look for what is due."""
-        self._thread.start()
+        """Begin to look for what is due, and to show the witness what was written."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads are at work."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Look no more. Training that is running is left: it begins again at the next start."""
         self._stop.set()
-        self._thread.join(timeout=1.0)
+        for thread in self._threads:
+            thread.join(timeout=2.0)
 
-    def _work(self) -> None:
-        with self._open() as records:
-            turn, seen = 0, None
-            records.duties.begin(records.inventory.controller.officer[:100])
-            while not self._stop.is_set():
-                try:
-                    self._look(records)
-                except DiscreetError as error:
-                    logging.getLogger("discreet").warning("jobs: %s", error)
-                self._stop.wait(LOOK)
-                turn += 1
-                if turn % EACH == 0 and (head := records.journal.head()) != seen:
-                    records.keep()
-                    seen = head
-            records.keep()
+    def _work(self, tasks: Sequence[Callable[[Records], None]]) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._open() as records:
+                    sound = True
+                    while sound and not self._stop.is_set():
+                        sound = all([self._done(task, records) for task in tasks])  # noqa: C419 - all are done
+                        self._stop.wait(LOOK)
+            except DiscreetError as error:  # the database is away; it is opened again, later
+                logging.getLogger("discreet").warning("jobs: %s", error)
+            self._stop.wait(AFTER_TROUBLE)
 
-    def _look(self, records: Records) -> None:
-        scheduled = [job for job in records.matters.all(KIND) if job.state == SCHEDULED]
-        if not scheduled and self._calendar.every_days is not None:
-            schedule(records, self._calendar, later(now(), self._calendar.every_days), by="discreet")
+    def _done(self, task: Callable[[Records], None], records: Records) -> bool:
+        try:
+            task(records)
+        except Exception as error:  # noqa: BLE001 - nothing unforeseen may end the thread that deletes
+            said = str(error) if isinstance(error, DiscreetError) else type(error).__name__
+            logging.getLogger("discreet").warning("jobs: %s", said)
+            return False
+        return True
+
+    def _begin(self, records: Records) -> None:
+        records.duties.begin(records.inventory.controller.officer[:100])
+
+    def _retain(self, records: Records) -> None:
+        records.database.scrub()
         if any(duty.name == RETENTION for duty in records.duties.late()):
             people = max(records.vault.retain(), default=0)
+            records.access.tidy()
             records.duties.done(RETENTION, by="discreet", found=f"{people} people looked through")
+
+    def _plan(self, records: Records) -> None:
+        own = [
+            job for job in records.matters.all(KIND) if job.state in {SCHEDULED, RUNNING} and job.body.get("calendar")
+        ]
+        if not own and self._calendar.every_days is not None:
+            due = later(now(), self._calendar.every_days)
+            schedule(records, self._calendar, due, by="discreet", calendar_own=True)
+
+    def _train_due(self, records: Records) -> None:
         interrupted = [job for job in records.matters.all(KIND) if job.state == RUNNING]
         for job in interrupted or records.matters.due(KIND, SCHEDULED)[:1]:
             self._train(records, job)
@@ -123,18 +156,22 @@ class Jobs:
             job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body={"began": now()})
         path = self._models / f"{job.name}.npz"
         try:
-            if not path.exists():
-                self._fit(records, job, path)
+            read_at = self._fit(records, job, path) if not path.exists() else None
             self._published(path)
+        except ReleaseConflict:
+            self._begin_anew(records, job)
+        except Exception as error:  # noqa: BLE001 - a job that cannot be done is not begun again and again
+            why = str(error) if isinstance(error, DiscreetError) else f"a defect: {type(error).__name__}"
+            records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
+        else:
             told = {"ended": now(), "sha256": sha256(path.read_bytes())}
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
-            _complete(records, job)
-        except DiscreetError as error:
-            said = {"ended": now(), "why": str(error)}
-            records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body=said)
+            if read_at is not None:
+                _complete(records, job, read_at)
 
-    def _fit(self, records: Records, job: Matter, path: Path) -> None:
-        purpose = str(job.body["purpose"])
+    def _fit(self, records: Records, job: Matter, path: Path) -> int:
+        """Train and publish; return how long the journal was before anybody was read."""
+        purpose, read_at = str(job.body["purpose"]), records.journal.head().seq
         histories, levels = records.vault.opened_for(purpose)
         with records.book() as book:
             fit(
@@ -147,19 +184,47 @@ class Jobs:
                 release=job.name,
                 out=path,
             )
+        return read_at
+
+    def _begin_anew(self, records: Records, job: Matter) -> None:
+        """Give up a job whose people changed after it was charged: a release is of one group, so another is charged."""
+        with records.book() as book:
+            book.abandon(job.name)
+        why = "it was cut off, and people came or went meanwhile: it stays charged, and another job is charged anew"
+        records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
+        calendar = Calendar(
+            epsilon=float(job.body["epsilon"]), kind=job.body["model"], purpose=str(job.body["purpose"])
+        )
+        schedule(records, calendar, now(), by="discreet")
 
 
-def _complete(records: Records, job: Matter) -> None:
-    """Note of each erasure that was before the people of a job were read: nothing released now was learnt from them."""
+def _keep(records: Records) -> None:
+    """Have the witness see what was written since it last did."""
+    head = records.journal.head()
+    if records.seen != head:
+        records.keep()
+        records.seen = head
+
+
+def _complete(records: Records, job: Matter, read_at: int) -> None:
+    """Note of each erasure that the journal had before the people of a job were read: nothing was learnt of them."""
     for each in records.matters.all(ERASURE):
-        if each.state == PENDING and str(each.body["at"]) <= str(job.body["began"]):
+        if each.state == PENDING and int(each.body["row"]) <= read_at:
             records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": job.name})
 
 
-def schedule(records: Records, calendar: Calendar, due: str, *, by: str) -> Matter:
-    """Have a model trained when a time has come. Raises PurposeNotAllowed if the inventory does not allow for it."""
+def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:
+    """Have a model trained when a time has come.
+
+    Raises:
+        PurposeNotAllowed: the inventory does not allow for it.
+        SettingError: that would be in more than a year.
+    """
+    if due > later(now(), MOST_DAYS):
+        raise SettingError("a job begins within a year")
     records.inventory.read_for(calendar.purpose)
     body: dict[str, Any] = {"epsilon": calendar.epsilon, "model": calendar.kind, "purpose": calendar.purpose}
+    body |= {"calendar": True} if calendar_own else {}
     name = f"{records.inventory.name[:100]}-{uuid.uuid4().hex[:12]}"
     return records.matters.open(KIND, SCHEDULED, body, by=by, due=due, name=name)
 

@@ -6,6 +6,7 @@ are JSON, errors are problem documents (RFC 9457), and no log and no metric tell
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from discreet.client.wire import LONGEST_BODY
 from discreet.errors import (
     AccountMissing,
     ArtefactError,
@@ -34,6 +36,9 @@ from discreet.service.http import Statuses, application, problem
 
 MOST_BODY = 8 << 20
 """Bytes of a request."""
+USUAL_BODY = 1 << 16
+"""Bytes up to which a body is read from whoever asks."""
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 TRIES = 10
 """Passwords that can be tried for a name in a minute."""
 SIGNAL_SINCE = "2026-11-26"
@@ -71,7 +76,7 @@ def service(house: House) -> FastAPI:
     app.state.meters, app.state.signing = Meters(), Bucket(TRIES)
     for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
-    app.add_middleware(Metered, meters=app.state.meters)
+    app.add_middleware(Metered, meters=app.state.meters, house=house)
     app.get("/api/v1/health/live", tags=["health"])(live)
     app.get("/api/v1/health/ready", tags=["health"], responses={503: PROBLEMS[503]})(ready)
     app.get("/.well-known/gpc.json", tags=["health"])(gpc)
@@ -87,6 +92,8 @@ async def live() -> dict[str, str]:
 async def ready(house: Here) -> dict[str, str]:
     """Whether it can make lists, and its database answers."""
     await house.reading.do(lambda records: len(records.holders))
+    if not house.jobs.alive:
+        raise Unready("what trains and deletes is not at work; restart the service")
     return {"status": "ready", "model": str(house.model.release)}
 
 
@@ -106,35 +113,68 @@ async def metrics(
 
 
 class Metered:
-    """Bounds the body of each request, and counts it.
+    """Bounds the body of each request before it is read, and counts it.
+
+    A body that is longer than most are is read from whoever has a key alone, and has to come within a while.
 
     Args:
         app: what answers.
         meters: what counts.
+        house: that knows whose keys there are.
     """
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self._app, self._meters = app, meters
+    def __init__(self, app: ASGIApp, meters: Meters, house: House) -> None:
+        self._app, self._meters, self._house = app, meters, house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status, headers = time.monotonic(), 500, dict(scope["headers"])
+        begun, status = time.monotonic(), 0
 
         async def sent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"cache-control", b"no-store")]
             await send(message)
 
-        told = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers or not told.isdigit() or int(told) > MOST_BODY:
-            refusal = problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
+        refusal = await self._refusal(dict(scope["headers"]))
+        if refusal is not None:
             await refusal(scope, receive, sent)
         else:
-            await self._app(scope, receive, sent)
-        route = getattr(scope.get("route"), "path", "none")
-        self._meters.requests.labels(route, scope["method"], str(status)).inc()
+            try:
+                await self._app(scope, _timely(receive), sent)
+            except TimeoutError:
+                if not status:
+                    await problem(408, "too-slow", "the request did not arrive in time")(scope, receive, sent)
+        route, method = getattr(scope.get("route"), "path", "none"), scope["method"]
+        self._meters.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self._meters.seconds.labels(route).observe(time.monotonic() - begun)
+
+    async def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
+        told = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not told.isdigit() or int(told) > MOST_BODY:
+            return problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
+        if int(told) > USUAL_BODY:
+            kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            if kind.lower() != "bearer" or await self._house.known.visitor(key.strip()) is None:
+                return problem(401, "not-known", "give a valid key: Authorization: Bearer ...")
+        return None
+
+
+def _timely(receive: Receive) -> Receive:
+    """Return what receives a body within a while; after it, waits for as long as the answer takes."""
+    due, more = time.monotonic() + LONGEST_BODY, True
+
+    async def received() -> Message:
+        nonlocal more
+        if not more:
+            return await receive()
+        async with asyncio.timeout(max(0.0, due - time.monotonic())):
+            message = await receive()
+        more = bool(message.get("more_body", False))
+        return message
+
+    return received

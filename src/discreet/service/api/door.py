@@ -90,7 +90,7 @@ def may(permission: Permission) -> Guard:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
         visitor = await (await here(request)).known.visitor(key.strip()) if kind.lower() == "bearer" else None
         if visitor is None:
-            raise Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
+            raise not_known()
         request.app.state.bucket.take(visitor.name)
         if not allowed(visitor.role, permission):
             raise Refused(HTTPStatus.FORBIDDEN, "not-allowed", f"{visitor.role} may not {permission.value}")
@@ -111,3 +111,8 @@ Here = Annotated[House, Depends(here)]
 def unknown() -> Refused:
     """Return what is said where there is nothing."""
     return Refused(HTTPStatus.NOT_FOUND, "no-such-resource", "there is nothing of this kind at this address")
+
+
+def not_known() -> Refused:
+    """Return what is said to whoever has no valid key."""
+    return Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")

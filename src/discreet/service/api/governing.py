@@ -131,7 +131,8 @@ Staff = Annotated[Member, Depends(member)]
 async def all_motions(staff: Seen, house: Here) -> Many:
     """What was asked for that takes two, and what became of it."""
     del staff
-    return {"motions": await house.reading.do(lambda records: _all(records, motions.KIND))}
+    found = await house.reading.do(lambda records: _all(records, motions.KIND))
+    return {"motions": [_shown(motion) for motion in found]}
 
 
 @router.post("/motions", status_code=201)
@@ -140,7 +141,7 @@ async def ask(staff: Staff, house: Here, wanted: Motion) -> dict[str, Any]:
 
     def made(records: Records) -> dict[str, Any]:
         permission, what = _WHAT[wanted.motion.permission]
-        return records.motions.ask(permission, what(records, wanted.motion), staff).to_dict()
+        return _shown(records.motions.ask(permission, what(records, wanted.motion), staff).to_dict())
 
     return await house.writing.do(made)
 
@@ -153,7 +154,7 @@ async def agree(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
         _found(records, motions.KIND, name)
         told: dict[str, Any] = {}
         made = records.motions.agree(name, staff, lambda motion: _done(records, motion, staff.owner, told)).to_dict()
-        return made | told
+        return _shown(made) | told
 
     return await house.writing.do(agreed)
 
@@ -164,7 +165,7 @@ async def refuse(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
 
     def refused(records: Records) -> dict[str, Any]:
         _found(records, motions.KIND, name)
-        return records.motions.refuse(name, staff).to_dict()
+        return _shown(records.motions.refuse(name, staff).to_dict())
 
     return await house.writing.do(refused)
 
@@ -317,7 +318,7 @@ async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^
 
     def proven(records: Records) -> bytes:
         found = records.matters.find(ERASURE, receipt_id)
-        if found is None:
+        if found is None or found.body["row"] is None:
             raise unknown()
         return _proven(records, int(found.body["row"]))
 
@@ -343,6 +344,12 @@ def _file(content: bytes) -> Response:
 
 def _all(records: Records, kind: str) -> list[dict[str, Any]]:
     return [matter.to_dict() for matter in records.matters.all(kind)]
+
+
+def _shown(motion: dict[str, Any]) -> dict[str, Any]:
+    """Return a motion without whom it is about: that is a name in the journal, and tells more than was asked."""
+    what = {key: value for key, value in motion["what"].items() if key != "who"}
+    return {**motion, "what": what}
 
 
 def _found(records: Records, kind: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -67,7 +68,10 @@ class House:
         with settings.records() as records:
             path = released(records, settings.models)
         if path is not None:
-            self.take(path)
+            try:
+                self.take(path)
+            except DiscreetError as error:  # consent, erasure and intake do not wait for a model
+                logging.getLogger("discreet").warning("the released model cannot be served: %s", error)
         self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.take)
         self.jobs.start()
 

@@ -23,9 +23,9 @@ from discreet.governance.consent import RECORD
 from discreet.governance.grants import OPENED
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
-from discreet.service.api.door import PROBLEMS, Here, may, unknown
+from discreet.service.api.door import PROBLEMS, Here, may, not_known, unknown
 from discreet.service.api.house import told_of
-from discreet.service.jobs import ERASURE, PENDING, next_release
+from discreet.service.jobs import COMPLETED, ERASURE, PENDING, next_release
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -90,7 +90,9 @@ async def agree(
 
     def give(records: Records) -> dict[str, Any]:
         effective = next_release(records)
-        return records.consents.give_as(_who(me), purpose, level=level, language=language, gpc=gpc, effective=effective)
+        return records.consents.give_as(
+            mine(records, me), purpose, level=level, language=language, gpc=gpc, effective=effective
+        )
 
     return await house.writing.do(give)
 
@@ -101,7 +103,7 @@ async def withdraw(me: Me, house: Here, purpose: str, gpc: Signal, language: Lan
 
     def take(records: Records) -> dict[str, Any]:
         effective = next_release(records)
-        return records.consents.withdraw_as(_who(me), purpose, language=language, gpc=gpc, effective=effective)
+        return records.consents.withdraw_as(mine(records, me), purpose, language=language, gpc=gpc, effective=effective)
 
     return await house.writing.do(take)
 
@@ -112,7 +114,7 @@ async def choose(me: Me, house: Here, gpc: Signal, agreed: Agreed, language: Lan
     level = Level.named(agreed.level)
 
     def change(records: Records) -> dict[str, Any]:
-        effective, time, who = next_release(records), now(), _who(me)
+        effective, time, who = next_release(records), now(), mine(records, me)
         changed = {
             purpose: records.consents.give_as(
                 who, purpose, level=level, language=language, gpc=gpc, effective=effective
@@ -151,7 +153,7 @@ async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
     """Have items taken out of what is held of you."""
 
     def take_out(records: Records) -> Receipt:
-        removed = records.vault.remove(_who(me), correction.remove)
+        removed = records.vault.remove(mine(records, me), correction.remove)
         return _receipt(f"{removed} of what was held are taken out. Released models keep what they learnt.", records)
 
     return await house.writing.do(take_out)
@@ -164,7 +166,9 @@ async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Re
     def take(records: Records) -> Receipt:
         effective = next_release(records)
         for purpose in records.inventory.purposes:
-            records.consents.withdraw_as(_who(me), purpose.name, language=language, gpc=gpc, effective=effective)
+            records.consents.withdraw_as(
+                mine(records, me), purpose.name, language=language, gpc=gpc, effective=effective
+            )
         return _receipt("Nothing of yours is read any more. What is held goes with the next retention.", records)
 
     return await house.writing.do(take)
@@ -175,10 +179,14 @@ async def erase(me: Me, house: Here) -> Receipt:
     """Have all that is held of you deleted, and the key that opens it. Your key of access ends with it."""
 
     def gone(records: Records) -> Receipt:
-        erased = records.vault.erase(_who(me))
-        events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
-        receipt = _receipt(ERASED.format(events=events), records, events=events, journal_row=row)
-        records.matters.open(ERASURE, PENDING, {"at": receipt.at, "row": row}, by="person", name=receipt.receipt_id)
+        with records.database.transaction():  # nobody is erased without a receipt that can be followed
+            erased = records.vault.erase(mine(records, me))
+            events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
+            told = "all" if events is None else str(events)
+            receipt = _receipt(ERASED.format(events=told), records, events=events, journal_row=row)
+            state, body = (COMPLETED if row is None else PENDING), {"at": receipt.at, "row": row}
+            records.matters.open(ERASURE, state, body, by="person", name=receipt.receipt_id)
+        records.database.scrub()
         return receipt
 
     receipt = await house.writing.do(gone)
@@ -216,6 +224,17 @@ async def privacy(me: Me, house: Here) -> dict[str, Any]:
     return await house.reading.do(told)
 
 
+def mine(records: Records, visitor: Visitor) -> bytes:
+    """Return whose data is to be changed, if their key still opens: who was erased meanwhile is not made anew.
+
+    Raises:
+        Refused: the key was taken away, or its person erased, since it was looked up.
+    """
+    if not records.access.stands(visitor.name):
+        raise not_known()
+    return _who(visitor)
+
+
 def _who(visitor: Visitor) -> bytes:
     return visitor.pseudonym or b""
 
@@ -245,6 +264,7 @@ def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
         "controller": records.inventory.to_dict()["controller"],
         "consents": standings(records, pseudonym),
         "records": records.consents.documents.of(pseudonym, RECORD),
+        "keys": [key._asdict() for key in records.access.of(pseudonym)],
         "opened_by_staff": records.consents.documents.of(pseudonym, OPENED),
         "events": [
             {

@@ -160,11 +160,15 @@ async def own(me: Person, house: Here, response: Response, n: Length = 10) -> Li
 async def explained(me: Person, house: Here, n: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
     """A list for you, with what of your history drove each place, and how sure each is."""
 
+    begun = time.monotonic()
+
     def explain(records: Records) -> dict[str, Any]:
         history, model = records.vault.history(me.pseudonym or b"", PURPOSE), house.model
         return model.explain(history, n).to_dict() | {"model": model.release}
 
-    return await house.reading.do(explain)
+    told = await house.reading.do(explain)
+    await _on_the_grid(house, begun)
+    return told
 
 
 @router.get("/non-personalized/popular")
@@ -247,12 +251,15 @@ def _told(model: Trained, slate: Slate, mode: Literal["personalised", "non-perso
 
 async def _sent(house: House, response: Response, listed: Listed, begun: float) -> Listed:
     """Send a personal list at the next point of the grid."""
-    response.headers[MODE], response.headers["Cache-Control"] = listed.mode, "no-store"
-    grid = house.settings.grid
-    if grid:
-        taken = time.monotonic() - begun
-        await asyncio.sleep((-taken) % grid)
+    response.headers[MODE] = listed.mode
+    await _on_the_grid(house, begun)
     return listed
+
+
+async def _on_the_grid(house: House, begun: float) -> None:
+    """Wait for the next point of the grid that begins when somebody asked."""
+    if house.settings.grid:
+        await asyncio.sleep((begun - time.monotonic()) % house.settings.grid)
 
 
 def _catalogue(listed: list[Item]) -> Catalogue:
