@@ -64,6 +64,9 @@ class Desk:
             raise EngineLost("this took too long; ask later whether it was done") from None
 
     def _end(self) -> None:
+        with suppress(DiscreetError):
+            if self._writes:
+                self._records.keep()
         self._records.close()  # those that are open now: they may have been opened anew
 
     def _work(self, work: Callable[[Records], Told]) -> Told:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ SCHEDULED, RUNNING, DONE, FAILED = "scheduled", "running", "done", "failed"
 ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
+SCRUBBED = 10.0
+"""Seconds between two tries to overwrite what was deleted."""
 AFTER_TROUBLE = 2.0
 """Seconds after which what failed is tried again."""
 MOST_DAYS = 366
@@ -82,7 +85,7 @@ class Jobs:
         self, open_records: Callable[[], Records], models: Path, calendar: Calendar, published: Callable[[Path], None]
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
-        self._stop = threading.Event()
+        self._stop, self._scrubbed = threading.Event(), time.monotonic()
         self._threads = [
             threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
             for name, tasks in (
@@ -132,7 +135,9 @@ class Jobs:
         records.duties.begin(records.inventory.controller.officer[:100])
 
     def _retain(self, records: Records) -> None:
-        records.database.scrub()
+        if time.monotonic() > self._scrubbed + SCRUBBED:  # an erasure could not, if somebody was reading
+            records.database.scrub()
+            self._scrubbed = time.monotonic()
         if any(duty.name == RETENTION for duty in records.duties.late()):
             people = max(records.vault.retain(), default=0)
             records.access.tidy()
