@@ -76,14 +76,20 @@ def test_what_opens_nothing(access: Access) -> None:
     assert access.visitor(key)
 
 
-def test_a_persons_key_is_theirs_and_is_no_matter_of_record(shop: System, access: Access) -> None:
+def test_a_persons_key_is_theirs_on_record_and_shown_to_them(shop: System, access: Access) -> None:
     shop.agree("ann")
-    rows = shop.journal.head()
     key = access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"), days=0.1)
     visitor = access.visitor(key)
     assert visitor is not None
     assert (visitor.role, visitor.pseudonym) == (Role.PERSON, shop.who("ann"))
-    assert shop.journal.head() == rows
+    last = shop.journal.linked(shop.journal.head().seq).facts
+    assert (last["role"], last["owner"]) == ("person", "shop")
+    assert shop.who("ann").hex() not in str(last)
+    assert [each.owner for each in access.of(shop.who("ann"))] == ["shop"]
+    assert access.of(shop.who("bob")) == []
+    assert access.stands(key.split("_")[1])
+    access.take(key.split("_")[1])
+    assert not access.stands(key.split("_")[1])
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_who_is_taken_away_is_signed_out(shop: System, access: Access) -> None:
         access.take(nothing)
     assert shop.journal.head() == rows
     told: list[Any] = [entry.facts["role"] for entry in shop.journal.rows() if entry.kind == "access"]
-    assert told == ["owner", "owner", "operator", None, None]
+    assert told == ["owner", "owner", "operator", "person", None, None]
 
 
 def test_who_decides_by_two_is_told_by_owner(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
