@@ -116,7 +116,9 @@ class TestPlans:
             Plan(bounds=(5,), delta=1e-6, noise=noise, parties=parties, honest=honest)  # type: ignore[arg-type]
 
     def test_noise_that_there_is_not(self) -> None:
-        with pytest.raises(SettingError, match="noise is one of rounded-gaussian, shares, two-servers, none"):
+        with pytest.raises(
+            SettingError, match="noise is one of rounded-gaussian, shares, two-servers, selection, none"
+        ):
             Plan(bounds=(5,), delta=1e-6, noise="pink")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("noise", ["shares", "two-servers"])

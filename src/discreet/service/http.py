@@ -86,8 +86,9 @@ def application(title: str, statuses: Statuses, *, once: bool = False, document:
         return problem(found.status_code, "no-such-resource", title, found.headers)
 
     async def unusable(request: Request, error: Exception) -> Response:
-        del request
         found = error.errors() if isinstance(error, RequestValidationError) else []
+        if found and all(each["loc"][0] == "path" for each in found):
+            return await unknown(request, error)
         named = ", ".join(sorted({".".join(str(part) for part in each["loc"][:3]) for each in found})[:5])
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "setting", f"this cannot be used: {named[:300]}")
 
