@@ -88,6 +88,15 @@ def test_it_is_given_renewed_withdrawn_and_given_again(shop: System) -> None:
     assert shop.consents.counts() == {TRAIN: {"ConsentRefused": 1}}
 
 
+def test_any_of_several_purposes_is_enough(shop: System) -> None:
+    who, time = shop.who("ann"), "2026-01-01T00:00:00Z"
+    assert not shop.consents.agrees(who, (RECOMMEND, TRAIN), time)
+    shop.consents.give("ann", TRAIN)
+    assert shop.consents.agrees(who, (RECOMMEND, TRAIN), time)
+    assert not shop.consents.agrees(who, (RECOMMEND,), time)
+    assert not shop.consents.agrees(who, (RECOMMEND, TRAIN), "2099-01-01T00:00:00Z")
+
+
 def test_it_runs_out(shop: System, monkeypatch: pytest.MonkeyPatch, place: str | Path) -> None:
     shop.consents.give("ann", TRAIN)
     shop.consents.give("bob", TRAIN)

@@ -23,6 +23,7 @@ from discreet.governance.journal import Journal
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.tables import opened
 from discreet.governance.upgrade import upgrade
+from discreet.governance.witness import Witness
 
 TRAIN = Account("movies", "train")
 TERMS: dict[str, Any] = {"cost": 1, "spec": "0" * 64}
@@ -187,3 +188,19 @@ def test_others_are_not_upgraded(tmp_path: Path) -> None:
         shell.execute("CREATE TABLE account (note)")
     with pytest.raises(LedgerError, match=r"is not a ledger of version 3 \(found version 0\)"):
         upgrade(tmp_path / "other.db")
+
+
+def test_what_a_witness_has_seen_is_held_to_and_it_sees_the_upgrade(
+    older: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = tmp_path / "elsewhere" / "heads"
+    witness.parent.mkdir()
+    with closing(opened(older, 5.0, may_create=False, may_be_older=True)) as database:
+        Witness(witness).keep(Journal(database))
+    with pytest.raises(LedgerError, match="witness"):
+        upgrade(older)
+    monkeypatch.setenv("DISCREET_WITNESS", str(witness))
+    assert upgrade(older) == "2"
+    with Ledger(older, create=False) as ledger:
+        assert ledger.verify().ok
+        assert ledger.journal.linked(ledger.journal.head().seq).kind == "upgrade"
