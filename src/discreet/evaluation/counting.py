@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
-from discreet.documents import fingerprint
+from discreet.documents import document, fields_of, fingerprint
+from discreet.errors import ArtefactError, DataError
 from discreet.governance.ledger import Account, Ledger, Reservation
 from discreet.privacy.accounting import cap, check_epsilon
 from discreet.privacy.adjacency import Adjacency
@@ -30,6 +31,8 @@ from discreet.training.billing import (
 
 BLOCK = 4_096
 
+Released = TypeVar("Released")
+
 Rows = Callable[[Opened, int], Iterator[csr_array | Summed]]
 """Turns people's histories into rows of counts within a bound, block by block; lazy."""
 
@@ -38,6 +41,21 @@ Planned = Callable[[int, float, Adjacency], Plan]
 
 Write = Callable[[Disclosed, Guarantee, str, int], bytes]
 """Makes the file of what was released, of its guarantee, its release id, and the number of people."""
+
+
+def read_release(kind: type[Released], content: bytes, form: int, what: str) -> Released:
+    """Read what a release wrote: canonical JSON, of a form.
+
+    Raises:
+        ArtefactError: it is something else.
+    """
+    try:
+        stored = document(content)
+        if stored.get("format") != form:
+            raise ArtefactError(f"not {what} of this version; release it anew")
+        return kind(**fields_of(kind, stored))
+    except (DataError, ValueError) as error:  # SettingError is a ValueError
+        raise ArtefactError(f"not {what} ({type(error).__name__}); release it anew") from None
 
 
 def in_blocks(count: Callable[[csr_array, int], csr_array | Summed]) -> Rows:

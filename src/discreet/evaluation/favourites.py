@@ -26,9 +26,8 @@ from scipy.sparse import csr_array
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Interactions, Opened
-from discreet.documents import document, fields_of
-from discreet.errors import ArtefactError, DataError, SettingError
-from discreet.evaluation.counting import BLOCK, release_counts
+from discreet.errors import SettingError
+from discreet.evaluation.counting import BLOCK, read_release, release_counts
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.sheet import Sheet
 from discreet.privacy.adjacency import Adjacency, Window
@@ -114,13 +113,7 @@ class Favourites:
         Raises:
             ArtefactError: it is something else.
         """
-        try:
-            stored = document(content)
-            if stored.get("format") != FORMAT:
-                raise ArtefactError("favourites of another version; release them anew")
-            return cls(**fields_of(cls, stored))
-        except (DataError, ValueError) as error:  # SettingError is a ValueError
-            raise ArtefactError(f"not a list of favourites ({type(error).__name__}); release it anew") from None
+        return read_release(cls, content, FORMAT, "a list of favourites")
 
 
 def release_favourites(

@@ -19,9 +19,8 @@ import rfc8785
 from scipy.sparse import csr_array
 
 from discreet.data.interactions import Opened
-from discreet.documents import document, fields_of
-from discreet.errors import ArtefactError, SettingError
-from discreet.evaluation.counting import in_blocks, release_counts
+from discreet.errors import SettingError
+from discreet.evaluation.counting import in_blocks, read_release, release_counts
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.queries import LengthCounts
 from discreet.privacy.clipping import Summed
@@ -86,13 +85,7 @@ class Lengths:
         Raises:
             ArtefactError: it is something else.
         """
-        try:
-            stored = document(content)
-            if stored.get("format") != FORMAT:
-                raise ArtefactError("lengths of another version; release them anew")
-            return cls(**fields_of(cls, stored))
-        except ValueError as error:  # SettingError is one
-            raise ArtefactError(f"not a histogram of lengths ({type(error).__name__}); release it anew") from None
+        return read_release(cls, content, FORMAT, "a histogram of lengths")
 
 
 def release_lengths(

@@ -23,9 +23,8 @@ from scipy.sparse import csr_array
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Interactions
-from discreet.documents import document, fields_of
-from discreet.errors import ArtefactError, DataError, SettingError
-from discreet.evaluation.counting import in_blocks, release_counts
+from discreet.errors import SettingError
+from discreet.evaluation.counting import in_blocks, read_release, release_counts
 from discreet.governance.ledger import Account, Ledger
 from discreet.models.sheet import Sheet
 from discreet.privacy.adjacency import Window
@@ -96,13 +95,7 @@ class Trending:
         Raises:
             ArtefactError: it is something else.
         """
-        try:
-            stored = document(content)
-            if stored.get("format") != FORMAT:
-                raise ArtefactError("trending counts of another version; release them anew")
-            return cls(**fields_of(cls, stored))
-        except (DataError, ValueError) as error:  # SettingError is a ValueError
-            raise ArtefactError(f"not a list of trending items ({type(error).__name__}); release it anew") from None
+        return read_release(cls, content, FORMAT, "a list of trending items")
 
 
 def release_trending(

@@ -91,7 +91,6 @@ _DOCUMENTS = (
     .order_by(_d.seq)
 )
 _OVER = select(_s.pseudonym, _s.purpose).where(_PERMITTING, _s.until <= bindparam("time")).limit(bindparam("most"))
-_COUNTS = select(_s.purpose, _s.state, func.count()).group_by(_s.purpose, _s.state)
 
 
 class Standing(NamedTuple):
@@ -220,21 +219,10 @@ class Consents:
         """Return all records of a person, the oldest first."""
         return self.documents.of(self._holders.pseudonym(person), RECORD)
 
-    def all_of(self, person: str | int) -> dict[str, Standing]:
-        """Return where each consent of a person stands, by purpose."""
-        return self.all_as(self._holders.pseudonym(person))
-
     def all_as(self, pseudonym: bytes) -> dict[str, Standing]:
-        """As `all_of`, of somebody known by pseudonym."""
+        """Return where each consent of a person stands, by purpose."""
         rows = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=pseudonym)}
         return {purpose.name: rows.get(purpose.name, NEVER) for purpose in self._inventory.purposes}
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many people stand where, by purpose and state: of the staff's, and treated as public."""
-        found: dict[str, dict[str, int]] = {}
-        for purpose, state, count in self._db.each(_COUNTS):
-            found.setdefault(purpose, {})[state] = int(count)
-        return found
 
     def _held(self, level: Level, gpc: bool) -> Level:
         """Return the level that a signal leaves."""

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError, ReleaseConflict, SettingError
@@ -65,6 +65,8 @@ class Calendar:
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
+        if self.kind not in get_args(Kind):
+            raise SettingError(f"a model is one of {', '.join(get_args(Kind))}")
         if self.every_days is not None and not 1 <= self.every_days <= 366:
             raise SettingError("a model is released every 1 to 366 days")
 
