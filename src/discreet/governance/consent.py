@@ -105,6 +105,15 @@ class Standing(NamedTuple):
         return self.state.permits and (self.until is None or time < self.until)
 
 
+class Said(NamedTuple):
+    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, when it shows in a model."""
+
+    level: Level
+    language: str = "en"
+    gpc: bool = False
+    effective: str | None = None
+
+
 NEVER = Standing(State.UNKNOWN, Level.OFF, None)
 
 
@@ -192,7 +201,7 @@ class Consents:
         """
         before = self.standing_of(pseudonym, purpose).state
         state = State.RENEWED if before in {*PERMITTING, State.EXPIRED} else State.GIVEN
-        return self._say(pseudonym, purpose, state, self._held(level, gpc), language, gpc, effective)
+        return self._say(pseudonym, purpose, state, Said(self._held(level, gpc), language, gpc, effective))
 
     def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
         """As `withdraw_as`, of somebody known by their id."""
@@ -202,17 +211,17 @@ class Consents:
         self, pseudonym: bytes, purpose: str, *, language: str = "en", gpc: bool = False, effective: str | None = None
     ) -> dict[str, Any]:
         """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes."""
-        return self._say(pseudonym, purpose, State.WITHDRAWN, Level.OFF, language, gpc, effective)
+        return self._say(pseudonym, purpose, State.WITHDRAWN, Said(Level.OFF, language, gpc, effective))
 
     def refuse(self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False) -> dict[str, Any]:
         """Record that a person was asked, and did not agree."""
-        return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Level.OFF, language, gpc, None)
+        return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Said(Level.OFF, language, gpc))
 
     def expired(self, most: int = 1_000) -> int:
         """Write that consents have run out, of so many at most; return of how many."""
         found = list(self._db.each(_OVER, time=now(), most=most))
         for pseudonym, purpose in found:
-            self._write(bytes(pseudonym), purpose, State.EXPIRED, Level.OFF, "en", False, None, by="discreet")
+            self._write(bytes(pseudonym), purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
         return len(found)
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
@@ -229,40 +238,21 @@ class Consents:
         most = {"no-sharing": level, "strong": Level.STRONG, "off": Level.OFF}[self._inventory.minimisation.gpc]
         return min(level, most, key=lambda each: each.value) if gpc else level
 
-    def _say(
-        self,
-        pseudonym: bytes,
-        purpose: str,
-        state: State,
-        level: Level,
-        language: str,
-        gpc: bool,
-        effective: str | None,
-    ) -> dict[str, Any]:
+    def _say(self, pseudonym: bytes, purpose: str, state: State, said: Said) -> dict[str, Any]:
         self._inventory.purpose(purpose)
+        language = said.language
         if not 2 <= len(language) <= 35 or not language.replace("-", "").isalnum() or not language.isascii():
             raise SettingError("a language is a tag such as en or pt-BR (BCP 47)")
-        return self._write(pseudonym, purpose, state, level, language, gpc, effective, by="person")
+        return self._write(pseudonym, purpose, state, said, by="person")
 
-    def _write(
-        self,
-        pseudonym: bytes,
-        purpose: str,
-        state: State,
-        level: Level,
-        language: str,
-        gpc: bool,
-        effective: str | None,
-        *,
-        by: str,
-    ) -> dict[str, Any]:
+    def _write(self, pseudonym: bytes, purpose: str, state: State, said: Said, *, by: str) -> dict[str, Any]:
         time, declared = now(), self._inventory.purpose(purpose)
         until = later(time, declared.valid_days) if state.permits else None
         with self._db.transaction():
             seal, before = self._holders.hold(pseudonym), self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
-            told = {"level": str(level), "gpc_at_event": gpc, "model_effective_from": effective}
+            told = {"level": str(said.level), "gpc_at_event": said.gpc, "model_effective_from": said.effective}
             told |= {"prev_record": None if before is None else int(before[3])}
-            record = self._record(pseudonym, declared, language, told)
+            record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
                 "validity_duration": f"P{declared.valid_days}D" if until else None,
@@ -273,10 +263,10 @@ class Consents:
             most = MOST_SAID if state.permits else None  # to withdraw is never one too many
             seq = self.documents.keep(pseudonym, RECORD, record, seal, most=most)
             self._db.execute(_UNSET, who=pseudonym, what=purpose)
-            values = {"state": str(state), "quarters": level.value, "until": until, "seq": seq}
+            values = {"state": str(state), "quarters": said.level.value, "until": until, "seq": seq}
             self._db.execute(_SET, pseudonym=pseudonym, purpose=purpose, **values)
             digest = sha256(rfc8785.dumps(record))
-            facts = {"purpose": purpose, "state": str(state), "level": str(level), "record": digest}
+            facts = {"purpose": purpose, "state": str(state), "level": str(said.level), "record": digest}
             row = self._journal.append("consent", at=time, who=self._holders.token(pseudonym), **facts)
         return {"receipt_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "journal_row": row, "record": record}
 
