@@ -34,6 +34,15 @@ def shop(settings: Settings) -> Iterator[Running]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """How one was run that has people and a model, and was stopped: no other runs on its database."""
+    settings = new_settings(tmp_path_factory.mktemp("ended"))
+    with running(settings) as found:
+        seed(found)
+    return settings
+
+
 # Who may what
 
 ROUTES = {
@@ -405,46 +414,46 @@ def test_metrics_tell_of_no_person(shop: Running) -> None:
     assert all("user" not in part for line in text.splitlines() for part in line.partition("{")[0].split("_"))
 
 
-def test_a_key_may_ask_so_often(settings: Settings) -> None:
-    with running(replace(settings, per_minute=5)) as found:
+def test_a_key_may_ask_so_often(ended: Settings) -> None:
+    with running(replace(ended, per_minute=5)) as found:
         answers = [found.as_(Role.ANALYST, "GET", "/api/v1/items") for _ in range(8)]
         assert [each.status_code for each in answers] == [200] * 5 + [429] * 3
         assert 0 < int(answers[-1].headers["retry-after"]) <= 60
         assert found.as_(Role.AUDITOR, "GET", "/api/v1/items").status_code == 200
 
 
-def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(settings: Settings) -> None:
+def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(ended: Settings) -> None:
     from discreet.service.jobs import KIND, RUNNING, schedule
 
-    with settings.records() as records:
-        job = schedule(records, settings.calendar, "2026-01-01", by="a test")
+    with ended.records() as records:
+        job = schedule(records, ended.calendar, "2026-01-01", by="a test")
         records.matters.move(
             KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
         )
-    with running(settings) as found:
+    with running(ended) as found:
         for _ in range(400):
             if found.as_(Role.OPERATOR, "GET", f"/api/v1/jobs/{job.name}").json()["state"] == "done":
                 break
             time.sleep(0.05)
         assert found.ask("GET", "/api/v1/health/ready").json()["model"] == job.name
-    with Ledger(settings.place) as book:
+    with Ledger(ended.place) as book:
         assert sum(each.release == job.name for each in book.releases()) == 1
-        assert book.verify(artefacts=settings.models).ok
+        assert book.verify(artefacts=ended.models).ok
 
 
-def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(settings: Settings) -> None:
+def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(ended: Settings) -> None:
     from discreet.governance.ledger import Account
     from discreet.service.jobs import KIND, RUNNING, schedule
 
-    with settings.records() as records:
-        job = schedule(records, settings.calendar, "2026-01-01", by="a test")
+    with ended.records() as records:
+        job = schedule(records, ended.calendar, "2026-01-01", by="a test")
         records.matters.move(
             KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
         )
         before = {each.name for each in records.matters.all(KIND)}
         with records.book() as book:
             book.reserve(Account("shop", "train-recommender"), cost=9, release=job.name, spec="0" * 64, people=["ann"])
-    with running(settings) as found:
+    with running(ended) as found:
         for _ in range(400):
             jobs = found.as_(Role.OPERATOR, "GET", "/api/v1/jobs").json()["jobs"]
             mine = next(each for each in jobs if each["name"] == job.name)
@@ -456,16 +465,16 @@ def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(setting
         assert found.ask("GET", "/api/v1/health/ready").json()["model"] in anew
 
 
-def test_consent_and_erasure_do_not_wait_for_a_model(settings: Settings) -> None:
+def test_consent_and_erasure_do_not_wait_for_a_model(ended: Settings) -> None:
     from discreet.service.jobs import released
 
-    with settings.records() as records:
-        path = released(records, settings.models)
+    with ended.records() as records:
+        path = released(records, ended.models)
     assert path is not None
     content = path.read_bytes()
     path.write_bytes(b"nonsense")
     try:
-        with running(settings) as found:
+        with running(ended) as found:
             assert found.ask("GET", "/api/v1/health/ready").status_code == 503
             key = found.agreed("early")
             assert found.ask("POST", "/api/v1/me/erase", key).status_code == 200
@@ -474,13 +483,13 @@ def test_consent_and_erasure_do_not_wait_for_a_model(settings: Settings) -> None
 
 
 def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
-    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ended: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from discreet.service import jobs as module
 
     monkeypatch.setattr(module, "AFTER_TROUBLE", 0.0)
     turns: list[str] = []
-    jobs = module.Jobs(settings.records, settings.models, settings.calendar, print)
+    jobs = module.Jobs(ended.records, ended.models, ended.calendar, print)
 
     def fails(records: object) -> None:
         del records
@@ -498,8 +507,8 @@ def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
     assert "MemoryError" in caplog.text
 
 
-def test_the_calendar_sets_the_next_release(settings: Settings) -> None:
-    with running(replace(settings, calendar=Calendar(every_days=7))) as found:
+def test_the_calendar_sets_the_next_release(ended: Settings) -> None:
+    with running(replace(ended, calendar=Calendar(every_days=7))) as found:
         for _ in range(100):
             due = [
                 job
