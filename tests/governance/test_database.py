@@ -74,6 +74,22 @@ def test_closed_ledger(path: Path) -> None:
         closed.accounts()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_to_a_file_that_is_no_longer_at_its_place(
+    ledger: Ledger, path: Path, replaced: bool
+) -> None:
+    ledger.open_budget(TRAIN, epsilon=2.0, delta=DELTA)
+    elsewhere = path.rename(path.with_name("elsewhere.db"))
+    if replaced:
+        path.write_bytes(elsewhere.read_bytes())
+    for attempt in (lambda: ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC), ledger.verify):
+        with pytest.raises(LedgerError, match=r"while it was open; put it back"):
+            attempt()
+    elsewhere.rename(path)
+    ledger.reserve(TRAIN, cost=1, release="r", spec=SPEC)
+    assert ledger.verify().ok
+
+
 def test_busy_deadline(ledger: Ledger, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other, Ledger(path, deadline=0.05) as waiting:
         other.execute("BEGIN IMMEDIATE")

@@ -7,12 +7,14 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
+from servers import Server, Unavailable
+from servers import running as server_running
 from services import ITEMS, Running, new_settings, running, seed
 
 from discreet.governance.ledger import Ledger
@@ -22,8 +24,8 @@ from discreet.service.jobs import Calendar
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return new_settings(tmp_path_factory.mktemp("service"))
+def settings(another: Callable[[], Settings]) -> Settings:
+    return another()
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def shop(settings: Settings) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def ended(another: Callable[[], Settings]) -> Settings:
     """How one was run that has people and a model, and was stopped: no other runs on its database."""
-    settings = new_settings(tmp_path_factory.mktemp("ended"))
+    settings = another()
     with running(settings) as found:
         seed(found)
     return settings
@@ -282,7 +284,9 @@ def test_access_export_correction_and_objection(shop: Running) -> None:
     assert not any(each["permits"] for each in standing.values())
 
 
-def test_erasure_now_and_from_the_next_release(shop: Running, settings: Settings) -> None:
+def test_erasure_now_and_from_the_next_release(
+    shop: Running, settings: Settings, request: pytest.FixtureRequest
+) -> None:
     name = "somebody who wants to be forgotten"
     key = shop.agreed(name)
     shop.send((name, "i3"))
@@ -297,10 +301,12 @@ def test_erasure_now_and_from_the_next_release(shop: Running, settings: Settings
     assert job["state"] == "done"
     done = shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}").json()
     assert (done["state"], done["release"]) == ("completed", job["name"])
-    assert isinstance(settings.place, Path)
-    for path in settings.place.parent.rglob("*"):
-        if path.is_file():
-            assert name.encode() not in path.read_bytes(), path.name
+    folders = [settings.models.parent]
+    if not isinstance(settings.place, Path):
+        server: Server = request.getfixturevalue("server")
+        folders.append(server.folder)
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        assert name.encode() not in path.read_bytes(), path.name
 
 
 def test_nobody_who_is_erased_is_made_anew_by_what_was_on_its_way(shop: Running) -> None:
@@ -463,6 +469,39 @@ def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(ended: 
             time.sleep(0.05)
         assert "stays charged" in mine["why"]
         assert found.ask("GET", "/api/v1/health/ready").json()["model"] in anew
+
+
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path: Path) -> None:
+    settings = new_settings(tmp_path)
+    assert isinstance(settings.place, Path)
+    with running(settings) as found:
+        key = found.agreed("ann")
+        settings.place.rename(tmp_path / "elsewhere")
+        refused = found.ask("POST", "/api/v1/me/erase", key)
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:discreet:not-now")
+        assert "put it back" in refused.json()["title"]
+        assert found.ask("GET", "/api/v1/health/ready").status_code == 503
+        (tmp_path / "elsewhere").rename(settings.place)
+        assert found.ask("POST", "/api/v1/me/erase", key).status_code == 200
+
+
+def test_a_server_of_the_database_that_comes_back_is_gone_on_with(tmp_path: Path) -> None:
+    try:
+        with server_running() as server, running(replace(new_settings(tmp_path), place=server.url())) as found:
+            listed = {"items": [{"item_id": item} for item in ITEMS]}
+            assert found.as_(Role.OPERATOR, "PUT", "/api/v1/items", json=listed).status_code == 200
+            key = found.agreed("ann")
+            server.kill()
+            assert {found.send(("ann", "i1")).status_code for _ in range(3)} == {503}
+            server.start()
+            asked = ("GET", "/api/v1/me/access", key), ("PUT", "/api/v1/me/consents/recommend", key)
+            for each in asked:  # whoever comes first finds the old connection broken
+                assert 200 in {found.ask(*each).status_code for _ in range(2)}
+            assert found.send(("ann", "i1")).json()["kept"] == 1
+            with found.settings.records() as records:
+                assert len(records.vault.own(records.holders.pseudonym("ann"))) == 1
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 def test_consent_and_erasure_do_not_wait_for_a_model(ended: Settings) -> None:

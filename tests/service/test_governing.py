@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,15 +13,15 @@ from discreet.errors import LedgerCorrupted, ProofRefused
 from discreet.governance.heads import proof_from_bytes
 from discreet.governance.inventory import example
 from discreet.governance.roles import Role
+from discreet.service.api.house import Settings
 
 OFFICER, OWNER, AUDITOR = Role.PRIVACY_OFFICER, Role.OWNER, Role.AUDITOR
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def shop(another: Callable[[], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One with a witness, and a second officer."""
-    folder, elsewhere = tmp_path_factory.mktemp("service"), tmp_path_factory.mktemp("elsewhere")
-    with running(replace(new_settings(folder), witness=elsewhere / "witness")) as found:
+    with running(replace(another(), witness=tmp_path_factory.mktemp("elsewhere") / "witness")) as found:
         seed(found)
         yield found
 

@@ -55,6 +55,7 @@ class SQLite(Database):
             address = f"{self.path.absolute().as_uri()}?{mode}"
             self._connection = sqlite3.connect(address, uri=True, timeout=self.deadline, isolation_level=None)
         self._connection.text_factory = _text
+        self._file = self._at_its_place()
         try:
             self._prepare()
         except LedgerError:
@@ -139,10 +140,26 @@ class SQLite(Database):
             yield row
 
     def _begin(self) -> None:
+        self._check_place()
         self._run("BEGIN IMMEDIATE")
 
     def _begin_reading(self) -> None:
+        self._check_place()
         self._run("BEGIN")
+
+    def _check_place(self) -> None:
+        # What is written to a file that was deleted, or that another took the place of, is gone when it is closed.
+        if self._at_its_place() != self._file:
+            raise LedgerError(
+                f"{self.name} was moved, replaced or deleted while it was open; put it back and restart what uses it"
+            )
+
+    def _at_its_place(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _is_within(self) -> bool:
         return self._connection.in_transaction

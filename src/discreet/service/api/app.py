@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discreet.client.wire import LONGEST_BODY
+from discreet.data.records import Records
 from discreet.errors import (
     AccountMissing,
     ArtefactError,
@@ -91,10 +92,15 @@ async def live() -> dict[str, str]:
 
 async def ready(house: Here) -> dict[str, str]:
     """Whether it can make lists, and its database answers."""
-    await house.reading.do(lambda records: len(records.holders))
+    await house.reading.do(_answers)
     if not house.jobs.alive:
         raise Unready("what trains and deletes is not at work; restart the service")
     return {"status": "ready", "model": str(house.model.release)}
+
+
+def _answers(records: Records) -> None:
+    with records.database.snapshot():
+        len(records.holders)
 
 
 async def gpc() -> dict[str, Any]:
