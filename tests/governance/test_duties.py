@@ -59,12 +59,12 @@ def test_what_is_due_is_late_until_it_is_done(duties: Duties, monkeypatch: pytes
     for each in (module, matters):
         monkeypatch.setattr(each, "now", lambda: week)
     assert {each.name for each in duties.late()} == {RETENTION, "verify-journal"}
-    assert duties.done("verify-journal", by="ann").due == consent.later(week, 7)
+    assert duties.done("verify-journal", by="ann", found="it fits", evidence="0" * 64).due == consent.later(week, 7)
 
 
 def test_what_is_none_and_what_is_too_long(shop: System, duties: Duties) -> None:
     rows = shop.journal.head()
-    for name, found in (("none", ""), (RETENTION, "x" * 1_001)):
+    for name, found in (("none", "x"), (RETENTION, ""), (RETENTION, "x" * 1_001)):
         with pytest.raises(SettingError):
             duties.done(name, by="ann", found=found)
     assert shop.journal.head() == rows

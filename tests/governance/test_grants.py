@@ -115,10 +115,11 @@ def test_it_ends(shop: System, grants: Grants, monkeypatch: pytest.MonkeyPatch) 
 
 def test_it_is_closed_before_its_end(shop: System, grants: Grants) -> None:
     name = opened(grants)
-    assert grants.close(name, by="dan").state == "closed"
+    closed = grants.close(name, "nothing was wrong", by="dan")
+    assert (closed.state, closed.body["outcome"]) == ("closed", "nothing was wrong")
     assert "over" in refused(shop, grants, name, "ann", "dan")
     with pytest.raises(Conflict):
-        grants.close(name, by="dan")
+        grants.close(name, "or was it", by="dan")
 
 
 def test_it_ends_with_the_person(shop: System, grants: Grants) -> None:

@@ -11,7 +11,17 @@ from systems import System, system
 
 from discreet.errors import Conflict, SettingError
 from discreet.governance import incidents as module
-from discreet.governance.incidents import INVESTIGATIONS, KIND, STATES, SUBJECTS, TEXTS, TIMES, Incidents
+from discreet.governance.incidents import (
+    INVESTIGATIONS,
+    KIND,
+    LAST,
+    STATES,
+    SUBJECTS,
+    TEXTS,
+    TIMES,
+    WHY_NOT,
+    Incidents,
+)
 from discreet.governance.ledger import Ledger
 
 NOW = "2031-05-10T12:00:00Z"
@@ -54,12 +64,25 @@ def test_the_future_is_not_detected(shop: System, incidents: Incidents, detected
     assert shop.matters.all(KIND) == []
 
 
-def test_whoever_was_told_in_time_is_not_late(incidents: Incidents) -> None:
-    told, concluded, silent = (incidents.record({}, by="ann", detected="2031-05-01") for _ in range(3))
-    assert len(incidents.late()) == 3
-    incidents.go_on(told.name, "IncidentOngoing", {"notified_authority_at": "2031-05-03"}, by="bob")
-    incidents.go_on(concluded.name, "IncidentConcluded", {}, by="bob")
-    assert [each.name for each in incidents.late()] == [silent.name]
+def test_whoever_was_told_in_time_is_not_late_and_a_conclusion_stops_no_clock(incidents: Incidents) -> None:
+    made = [incidents.record({}, by="ann", detected="2031-05-01").name for _ in range(5)]
+    assert {each.name for each in incidents.late()} == {*made}
+    told, harmless, too_late, concluded_late, silent = made
+    incidents.go_on(told, "IncidentOngoing", {"notified_authority_at": "2031-05-04"}, by="bob")
+    incidents.go_on(harmless, "IncidentConcluded", {WHY_NOT: "the file was encrypted"}, by="bob")
+    for name, state in ((too_late, "IncidentOngoing"), (concluded_late, "IncidentConcluded")):
+        incidents.go_on(name, state, {"notified_authority_at": "2031-05-04T00:00:01Z"}, by="bob")
+    with pytest.raises(SettingError, match="is concluded with notified_authority_at, or with"):
+        incidents.go_on(silent, "IncidentConcluded", {}, by="bob")
+    assert {each.name for each in incidents.late()} == {too_late, concluded_late, silent}
+
+
+def test_each_step_is_shown(incidents: Incidents) -> None:
+    name = incidents.record({"subjects": "none"}, by="ann").name
+    for number in range(LAST):
+        made = incidents.go_on(name, "IncidentOngoing", {"measures": f"{number}", "subjects": "1-10"}, by="bob")
+    step = {"at": NOW, "by": "bob", "state": "IncidentOngoing", "told": ["measures", "subjects"]}
+    assert made.body["log"] == [step] * LAST
 
 
 def test_what_is_known_grows_until_it_is_concluded(incidents: Incidents) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -17,10 +18,12 @@ from servers import Server, Unavailable
 from servers import running as server_running
 from services import ITEMS, Running, new_settings, running, seed
 
+from discreet.governance.checks import now
+from discreet.governance.consent import later
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import MATRIX, Permission, Role
 from discreet.service.api.house import Settings
-from discreet.service.jobs import Calendar
+from discreet.service.jobs import Calendar, schedule
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,41 @@ def test_without_a_valid_key_there_is_one_answer(shop: Running, key: str | None)
     headers = {} if key is None else {"Authorization": f"Bearer {key}".encode()}
     found = requests.get(f"{shop.url}/api/v1/me/access", headers=headers, timeout=10)
     assert found.status_code == 401
+    assert found.headers["www-authenticate"] == "Bearer"
     assert found.json()["type"] == "urn:discreet:not-known"
+
+
+def test_whoever_has_no_key_may_ask_so_often_from_an_address(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shop.app.state.strangers, "_most", 3)
+    paths = [f"/api/v1/erasures/{'0' * 36}", "/api/v1/me/access", "/.well-known/gpc.json"]
+    assert [shop.ask("GET", path).status_code for path in paths] == [404, 401, 200]
+    for path in [*paths, "/api/v1/health/live", f"/api/v1/erasures/{'0' * 36}/proof"]:
+        refused = shop.ask("GET", path)
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:discreet:too-often")
+    assert shop.ask("POST", "/api/v1/sessions", json={"name": "x", "password": "y"}).status_code == 429
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/items").status_code == 200
+
+
+def test_a_defect_is_told_without_what_it_quotes(
+    shop: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("somebody@example.org chose something")
+
+    monkeypatch.setattr("discreet.service.api.staff.told_of", broken)
+    found = shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee")
+    assert (found.status_code, found.json()["type"]) == (500, "urn:discreet:defect")
+    assert "a defect: RuntimeError at test_api.py" in caplog.text
+    assert "somebody" not in caplog.text + found.text
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a/key", "../x", "%2F", "a?b#c"])
+def test_ids_are_whatever_prints(shop: Running, name: str) -> None:
+    key, quoted = shop.agreed(quote(name, safe="")), quote(name, safe="")
+    assert shop.send((name, "i2")).json()["kept"] == 1
+    assert [each["item_id"] for each in shop.ask("GET", "/api/v1/me/access", key).json()["events"]] == ["i2"]
+    found = shop.as_(Role.OPERATOR, "GET", f"/api/v1/recommend/{quoted}")
+    assert found.headers["privacy-mode"] == "personalised"
 
 
 def test_keys_are_made_shown_once_and_taken_away(shop: Running) -> None:
@@ -225,7 +262,7 @@ def test_bodies_are_bounded_before_they_are_read(shop: Running) -> None:
     huge = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=b"x" * (9 << 20))
     assert huge.status_code == 413
     chunked = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=iter([b"x"]))
-    assert chunked.status_code == 413
+    assert chunked.status_code == 411
 
 
 # What a person does with their own
@@ -393,7 +430,9 @@ def test_what_is_promised_and_used(shop: Running) -> None:
 
 
 def test_a_job_that_the_budget_does_not_allow_fails_and_says_why(shop: Running) -> None:
-    name = shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={"epsilon": 30}).json()["name"]
+    assert shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={"epsilon": 1.1}).status_code == 422  # by one alone
+    with shop.settings.records() as records:
+        name = schedule(records, replace(shop.settings.calendar, epsilon=30), now(), by="a test").name
     for _ in range(200):
         job = shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{name}").json()
         if job["state"] == "failed":
@@ -404,18 +443,28 @@ def test_a_job_that_the_budget_does_not_allow_fails_and_says_why(shop: Running) 
     assert name in shop.as_(Role.ANALYST, "GET", "/api/v1/jobs").text
 
 
+def test_a_job_that_has_not_begun_is_called_off(shop: Running) -> None:
+    name = shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={"due": later(now(), 1)}).json()["name"]
+    assert shop.as_(Role.ANALYST, "DELETE", f"/api/v1/jobs/{name}").status_code == 403
+    assert shop.as_(Role.OPERATOR, "DELETE", f"/api/v1/jobs/{name}").json()["state"] == "cancelled"
+    assert shop.as_(Role.OPERATOR, "DELETE", f"/api/v1/jobs/{name}").status_code == 409
+    assert shop.as_(Role.OPERATOR, "DELETE", "/api/v1/jobs/none").status_code == 404
+
+
 def test_budgets_and_releases_are_told(shop: Running) -> None:
     (budget,) = shop.as_(Role.AUDITOR, "GET", "/api/v1/privacy/budget").json()["budgets"]
     assert 0 < budget["spent"] < budget["cap"]
     assert any(each["artefact"] for each in shop.as_(Role.AUDITOR, "GET", "/api/v1/releases").json()["releases"])
     raised = {"purpose": "train-recommender", "epsilon": 25, "delta": 1e-4}
     assert shop.as_(Role.OWNER, "POST", "/api/v1/privacy/budget", json=raised).status_code == 409
+    loose = raised | {"delta": 0.5}
+    assert "publishing one person whole" in shop.as_(Role.OWNER, "POST", "/api/v1/privacy/budget", json=loose).text
 
 
 def test_metrics_tell_of_no_person(shop: Running) -> None:
     shop.as_(Role.OPERATOR, "GET", "/api/v1/recommend/person-1")
     text = shop.as_(Role.OPERATOR, "GET", "/metrics").text
-    assert 'route="/api/v1/recommend/{user_id}"' in text
+    assert 'route="/api/v1/recommend/{user_id:path}"' in text
     assert "person-1" not in text
     assert all("user" not in part for line in text.splitlines() for part in line.partition("{")[0].split("_"))
 
@@ -429,7 +478,7 @@ def test_a_key_may_ask_so_often(ended: Settings) -> None:
 
 
 def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(ended: Settings) -> None:
-    from discreet.service.jobs import KIND, RUNNING, schedule
+    from discreet.service.jobs import KIND, RUNNING
 
     with ended.records() as records:
         job = schedule(records, ended.calendar, "2026-01-01", by="a test")
@@ -449,7 +498,7 @@ def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(end
 
 def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(ended: Settings) -> None:
     from discreet.governance.ledger import Account
-    from discreet.service.jobs import KIND, RUNNING, schedule
+    from discreet.service.jobs import KIND, RUNNING
 
     with ended.records() as records:
         job = schedule(records, ended.calendar, "2026-01-01", by="a test")

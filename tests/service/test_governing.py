@@ -63,7 +63,9 @@ def test_a_look_at_somebody_takes_two_and_is_told_to_them(shop: Running, other: 
     listed = shop.as_(AUDITOR, "GET", "/api/v1/grants").json()["grants"]
     assert grant in {each["name"] for each in listed}
     assert all("who" not in each for each in listed)
-    assert shop.as_(OFFICER, "POST", f"/api/v1/grants/{grant}/close").status_code == 200
+    assert (
+        shop.as_(OFFICER, "POST", f"/api/v1/grants/{grant}/close", json={"outcome": "it was theirs"}).status_code == 200
+    )
     assert shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").status_code == 403
     strangers = motion | {"user_id": "never heard of"}
     made = [shop.as_(OFFICER, "POST", "/api/v1/motions", json={"motion": each}) for each in (strangers, motion)]
@@ -114,6 +116,7 @@ def test_incidents_have_a_clock(shop: Running) -> None:
     )
     (listed,) = shop.as_(AUDITOR, "GET", "/api/v1/incidents").json()["incidents"]
     assert not listed["late"]
+    assert [step["state"] for step in listed["log"]] == ["IncidentSuspected", "IncidentMitigated"]
     for wrong in ({"state": "Over", "told": {}}, {"state": "IncidentHalted", "told": {"mood": "bad"}}):
         assert shop.as_(Role.OPERATOR, "POST", f"/api/v1/incidents/{name}", json=wrong).status_code == 422
     assert shop.as_(Role.OPERATOR, "POST", "/api/v1/incidents/none", json=going).status_code == 404
@@ -126,7 +129,9 @@ def test_duties_fall_due_and_retention_is_done_by_itself(shop: Running) -> None:
     assert not duties["retention"]["late"]
     done = shop.as_(AUDITOR, "POST", "/api/v1/duties/audit/done", json={"found": "no promise was refuted"}).json()
     assert done["due"] > duties["audit"]["due"] or done["done"] is not None
-    assert shop.as_(AUDITOR, "POST", "/api/v1/duties/none/done").status_code == 404
+    found = {"found": "all well", "evidence": "0" * 64}
+    assert shop.as_(AUDITOR, "POST", "/api/v1/duties/none/done", json=found).status_code == 404
+    assert shop.as_(AUDITOR, "POST", "/api/v1/duties/audit/done", json={"found": ""}).status_code == 422
 
 
 def test_the_inventory_and_the_journal_are_shown_to_those_who_may(shop: Running) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from fastapi import FastAPI
 
 from discreet.governance.inventory import Inventory, example
 from discreet.governance.keys import Master, new_key
@@ -34,6 +35,7 @@ class Running:
     settings: Settings
     url: str
     house: House
+    app: FastAPI
     keys: dict[Role, str] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, key: str | None = None, **told: Any) -> requests.Response:
@@ -75,10 +77,11 @@ def running(settings: Settings) -> Iterator[Running]:
     address = Address(port=0)
     house = House(settings)
     listening = address.bound()
-    server = address.serving(service(house))
+    app = service(house)
+    server = address.serving(app)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()
-    found = Running(settings, f"http://127.0.0.1:{listening.getsockname()[1]}", house)
+    found = Running(settings, f"http://127.0.0.1:{listening.getsockname()[1]}", house, app)
     with settings.records() as records:
         found.keys = {role: records.access.make(role, f"the {role} of a test") for role in STAFF}
     try:

@@ -37,16 +37,22 @@ class Duties:
                     body = {"every_days": days, "says": says, "owner": owner, "done": None}
                     self._matters.open(KIND, OPEN, body, by="discreet", due=due, name=name)
 
-    def done(self, name: str, *, by: str, found: str = "") -> Matter:
-        """Note that a duty was done, and what was found; it is due again after its days.
+    def done(self, name: str, *, by: str, found: str, evidence: str | None = None) -> Matter:
+        """Note that a duty was done; it is due again after its days.
+
+        Args:
+            name: of the duty.
+            by: who did it.
+            found: what was found.
+            evidence: SHA-256 (hex) of what shows it, where there is such a thing.
 
         Raises:
-            SettingError: there is no such duty, or what was found is too long.
+            SettingError: there is no such duty, or what was found is not said, or too long.
         """
-        if len(found) > 1_000:
-            raise SettingError("what was found is told in at most 1,000 characters")
+        if not 0 < len(found) <= 1_000:
+            raise SettingError("what was found is told in 1 to 1,000 characters")
         duty, time = self._matters.one(KIND, name), now()
-        told = {"done": time, "done_by": by, "found": found}
+        told = {"done": time, "done_by": by, "found": found, "evidence": evidence}
         return self._matters.move(
             KIND, name, [OPEN], OPEN, by=by, due=later(time, int(duty.body["every_days"])), body=told
         )

@@ -81,6 +81,11 @@ class Grants:
             self._journal.append("grant", name=name, state="used", by=by, who=grant.body["who"])
         return pseudonym, list(grant.body["fields"])
 
-    def close(self, name: str, *, by: str) -> Matter:
-        """End a grant before its time."""
-        return self._matters.move(KIND, name, [OPEN], CLOSED, by=by)
+    def close(self, name: str, outcome: str, *, by: str) -> Matter:
+        """Say what came of a grant: its end, if its time is not over.
+
+        Raises:
+            SettingError: there is no such grant.
+            Conflict: it was said before.
+        """
+        return self._matters.move(KIND, name, [OPEN], CLOSED, by=by, body={"outcome": outcome, "closed_at": now()})

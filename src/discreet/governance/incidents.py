@@ -1,8 +1,9 @@
 """What went wrong: incidents, with the states of DPV 2.3 and the clock of GDPR Article 33.
 
 An authority is to be told within 72 hours of when an incident was detected, unless it is unlikely to put anybody at
-risk. The clock runs from detection, not from when somebody wrote it down; whoever writes down less than was lost can
-go on and correct it. How many people it concerns is told in steps, not exactly.
+risk: then it says why. The clock runs from detection, not from when somebody wrote it down, and a conclusion does not
+stop it: what was told late, or of which nobody was told and nobody says why not, stays late. Whoever writes down less
+than was lost can go on and correct it. How many people it concerns is told in steps, not exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ CONCLUDED = "IncidentConcluded"
 SUBJECTS = ("none", "1-10", "11-100", "101-1000", "more than 1000", "not known")
 CHOICES = {"subjects": SUBJECTS, "investigation_status": INVESTIGATIONS}
 TIMES = ("occurred_from", "occurred_to", "notified_authority_at", "notified_subjects_at")
-TEXTS = ("description", "data_categories", "components", "budgets_affected", "likely_consequences", "measures")
+WHY_NOT = "authority_not_notified_because"
+TEXTS = (
+    *("description", "data_categories", "components", "budgets_affected", "likely_consequences", "measures"),
+    WHY_NOT,
+)
+LAST = 100
+"""Steps that an incident shows. The journal has all."""
 LONGEST = 4_000
 
 
@@ -54,6 +61,7 @@ class Incidents:
         if at > now():
             raise SettingError("an incident was detected before now")
         body = {"detected_at": at, "reported_by": by, "investigation_status": INVESTIGATIONS[0], **_checked(told)}
+        body["log"] = [{"at": now(), "by": by, "state": STATES[0], "told": sorted(told)}]
         due = stamp(datetime.fromisoformat(at).astimezone(UTC) + timedelta(hours=HOURS))
         return self._matters.open(KIND, STATES[0], body | {"notify_authority_by": due}, by=by, due=due)
 
@@ -61,19 +69,30 @@ class Incidents:
         """Note what is known now. A concluded incident stays as it is.
 
         Raises:
-            SettingError: as `record`; or the state is none.
+            SettingError: as `record`; or the state is none; or it would be concluded while neither an authority was
+                told nor is said why none needs to be.
             Conflict: it is concluded.
         """
         if state not in STATES:
             raise SettingError(f"an incident is one of {', '.join(STATES)}")
-        going = [each for each in STATES if each != CONCLUDED]
-        return self._matters.move(KIND, name, going, state, by=by, body=_checked(told))
+        going, found = [each for each in STATES if each != CONCLUDED], _checked(told)
+        with self._matters.together():
+            before = self._matters.one(KIND, name).body
+            known = {**before, **found}
+            if state == CONCLUDED and not known.get("notified_authority_at") and not known.get(WHY_NOT):
+                raise SettingError(f"an incident is concluded with notified_authority_at, or with {WHY_NOT}")
+            step = {"at": now(), "by": by, "state": state, "told": sorted(found)}
+            body = {**found, "log": [*before["log"], step][-LAST:]}
+            return self._matters.move(KIND, name, going, state, by=by, body=body)
 
     def late(self) -> list[Matter]:
-        """Return those whose 72 hours are over and of which no authority was told."""
-        time = now()
-        found = [each for each in self._matters.all(KIND) if each.due is not None and each.due <= time]
-        return [each for each in found if each.state != CONCLUDED and not each.body.get("notified_authority_at")]
+        """Return those of which an authority was told after 72 hours, or was not told then and nobody says why."""
+        return [each for each in self._matters.all(KIND) if _is_late(each)]
+
+
+def _is_late(incident: Matter) -> bool:
+    told, due = incident.body.get("notified_authority_at"), str(incident.due)
+    return told > due if told else due <= now() and not incident.body.get(WHY_NOT)
 
 
 def _checked(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ scheduled   it begins when it is due             running
 running     it trains; after a restart, again    done, or failed
 done        its model is served                  the next one, if there is a calendar
 failed      it says why; nothing was published   the next one, if there is a calendar
+cancelled   somebody called it off in time       the next one, if there is a calendar
 ==========  ===================================  ============================================
 """
 
@@ -36,7 +37,7 @@ from discreet.privacy.accounting import check_epsilon
 from discreet.training.fitting import fit
 
 KIND = "job"
-SCHEDULED, RUNNING, DONE, FAILED = "scheduled", "running", "done", "failed"
+SCHEDULED, RUNNING, DONE, FAILED, CANCELLED = "scheduled", "running", "done", "failed", "cancelled"
 ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""

@@ -7,10 +7,13 @@ are JSON, errors are problem documents (RFC 9457), and no log and no metric tell
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+import traceback
+from pathlib import PurePath
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +34,7 @@ from discreet.errors import (
 from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
 from discreet.service.api import governing, people, recommending, staff
-from discreet.service.api.door import PROBLEMS, Bucket, Here, may
+from discreet.service.api.door import PROBLEMS, Bucket, Here, may, not_known, stranger
 from discreet.service.api.house import House, Unready
 from discreet.service.http import Statuses, application, problem
 
@@ -42,6 +45,8 @@ USUAL_BODY = 1 << 16
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 TRIES = 10
 """Passwords that can be tried for a name in a minute."""
+STRANGERS = 600
+"""Requests without a valid key that an address may make in a minute."""
 SIGNAL_SINCE = "2026-11-26"
 """When what Global Privacy Control means here was last changed."""
 STATUSES: Statuses = {
@@ -74,13 +79,16 @@ def service(house: House) -> FastAPI:
     """Return the application."""
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
-    app.state.meters, app.state.signing = Meters(), Bucket(TRIES)
+    app.state.meters, app.state.signing = Meters(), Bucket(TRIES, "to sign in by a name")
+    app.state.strangers = Bucket(STRANGERS, "from an address without a key")
     for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
     app.add_middleware(Metered, meters=app.state.meters, house=house)
-    app.get("/api/v1/health/live", tags=["health"])(live)
-    app.get("/api/v1/health/ready", tags=["health"], responses={503: PROBLEMS[503]})(ready)
-    app.get("/.well-known/gpc.json", tags=["health"])(gpc)
+    open_to_all = APIRouter(tags=["health"], dependencies=[Depends(stranger)], responses={429: PROBLEMS[429]})
+    open_to_all.get("/api/v1/health/live")(live)
+    open_to_all.get("/api/v1/health/ready", responses={503: PROBLEMS[503]})(ready)
+    open_to_all.get("/.well-known/gpc.json")(gpc)
+    app.include_router(open_to_all)
     app.get("/metrics", tags=["health"], response_class=Response, responses=PROBLEMS)(metrics)
     return app
 
@@ -155,18 +163,29 @@ class Metered:
             except TimeoutError:
                 if not status:
                     await problem(408, "too-slow", "the request did not arrive in time")(scope, receive, sent)
+            except Exception as error:  # noqa: BLE001 - a trace, which the server would log, can quote what is a person's
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                logging.getLogger("discreet").error(
+                    "a defect: %s at %s:%s", type(error).__name__, PurePath(place.filename).name, place.lineno
+                )
+                if not status:
+                    title = "this failed by a defect of the service; its log says where"
+                    await problem(500, "defect", title)(scope, receive, sent)
         route, method = getattr(scope.get("route"), "path", "none"), scope["method"]
         self._meters.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self._meters.seconds.labels(route).observe(time.monotonic() - begun)
 
     async def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
         told = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers or not told.isdigit() or int(told) > MOST_BODY:
+        if b"transfer-encoding" in headers:
+            return problem(411, "no-length", "a body is sent with its Content-Length, not in pieces")
+        if not told.isdigit() or int(told) > MOST_BODY:
             return problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
         if int(told) > USUAL_BODY:
             kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             if kind.lower() != "bearer" or await self._house.known.visitor(key.strip()) is None:
-                return problem(401, "not-known", "give a valid key: Authorization: Bearer ...")
+                refused = not_known()
+                return problem(refused.status, refused.kind, str(refused), refused.headers)
         return None
 
 

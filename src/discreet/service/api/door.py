@@ -20,7 +20,7 @@ from discreet.errors import SettingError
 from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission, allowed
 from discreet.service.api.house import House
-from discreet.service.http import Refused
+from discreet.service.http import Refused, sender
 
 MOST_PACED = 1 << 16
 """Keys that are counted at once."""
@@ -43,25 +43,27 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (404, "there is nothing of this kind"),
         (405, "this is not done here"),
         (409, "it contradicts what is there, or a budget does not allow for it"),
+        (411, "the body has no length"),
         (413, "the body is too long"),
         (422, "something in the request cannot be used"),
-        (429, "too many requests with this key; Retry-After says when"),
+        (429, "too many requests with this key, or from this address without one; Retry-After says when"),
         (503, "not now: ask again"),
     )
 }
 
 
 class Bucket:
-    """How often a key may ask: so many times a minute, and as many at once.
+    """How often somebody may ask: so many times a minute, and as many at once.
 
     Args:
         per_minute: times.
+        whose: how a refusal tells whose requests are counted.
     """
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, whose: str = "with a key") -> None:
         if per_minute < 1:
             raise SettingError(f"at least 1 request a minute is allowed, not {per_minute}")
-        self._most, self._left = per_minute, dict[str, tuple[float, float]]()
+        self._most, self._whose, self._left = per_minute, whose, dict[str, tuple[float, float]]()
 
     def take(self, key: str) -> None:
         """Count once more.
@@ -73,7 +75,7 @@ class Bucket:
         left, at = self._left.get(key, (float(self._most), now))
         left = min(self._most, left + (now - at) * self._most / 60)
         if left < 1:
-            said = f"{self._most:,} requests a minute are allowed with a key"
+            said = f"{self._most:,} requests a minute are allowed {self._whose}"
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too-often", said, (1 - left) * 60 / self._most)
         if key not in self._left and len(self._left) >= MOST_PACED:
             self._left = {name: told for name, told in self._left.items() if now - told[1] < 60}
@@ -90,6 +92,7 @@ def may(permission: Permission) -> Guard:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
         visitor = await (await here(request)).known.visitor(key.strip()) if kind.lower() == "bearer" else None
         if visitor is None:
+            await stranger(request)
             raise not_known()
         request.app.state.bucket.take(visitor.name)
         if not allowed(visitor.role, permission):
@@ -97,6 +100,11 @@ def may(permission: Permission) -> Guard:
         return visitor
 
     return guard
+
+
+async def stranger(request: Request) -> None:
+    """Let in whoever has no key, so often a minute from an address. Raises Refused after that."""
+    request.app.state.strangers.take(sender(request).hex())
 
 
 async def here(request: Request) -> House:
@@ -115,4 +123,6 @@ def unknown() -> Refused:
 
 def not_known() -> Refused:
     """Return what is said to whoever has no valid key."""
-    return Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
+    refused = Refused(HTTPStatus.UNAUTHORIZED, "not-known", "give a valid key: Authorization: Bearer ...")
+    refused.headers["WWW-Authenticate"] = "Bearer"
+    return refused

@@ -20,14 +20,14 @@ from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, may, unknown
+from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
 from discreet.service.api.people import all_of, standings
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
 from discreet.service.jobs import ERASURE
 
 router = APIRouter(prefix="/api/v1", tags=["governance"], responses=PROBLEMS)
-public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS)
+public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS, dependencies=[Depends(stranger)])
 Seen = Annotated[Visitor, Depends(may(Permission.SEE_GOVERNANCE))]
 Reporter = Annotated[Visitor, Depends(may(Permission.RECORD_INCIDENT))]
 Officer = Annotated[Visitor, Depends(may(Permission.USE_GRANT))]
@@ -111,10 +111,18 @@ class Head(BaseModel):
 
 
 class Done(BaseModel):
-    """What was found when a duty was done."""
+    """What was found when a duty was done, and the SHA-256 of what shows it."""
 
     model_config = ConfigDict(extra="forbid")
-    found: Annotated[str, Field(max_length=1_000)] = ""
+    found: Annotated[str, Field(min_length=1, max_length=1_000)]
+    evidence: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class Closed(BaseModel):
+    """What came of a look."""
+
+    model_config = ConfigDict(extra="forbid")
+    outcome: Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 async def member(request: Request, house: Here) -> Member:
@@ -178,7 +186,7 @@ async def all_grants(staff: Seen, house: Here) -> Many:
     return {"grants": [{key: value for key, value in each.items() if key != "who"} for each in found]}
 
 
-@router.get("/grants/{name}/people/{user_id}")
+@router.get("/grants/{name}/people/{user_id:path}")
 async def look(officer: Officer, house: Here, name: Name, user_id: Id) -> dict[str, Any]:
     """Look at what a grant names. The person finds that somebody did, and why."""
 
@@ -196,12 +204,12 @@ async def look(officer: Officer, house: Here, name: Name, user_id: Id) -> dict[s
 
 
 @router.post("/grants/{name}/close")
-async def close(officer: Officer, house: Here, name: Name) -> dict[str, Any]:
-    """End a grant before its time."""
+async def close(officer: Officer, house: Here, name: Name, told: Closed) -> dict[str, Any]:
+    """End a grant before its time, or say what came of one that is over."""
 
     def closed(records: Records) -> dict[str, Any]:
         _found(records, grants.KIND, name)
-        return records.grants.close(name, by=officer.owner).to_dict()
+        return records.grants.close(name, told.outcome, by=officer.owner).to_dict()
 
     return await house.writing.do(closed)
 
@@ -250,13 +258,12 @@ async def all_duties(staff: Seen, house: Here) -> Many:
 
 
 @router.post("/duties/{name}/done")
-async def done(dutiful: Dutiful, house: Here, name: Name, told: Done | None = None) -> dict[str, Any]:
+async def done(dutiful: Dutiful, house: Here, name: Name, told: Done) -> dict[str, Any]:
     """Note that a duty was done, and what was found."""
-    found = (told or Done()).found
 
     def noted(records: Records) -> dict[str, Any]:
         _found(records, DUTY, name)
-        return records.duties.done(name, by=dutiful.owner, found=found).to_dict()
+        return records.duties.done(name, by=dutiful.owner, found=told.found, evidence=told.evidence).to_dict()
 
     return await house.writing.do(noted)
 

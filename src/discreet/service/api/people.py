@@ -23,7 +23,7 @@ from discreet.governance.consent import RECORD
 from discreet.governance.grants import OPENED
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
-from discreet.service.api.door import PROBLEMS, Here, may, not_known, unknown
+from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
 from discreet.service.api.house import told_of
 from discreet.service.jobs import COMPLETED, ERASURE, PENDING, next_release
 
@@ -71,7 +71,7 @@ class Receipt(BaseModel):
 
 
 router = APIRouter(prefix="/api/v1/me", tags=["me"], responses=PROBLEMS)
-public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS)
+public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS, dependencies=[Depends(stranger)])
 Me = Annotated[Visitor, Depends(may(Permission.OWN))]
 
 

@@ -139,7 +139,7 @@ async def send(
     )
 
 
-@router.get("/recommend/{user_id}")
+@router.get("/recommend/{user_id:path}")
 async def recommend(application: Application, house: Here, response: Response, user_id: Id, n: Length = 10) -> Listed:
     """A list for somebody, by the application that they use."""
     del application
@@ -187,7 +187,7 @@ async def session(application: Application, house: Here, told: Session) -> Liste
     return _told(model, await asyncio.to_thread(model.recommend, told.items, told.n), "personalised")
 
 
-@router.get("/item-to-item/similar/{item_id}")
+@router.get("/item-to-item/similar/{item_id:path}")
 async def similar(anybody: Anybody, house: Here, item_id: Id, n: Length = 10) -> Listed:
     """What goes with an item, by the released model."""
     del anybody
@@ -217,7 +217,7 @@ async def set_items(editor: Editor, house: Here, wanted: Items) -> dict[str, int
     return {"listed": listed}
 
 
-@router.get("/item/{item_id}")
+@router.get("/item/{item_id:path}")
 async def item(anybody: Anybody, house: Here, item_id: Id) -> Item:
     """What is said of an item."""
     del anybody

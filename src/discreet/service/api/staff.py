@@ -9,15 +9,16 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
-from discreet.errors import Conflict, NotAllowed
+from discreet.errors import Conflict, NotAllowed, SettingError
 from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
 from discreet.governance.roles import DECIDING, Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, may, unknown
+from discreet.privacy.accounting import check_delta
+from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
 from discreet.service.api.house import told_of
 from discreet.service.api.recommending import Id
-from discreet.service.jobs import KIND, schedule
+from discreet.service.jobs import CANCELLED, KIND, SCHEDULED, schedule
 
 Epsilon = Annotated[float, Field(gt=0, le=30)]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -92,6 +93,7 @@ async def open_budget(
 
     def opened(records: Records) -> dict[str, Any]:
         records.inventory.purpose(wanted.purpose)
+        check_delta(wanted.delta, len(records.holders))
         account, each = Account(records.inventory.name, wanted.purpose), wanted.person_epsilon
         with records.book() as book:
             if any(state.account == account and state.epsilon != wanted.epsilon for state in book.accounts()):
@@ -139,8 +141,15 @@ async def jobs(
 
 @router.post("/jobs", status_code=202)
 async def start(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house: Here, job: Job) -> dict[str, Any]:
-    """Train a model, now or when a time has come. Nobody's coming or going is a reason to."""
+    """Train a model, now or when a time has come, for at most what one of the calendar costs.
+
+    Nobody's coming or going is a reason to.
+    """
     calendar = house.settings.calendar
+    if job.epsilon is not None and job.epsilon > calendar.epsilon:
+        raise SettingError(
+            f"a release is of epsilon {calendar.epsilon:g} at most here; `discreet serve --epsilon` sets it"
+        )
     wanted = calendar if job.epsilon is None else replace(calendar, epsilon=job.epsilon)
     due = now() if job.due is None else instant(job.due)
     made = await house.writing.do(lambda records: schedule(records, wanted, due, by=staff.name))
@@ -155,6 +164,18 @@ async def job(staff: Annotated[Visitor, Depends(may(Permission.SEE_JOBS))], hous
     if found is None:
         raise unknown()
     return found.to_dict()
+
+
+@router.delete("/jobs/{name}")
+async def cancel(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house: Here, name: Name) -> dict[str, Any]:
+    """Call off a job that has not begun. The calendar sets another in its place, in its own time."""
+
+    def cancelled(records: Records) -> dict[str, Any]:
+        if records.matters.find(KIND, name) is None:
+            raise unknown()
+        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name).to_dict()
+
+    return await house.writing.do(cancelled)
 
 
 @router.get("/access")
@@ -199,6 +220,7 @@ async def sign_up(
 @router.post("/sessions", status_code=201)
 async def sign_in(house: Here, request: Request, who: SignIn) -> dict[str, str]:
     """Sign in: a key that ends within hours. A name can be tried so often a minute, whoever tries."""
+    await stranger(request)
     request.app.state.signing.take(who.name)
     return {"key": await house.writing.do(lambda records: records.access.sign_in(who.name, who.password))}
 
@@ -211,7 +233,7 @@ async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))
     house.known.forget()
 
 
-@router.post("/people/{user_id}/key", status_code=201)
+@router.post("/people/{user_id:path}/key", status_code=201)
 async def key_of_person(
     application: Annotated[Visitor, Depends(may(Permission.ASK_FOR_PEOPLE))],
     house: Here,
