@@ -124,13 +124,13 @@ def test_a_row_of_somebody_who_does_not_permit_it_is_not_fetched(shop: System, m
     shop.send(("ann", "a"), ("bob", "b"))
     shop.consents.withdraw("bob", TRAIN)
     seen: list[bytes] = []
-    unwrapped = shop.holders.unwrapped
+    opened = shop.holders.opened
 
-    def noted(who: bytes, key: bytes) -> bytes:
+    def noted(who: bytes, key: bytes) -> Seal:
         seen.append(who)
-        return unwrapped(who, key)
+        return opened(who, key)
 
-    monkeypatch.setattr(shop.holders, "unwrapped", noted)
+    monkeypatch.setattr(shop.holders, "opened", noted)
     shop.vault.opened_for(TRAIN)
     assert seen == [shop.who("ann")]
 
