@@ -103,6 +103,8 @@ _DOCUMENTS = (
 )
 _OVER = select(_s.pseudonym, _s.purpose).where(_PERMITTING, _s.until <= bindparam("time")).limit(bindparam("most"))
 
+_ENCODED = json.JSONEncoder(default=repr).encode  # what was forged need not be JSON
+
 
 class Standing(NamedTuple):
     """Where one person's consent to one purpose stands."""
@@ -350,7 +352,7 @@ def bound(seal: Seal, stands: Sequence[object], row: int | None = None) -> bytes
         stands: the values of ``BOUND``.
         row: of the journal, whose fact it is; None: it stands beside these values. The two do not join.
     """
-    return seal.mac(b"discreet: a consent\0" + json.dumps([row, *stands], default=repr).encode())
+    return seal.mac(b"discreet: a consent\0" + _ENCODED([row, *stands]).encode())
 
 
 def is_bound(seal: Seal, mac: bytes, stands: Sequence[object]) -> bool:
