@@ -239,11 +239,19 @@ class Consents:
         return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Said(Level.OFF, language, gpc))
 
     def expired(self, most: int = 1_000) -> int:
-        """Write that consents have run out, of so many at most; return of how many."""
-        found = list(self._db.each(_OVER, time=now(), most=most))
-        for pseudonym, purpose in found:
-            self._write(bytes(pseudonym), purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
-        return len(found)
+        """Write that consents have run out, of so many at most; return of how many. One that was changed stays."""
+        found = [(bytes(stored), purpose) for stored, purpose in self._db.each(_OVER, time=now(), most=most)]
+        over = [each for each in found if self._stands(*each)]
+        for pseudonym, purpose in over:
+            self._write(pseudonym, purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
+        return len(over)
+
+    def _stands(self, pseudonym: bytes, purpose: str) -> bool:
+        """Whether what stands of a consent is what the person said."""
+        try:
+            return self._said(pseudonym).get(purpose) is not None
+        except SealBroken:  # of one, which is no reason not to go on with the others
+            return False
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
         """Return all records of a person, the oldest first."""
