@@ -36,6 +36,7 @@ from discreet.data.records import Records
 from discreet.data.vault import EVENT
 from discreet.governance import schema
 from discreet.governance.checks import now
+from discreet.governance.consent import BOUND, bound
 from discreet.governance.ledger import Account
 from discreet.governance.roles import Role
 from discreet.service.jobs import Calendar, schedule
@@ -265,7 +266,8 @@ def filled(records: Records) -> None:
     records.vault.set_items(Catalogue(tuple(f"i{number:05}" for number in range(ITEMS))))
     keep, stand = insert(schema.history), insert(schema.standing)
     today = int(time.time()) // 86_400 * 86_400
-    told = {"state": "ConsentGiven", "quarters": 4, "until": None, "seq": 0}
+    stands = {"purpose": PURPOSES[1], "state": "ConsentGiven", "quarters": 4, "until": None, "seq": 0}
+    told = [stands[column.name] for column in BOUND]
     with records.database.transaction():
         for number in range(MILLION):
             pseudonym = records.holders.pseudonym(f"p{number}")
@@ -276,7 +278,7 @@ def filled(records: Records) -> None:
             records.database.execute(
                 keep, pseudonym=pseudonym, content=seal.seal(events.tobytes(), b"history\0" + pseudonym)
             )
-            records.database.execute(stand, pseudonym=pseudonym, purpose=PURPOSES[1], **told)
+            records.database.execute(stand, pseudonym=pseudonym, mac=bound(seal, told), **stands)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ acknowledged. Promised is, whatever is killed when:
 
 - an event that was acknowledged is there, unless its person was erased since;
 - whoever was erased, and that was acknowledged, is not there: no key, no event, no consent;
-- a release is charged once, however often it was begun again; budgets add up; the journal verifies.
+- a release is charged once, however often it was begun again; budgets add up; the journal verifies, with each
+  person's consents opened.
 
 What was begun and not acknowledged may have happened or not.
 """
@@ -135,7 +136,7 @@ def look(place: str | Path, master: Wrapping, inventory: Inventory, world: World
             broken.append("a release that was acknowledged is not charged, or is charged another price")
         if book.account(ACCOUNT).spent != sum(releases.values()):
             broken.append("a budget does not add up: a release is charged twice")
-        broken += [problem.what for problem in book.verify().problems]
+        broken += [problem.what for problem in book.verify(wrapping=master).problems]
     return broken
 
 

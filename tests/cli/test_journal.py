@@ -1,15 +1,22 @@
 """``discreet journal``, in this process, through ``main`` itself."""
 
 import json
+import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Server
 
 from discreet.cli import main
+from discreet.data.records import Records
+from discreet.governance.inventory import Inventory, example
+from discreet.governance.keys import Master, new_key
 from discreet.governance.places import NAMED
 
 Run = Callable[..., tuple[int, str, str]]
@@ -134,3 +141,66 @@ def test_rows_are_shown(witnessed: Run) -> None:
     assert witnessed("journal", "show", "--since", 2)[1].splitlines() == lines[2:]
     (row,) = witnessed("journal", "show", "--since", 1, "--kind", "open", "--json")[1].splitlines()
     assert json.loads(row)["facts"]["dataset"] == "films"
+
+
+def agreed(folder: str, master: Master, person: str) -> None:
+    inventory = Inventory.from_toml(example("shop").encode())
+    with Records(Path(folder) / "discreet.db", master, inventory) as records:
+        records.consents.give(person, "recommend")
+
+
+def test_consents_are_opened_with_the_master_key_and_counted_without(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    master = Master([new_key()])
+    Path("shop").mkdir()
+    agreed("shop", master, "ann")
+    verify = ["journal", "verify", "--ledger", "shop/discreet.db"]
+    code, out, err = run(*verify)
+    assert (code, "everything fits" in out, "Consents were counted" in err) == (0, True, True)
+    assert json.loads(run(*verify, "--json")[1])["consents"] == "counted"
+    master.write(Path("elsewhere.key"))
+    code, out, err = run(*verify, "--master-key", "elsewhere.key")
+    assert (code, "everything fits" in out, err) == (0, True, "")
+    Path("elsewhere.key").rename("shop/master.key")
+    assert json.loads(run(*verify, "--json")[1])["consents"] == "opened"
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as somebody who audits, and may not read it
+    assert json.loads(run(*verify, "--json")[1])["consents"] == "counted"
+
+
+def test_a_consent_that_was_prolonged_is_named(run: Run) -> None:
+    master = Master([new_key()])
+    Path("shop").mkdir()
+    agreed("shop", master, "ann")
+    master.write(Path("shop/master.key"))
+    with closing(sqlite3.connect("shop/discreet.db")) as shell, shell:
+        shell.execute("UPDATE standing SET until = '2999-01-01T00:00:00Z'")
+    verify = ["journal", "verify", "--ledger", "shop/discreet.db"]
+    code, _, err = run(*verify)
+    assert (code, "journal row 1: a consent to recommend is not what the journal tells" in err) == (3, True)
+    code, out, _ = run(*verify, "--json")
+    assert (code, json.loads(out)["problems"][0]["row"]) == (3, 1)
+
+
+def test_another_master_key_and_a_key_service(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("shop").mkdir()
+    agreed("shop", Master([b"k" * 32]), "ann")
+    Master([new_key()]).write(Path("shop/master.key"))
+    verify = ["journal", "verify", "--ledger", "shop/discreet.db"]
+    code, _, err = run(*verify)
+    assert (code, "not in the file given" in err) == (3, True)
+    code, _, err = run(*verify, "--master-key", "none.key")
+    assert (code, "none.key: cannot be read" in err) == (1, True)
+    Path("mykms.py").write_text(
+        "from discreet.governance.keys import Master\ndef make():\n    return Master([b'k' * 32])\n"
+    )
+    monkeypatch.syspath_prepend(".")
+    assert json.loads(run(*verify, "--key-service", "mykms:make", "--json")[1])["consents"] == "opened"
+
+
+def test_a_database_on_a_server_has_no_key_beside_it(run: Run, server: Server) -> None:
+    place, master = server.new(), Master([new_key()])
+    with Records(place, master, Inventory.from_toml(example("shop").encode())) as records:
+        records.consents.give("ann", "recommend")
+    master.write(Path("master.key"))
+    assert json.loads(run("journal", "verify", "--ledger", place, "--json")[1])["consents"] == "counted"
+    found = run("journal", "verify", "--ledger", place, "--master-key", "master.key", "--json")
+    assert json.loads(found[1])["consents"] == "opened"

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import select, update
 from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
-from discreet.errors import Conflict, DataError, PurposeNotAllowed, SealBroken, SettingError
-from discreet.governance.keys import Master, new_key
+from discreet.errors import Conflict, DataError, KeyMissing, PurposeNotAllowed, SealBroken, SettingError
+from discreet.governance import schema
+from discreet.governance.consent import NEVER
+from discreet.governance.keys import Master, Seal, new_key
 from discreet.governance.ledger import Ledger
 from discreet.privacy.levels import Level
 
@@ -124,13 +127,13 @@ def test_a_row_of_somebody_who_does_not_permit_it_is_not_fetched(shop: System, m
     shop.send(("ann", "a"), ("bob", "b"))
     shop.consents.withdraw("bob", TRAIN)
     seen: list[bytes] = []
-    unwrapped = shop.holders.unwrapped
+    opened = shop.holders.opened
 
-    def noted(who: bytes, key: bytes) -> bytes:
+    def noted(who: bytes, key: bytes) -> Seal:
         seen.append(who)
-        return unwrapped(who, key)
+        return opened(who, key)
 
-    monkeypatch.setattr(shop.holders, "unwrapped", noted)
+    monkeypatch.setattr(shop.holders, "opened", noted)
     shop.vault.opened_for(TRAIN)
     assert seen == [shop.who("ann")]
 
@@ -224,9 +227,7 @@ def test_erasure_leaves_nothing_that_opens(shop: System, place: str | Path, tmp_
 
 
 def test_what_does_not_open_is_deleted_all_the_same_and_stops_nobody_elses_retention(shop: System) -> None:
-    from sqlalchemy import bindparam, update
-
-    from discreet.governance import schema
+    from sqlalchemy import bindparam
 
     shop.agree("ann", "bob")
     shop.send(("ann", "a"), ("bob", "b"))
@@ -286,9 +287,7 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_changed_or_moved_is_not_taken(shop: System) -> None:
-    from sqlalchemy import bindparam, update
-
-    from discreet.governance import schema
+    from sqlalchemy import bindparam
 
     shop.agree("ann", "bob")
     shop.send(("ann", "a"))
@@ -347,3 +346,91 @@ def test_codes_are_places_in_whatever_order_items_came(shop: System) -> None:
     shop.send(("ann", "0-first"), ("ann", "f"))
     histories, _ = shop.vault.opened_for(TRAIN)
     assert np.flatnonzero(histories.matrix.toarray()[0]).tolist() == [0, 6]
+
+
+def switched(shop: System, person: str, purpose: str, **values: object) -> None:
+    """Change what stands of a consent, as whoever writes into the database can."""
+    column = schema.standing.c
+    one = (column.pseudonym == shop.who(person)) & (column.purpose == purpose)
+    shop.database.execute(update(schema.standing).where(one).values(**values))
+
+
+ON = {"state": "ConsentGiven", "quarters": 4, "until": "2999-01-01T00:00:00Z"}
+
+
+def test_whoever_is_switched_on_is_not_read_and_how_many_is_on_record(shop: System) -> None:
+    people = ["ann", "bob", "cleo"]
+    shop.agree(*people)
+    shop.send(*((person, "a") for person in people), ("bob", "b"))
+    for purpose in (TRAIN, RECOMMEND):
+        shop.consents.withdraw("bob", purpose)
+        switched(shop, "bob", purpose, **ON)
+    switched(shop, "cleo", TRAIN, quarters=4)  # less noise than was agreed to
+    histories, levels = shop.vault.opened_for(TRAIN)
+    assert histories.people_ids == (shop.holders.id_of_account(shop.who("ann")),)
+    assert levels.of(histories.people_ids).tolist() == [Level.BALANCED.value]
+    assert len({who for who, _ in shop.vault.handed_out(RECOMMEND)}) == 2
+    told = [entry.facts for entry in shop.journal.rows() if entry.kind == "doubt"]
+    assert told == [{"purpose": TRAIN, "people": "2"}, {"purpose": RECOMMEND, "people": "1"}]
+    with pytest.raises(SealBroken, match="what somebody agreed to was changed"):
+        shop.vault.history(shop.who("bob"), RECOMMEND)
+    assert shop.consents.standing("bob", TRAIN) == shop.consents.all_as(shop.who("bob"))[TRAIN] == NEVER
+    assert not shop.consents.permits("bob", TRAIN)
+    shop.consents.give("bob", RECOMMEND)
+    assert len(shop.vault.history(shop.who("bob"), RECOMMEND)) == 2
+
+
+def test_where_all_are_switched_on_there_is_nobody(shop: System) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a"))
+    switched(shop, "ann", TRAIN, quarters=4)
+    with pytest.raises(DataError, match="nobody who agreed"):
+        shop.vault.opened_for(TRAIN)
+    assert [entry.kind for entry in shop.journal.rows()][-1] == "doubt"
+
+
+def test_of_whoever_is_switched_nothing_is_kept_and_nothing_deleted(shop: System) -> None:
+    shop.agree("ann", "bob")
+    shop.send(("ann", "a"), ("bob", "b"))
+    for purpose in (TRAIN, RECOMMEND):
+        switched(shop, "bob", purpose, state="ConsentWithdrawn")
+    told = shop.send(("ann", "b"), ("bob", "c"))
+    assert (told.kept, told.without_consent) == (1, 1)
+    last = [entry.facts for entry in shop.journal.rows() if entry.kind == "collect"][-1]
+    assert (last["without_consent"], last["unreadable"]) == ("1", "1")
+    assert list(shop.vault.retain()) == [2]
+    last = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"][-1]
+    assert (last["purposeless"], last["unreadable"]) == ("0", "1")
+    assert len(shop.vault.own(shop.who("bob"))) == 1
+
+
+def test_a_purpose_that_was_not_switched_still_permits(shop: System) -> None:
+    shop.agree("ann")
+    switched(shop, "ann", TRAIN, state="ConsentWithdrawn")
+    assert shop.send(("ann", "a")).kept == 1
+
+
+def test_another_persons_standing_is_not_believed(shop: System) -> None:
+    """Whoever copies a row, with its MAC, to somebody else switches nothing on."""
+    shop.agree("ann")
+    shop.agree("bob", purposes=[RECOMMEND])
+    shop.send(("ann", "a"), ("bob", "b"))
+    shop.consents.withdraw("bob", TRAIN)
+    column = schema.standing.c
+    row = shop.database.one(select(column.state, column.quarters, column.until, column.seq, column.mac).where(
+        column.pseudonym == shop.who("ann"), column.purpose == TRAIN
+    ))  # fmt: skip
+    assert row is not None
+    names = ("state", "quarters", "until", "seq", "mac")
+    switched(shop, "bob", TRAIN, **dict(zip(names, row, strict=True)))
+    assert len(shop.vault.opened_for(TRAIN)[0]) == 1
+
+
+def test_events_are_not_lost_under_another_master_key(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is missing is no reason to acknowledge events that are not kept."""
+    master = Master([new_key()])
+    with system(place, master) as shop:
+        shop.agree("ann")
+        monkeypatch.setattr(shop.holders, "_wrapping", Master([new_key()]))
+        with pytest.raises(KeyMissing):
+            shop.send(("ann", "a"))

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.errors import PurposeNotAllowed, SettingError
-from discreet.governance import consent
+from discreet.governance import consent, schema
 from discreet.governance.checks import sha256
 from discreet.governance.consent import MOST_SAID, SCHEMA_VERSION, State
 from discreet.governance.ledger import Ledger
@@ -111,6 +112,19 @@ def test_it_runs_out(shop: System, monkeypatch: pytest.MonkeyPatch, place: str |
     assert shop.consents.standing("ann", TRAIN).state is State.RENEWED
     with Ledger(place) as book:
         assert book.verify().ok
+
+
+@pytest.mark.parametrize("change", ["its end", "the key"])
+def test_one_that_was_changed_does_not_run_out(shop: System, change: str) -> None:
+    """Whoever writes into the database does not have the service write that somebody's consent ended."""
+    shop.consents.give("ann", TRAIN)
+    who, past = shop.who("ann"), {"until": "2020-01-01T00:00:00Z"}
+    shop.database.execute(update(schema.standing).where(schema.standing.c.pseudonym == who).values(**past))
+    if change == "the key":
+        shop.database.execute(update(schema.holder).where(schema.holder.c.pseudonym == who).values(wrapped=b"other"))
+    rows = shop.journal.head()
+    assert shop.consents.expired() == 0
+    assert shop.journal.head() == rows
 
 
 @pytest.mark.parametrize(("gpc", "level"), [("no-sharing", Level.LIGHT), ("strong", Level.STRONG), ("off", Level.OFF)])

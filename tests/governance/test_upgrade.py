@@ -44,7 +44,6 @@ def older(place: str | Path) -> str | Path:
             for name in "ab":
                 book.reserve(TRAIN, release=name, **TERMS, people=["ann", "bob"])
             book.commit("a", "1" * 64)
-            assert book.verify().ok
     return place
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import kills
 import pytest
 from servers import Server
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.records import Records
@@ -31,7 +31,9 @@ def test_no_promise_is_broken(on: str, number: int, tmp_path: Path, request: pyt
     assert all(world.counts[kind] > number / 20 for kind in ("kept", "erased", "spent"))
 
 
-@pytest.mark.parametrize("fault", ["an event is lost", "somebody is back", "a release is forgotten"])
+@pytest.mark.parametrize(
+    "fault", ["an event is lost", "somebody is back", "a release is forgotten", "a consent is other"]
+)
 def test_a_broken_promise_is_found(fault: str, tmp_path: Path) -> None:
     place, master = tmp_path / "discreet.db", Master([new_key()])
     inventory, world = Inventory.from_toml(example("shop").encode()), kills.World()
@@ -47,6 +49,8 @@ def test_a_broken_promise_is_found(fault: str, tmp_path: Path) -> None:
         match fault:
             case "an event is lost":
                 records.database.execute(delete(schema.event))
+            case "a consent is other":
+                records.database.execute(update(schema.standing).values(until=None))
             case "somebody is back":
                 world.hear("erasing ann")
                 world.hear("erased ann")

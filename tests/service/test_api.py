@@ -398,7 +398,7 @@ def test_the_journal_does_not_tell_what_somebody_chose(shop: Running) -> None:
     assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", json={"events": [event]}).json()["kept"] == 1
     with shop.settings.records() as records:
         last = [entry.facts for entry in records.journal.rows() if entry.kind == "collect"][-1]
-    assert last == {"events": "1", "people": "1", "without_consent": "0", "unread": "1"}
+    assert last == {"events": "1", "people": "1", "without_consent": "0", "unreadable": "0", "unread": "1"}
 
 
 def test_long_bodies_are_read_from_whoever_has_a_key_alone(shop: Running) -> None:

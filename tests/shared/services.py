@@ -91,6 +91,8 @@ def running(settings: Settings) -> Iterator[Running]:
         thread.join(30)
         house.close()
         listening.close()
+    with settings.records() as records, records.book() as book:  # whatever was asked of it, the record holds
+        assert not book.verify(wrapping=settings.wrapping).problems
 
 
 def new_settings(folder: Path) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from discreet.cli.data import DEFAULT_LEDGER, LedgerPlace
-from discreet.cli.output import Json, say, say_json, screen
+from discreet.cli.output import Json, note, say, say_json, screen
+from discreet.cli.serving import MASTER, Hook, hooked
 
 if TYPE_CHECKING:
     from discreet.governance.heads import SignedHead
     from discreet.governance.journal import Entry, Head, Journal
+    from discreet.governance.keys import Wrapping
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -31,26 +34,35 @@ def verify(
         str | None, typer.Option("--head", help="SEQ:HASH that was kept elsewhere; notices a restored old copy.")
     ] = None,
     artefacts: Annotated[Path | None, typer.Option("--artefacts", help="Folder of the published models.")] = None,
+    master_key: Annotated[
+        Path | None,
+        typer.Option("--master-key", help="Of a service: opens what people agreed to; else master.key beside a file."),
+    ] = None,
+    key_service: Hook = None,
     as_json: Json = False,
 ) -> None:
     """Replay the journal; compare it with the tables and the witness; name the first row that does not fit.
 
-    Exit code 3 if any does not.
+    Where people are held, each one's consents are opened; without the master key they are counted. Exit code 3 if
+    anything does not fit.
     """
     from discreet.governance.verification import verify
     from discreet.governance.witness import configured
 
-    witness, kept_head = configured(None), _head(head)
+    witness, kept_head, wrapping = configured(None), _head(head), _wrapping(ledger, master_key, key_service)
     with _opened(ledger) as journal:
-        found = verify(journal, kept_head, artefacts, witness)
+        found = verify(journal, kept_head, artefacts, witness, wrapping)
     kept = f"{found.head.seq}:{found.head.hash}"
     if as_json:
         problems = [{"row": problem.row, "what": problem.what} for problem in found.problems]
         seen = None if witness is None else str(witness.path)
-        say_json({"ok": found.ok, "rows": found.rows, "head": kept, "witness": seen, "problems": problems})
+        told = {"ok": found.ok, "rows": found.rows, "head": kept, "witness": seen, "consents": found.consents}
+        say_json(told | {"problems": problems})
     elif found.ok:
         beside = "no witness was named" if witness is None else f"so does every head in {witness.path}"
         say(f"{found.rows:,} journal rows replayed: everything fits; {beside}. Keep this head elsewhere: {kept}")
+    if found.consents == "counted" and not as_json:
+        note("Consents were counted, not compared one by one: that takes the master key, --master-key FILE.")
     if not found.ok and as_json:
         raise typer.Exit(3)
     found.require()
@@ -155,6 +167,22 @@ def _opened(ledger: str) -> Iterator[Journal]:
 
     with closing(opened(ledger, 30.0, may_create=False)) as database:
         yield Journal(database)
+
+
+def _wrapping(ledger: str, master_key: Path | None, key_service: str | None) -> Wrapping | None:
+    """Return what opens people's keys: as it is named, or as a service has it beside its database; or None."""
+    from discreet.governance.keys import Master
+    from discreet.governance.places import file_of
+
+    if key_service is not None:
+        return hooked(key_service)
+    if master_key is None:
+        file = file_of(ledger)
+        beside = None if file is None else file.parent / MASTER
+        if beside is None or not os.access(beside, os.R_OK):  # an auditor need not have it
+            return None
+        master_key = beside
+    return Master.read(master_key)
 
 
 def _kept(journal: Journal, *, anew: bool = False) -> SignedHead:

@@ -135,7 +135,7 @@ def settings_of(
         (folder / MODELS).mkdir(exist_ok=True, mode=0o700)
         if not inventory.exists():
             inventory.write_text(example("shop"))
-    wrapping = _hooked(key_service) if key_service else _master(master_key or folder / MASTER)
+    wrapping = hooked(key_service) if key_service else _master(master_key or folder / MASTER)
     place: str | Path = database or folder / DATABASE
     witness = None if os.environ.get(NAMED) else folder / WITNESS
     declared = _in_force(place, inventory, witness)
@@ -195,7 +195,8 @@ def _master(path: Path) -> Wrapping:
     return Master.read(path)
 
 
-def _hooked(name: str) -> Wrapping:
+def hooked(name: str) -> Wrapping:
+    """Return what a module's function makes to wrap keys. Raises DataError if there is no such function."""
     from discreet.errors import DataError
 
     module, _, function = name.partition(":")

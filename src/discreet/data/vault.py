@@ -5,7 +5,8 @@ that are durable before they are acknowledged, and count once, however often the
 person's key as they come, and folded into one sealed history a person now and then, in which an item is there once,
 with its latest time, and of which only the latest items stay.
 
-Who is read for a purpose is decided in the query: a row of somebody who does not permit it is not fetched.
+Who is read for a purpose is decided in the query: a row of somebody who does not permit it is not fetched. What was
+fetched is read if the person's own key says that they permitted it (`consent`).
 
 ==============================  ===============================================================================
 edge case                       behaviour
@@ -16,6 +17,7 @@ an item that is not listed      DataError for the whole batch: the catalogue com
 a time in the future            now; of more than a day from now: DataError
 no time, or none declared       the day of intake, which retention needs
 an item leaves the catalogue    it stays in histories, and is not read any more
+a consent was switched on       nothing is read or kept: SealBroken of one person; of many, how many is on record
 ==============================  ===============================================================================
 """
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -36,15 +39,17 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Histories, rows_of
-from discreet.errors import Conflict, DataError, SealBroken
+from discreet.errors import Conflict, DataError, KeyMissing, SealBroken
 from discreet.governance import schema
+from discreet.governance.access import Access
 from discreet.governance.checks import check_name, now, stamp
-from discreet.governance.consent import PERMITTED, Consents
+from discreet.governance.consent import BOUND, PERMITTED, Consents, is_bound
 from discreet.governance.database import Database
 from discreet.governance.holders import Holders
 from discreet.governance.inventory import Inventory
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Seal
+from discreet.governance.tables import catalogue_of
 from discreet.privacy.levels import Level, Levels
 
 EVENT = np.dtype([("code", "<u4"), ("time", "<u4")])
@@ -71,7 +76,6 @@ _NO_HISTORY = delete(schema.history).where(_y.pseudonym == bindparam("who"))
 _KEEP_HISTORY = insert(schema.history)
 _NO_STANDING = delete(schema.standing).where(_s.pseudonym == bindparam("who"))
 _NO_DOCUMENTS = delete(schema.document).where(schema.document.c.pseudonym == bindparam("who"))
-_NO_ACCESS = delete(schema.access).where(schema.access.c.pseudonym == bindparam("who"))
 _ITEMS = select(_i.code, _i.id, _i.facts).order_by(_i.code)
 _ADD_ITEM = insert(schema.item)
 _SET_ITEM = update(schema.item).where(_i.id == bindparam("which")).values(facts=bindparam("anew"))
@@ -85,7 +89,7 @@ _HOW_MANY = select(func.count()).where(_e.pseudonym == bindparam("pseudonym"))
 _HELD_AFTER = select(_h.pseudonym).where(_h.pseudonym > bindparam("after")).order_by(_h.pseudonym).limit(CHUNK)
 _MAY = and_(PERMITTED, _s.quarters > 0)
 _ALL_HELD = (
-    select(_h.pseudonym, _h.wrapped, _s.quarters, _y.content)
+    select(_h.pseudonym, _h.wrapped, _s.quarters, _y.content, _s.mac, *BOUND)
     .join(schema.standing, _s.pseudonym == _h.pseudonym)
     .join(schema.history, _y.pseudonym == _h.pseudonym, isouter=True)
     .where(_MAY)
@@ -186,6 +190,7 @@ class Vault:
     ) -> None:
         self._db, self._journal, self._holders = database, journal, holders
         self._consents, self._inventory = consents, inventory
+        self._access = Access(database, journal)
         self._items: tuple[object, Items] | None = None
 
     # The catalogue
@@ -214,7 +219,8 @@ class Vault:
                 wanted = anew.get(ident, json.dumps(json.loads(facts) | {"hidden": True}) if hide_others else facts)
                 if wanted != facts:
                     self._db.execute(_SET_ITEM, which=ident, anew=wanted)
-            row = self._journal.append("items", listed=str(len(anew)), added=str(len({*anew} - {*known})))
+            facts = {"listed": str(len(anew)), "added": str(len({*anew} - {*known})), "items": catalogue_of(self._db)}
+            row = self._journal.append("items", **facts)
             self._db.execute(_ITEMS_STOOD)
             self._db.execute(_ITEMS_STAND_ANEW, row=str(row))
         return len(anew)
@@ -273,7 +279,8 @@ class Vault:
             same = row[0] == batch.digest
             return _told(row[1]) if same else Conflict("a batch of this name was sent before with another content")
         time = now()
-        agreed = [who for who in batch.events if self._consents.agrees(who, self._reading, time)]
+        answers = {who: self._answer(who, time) for who in batch.events}
+        agreed = [who for who, answer in answers.items() if answer]
         for pseudonym in agreed:
             content = self._holders.hold(pseudonym).seal(batch.events[pseudonym].tobytes(), _of_event(pseudonym))
             self._db.execute(_KEEP_EVENT, pseudonym=pseudonym, content=content)
@@ -281,9 +288,19 @@ class Vault:
         told = Collected(batch.name, kept, len(agreed), len(batch.events) - len(agreed), batch.unread)
         self._db.execute(_KEEP_BATCH, name=batch.name, digest=batch.digest, at=time, told=json.dumps(asdict(told)))
         facts = {"events": str(told.kept), "people": str(told.people), "without_consent": str(told.without_consent)}
+        facts["unreadable"] = str(sum(answer is None for answer in answers.values()))
         facts["unread"] = str(len(batch.unread))  # neither names of columns nor a digest: both can tell of somebody
         self._journal.append("collect", at=time, **facts)
         return told
+
+    def _answer(self, pseudonym: bytes, time: str) -> bool | None:
+        """Return whether events of somebody may be kept; None: what stands of their consent was changed."""
+        try:
+            return self._consents.agrees(pseudonym, self._reading, time)
+        except KeyMissing:  # nobody's would be kept
+            raise
+        except SealBroken:  # of one, which is no reason not to keep those of the others
+            return None
 
     @cached_property
     def _reading(self) -> tuple[str, ...]:
@@ -297,6 +314,7 @@ class Vault:
 
         Raises:
             PurposeNotAllowed: the purpose is not declared, or may not read items.
+            SealBroken: something was changed, maybe whether they permit it.
         """
         self._inventory.read_for(purpose)
         if not self._consents.agrees(pseudonym, (purpose,), now()):
@@ -331,8 +349,8 @@ class Vault:
         people: list[str] = []
         quarters: list[int] = []
         parts: list[Events] = []
-        with self._db.snapshot():
-            for pseudonym, level, events in self._all(purpose):
+        with self._all(purpose) as everybody:
+            for pseudonym, level, events in everybody:
                 people.append(self._holders.id_of_account(pseudonym))
                 quarters.append(level)
                 parts.append(events)
@@ -366,23 +384,38 @@ class Vault:
             self._journal.append("hand-out", purpose=purpose)
         if items.catalogue is None:
             return
-        with self._db.snapshot():
-            for pseudonym, _, events in self._all(purpose):
+        with self._all(purpose) as everybody:
+            for pseudonym, _, events in everybody:
                 person = self._holders.id_for(purpose, pseudonym)
                 places = items.places(events["code"]).tolist()
                 yield from ((person, str(items.catalogue.ids[at])) for at in places if at >= 0)
 
-    def _all(self, purpose: str) -> Iterator[tuple[bytes, int, Events]]:
-        """Yield pseudonym, quarters and events of each who permits a purpose, is not at ``off``, and has events."""
+    @contextmanager
+    def _all(self, purpose: str) -> Iterator[Iterator[tuple[bytes, int, Events]]]:
+        """Yield pseudonym, quarters and events of each who permits a purpose, is not at ``off``, and has events.
+
+        How many only seem to permit it is on record afterwards.
+        """
+        doubted: list[bytes] = []
+        with self._db.snapshot():
+            yield self._each(purpose, doubted)
+        if doubted:
+            with self._db.transaction():
+                self._journal.append("doubt", purpose=purpose, people=str(len(doubted)))
+
+    def _each(self, purpose: str, doubted: list[bytes]) -> Iterator[tuple[bytes, int, Events]]:
         permitted = {"purpose": purpose, "time": now()}
         newer = groupby(self._db.each(_ALL_EVENTS, **permitted), key=itemgetter(0))
         waiting = next(newer, None)
-        for stored, wrapped, quarters, content in self._db.each(_ALL_HELD, **permitted):
+        for stored, wrapped, quarters, content, mac, *stands in self._db.each(_ALL_HELD, **permitted):
             pseudonym, rows = bytes(stored), list[bytes]()
             if waiting is not None and bytes(waiting[0]) == pseudonym:
                 rows = [row[1] for row in waiting[1]]
                 waiting = next(newer, None)
-            seal = Seal(self._holders.unwrapped(pseudonym, bytes(wrapped)))
+            seal = self._holders.opened(pseudonym, bytes(wrapped))
+            if not is_bound(seal, bytes(mac), stands):
+                doubted.append(pseudonym)
+                continue
             found = self._kept(_joined(seal, pseudonym, content, rows))
             if len(found):
                 yield pseudonym, quarters, found
@@ -405,14 +438,15 @@ class Vault:
         """
         with self._db.transaction():
             if not self._holders.holds(pseudonym):
-                self._db.execute(_NO_ACCESS, who=pseudonym)
+                self._access.end(pseudonym)
                 return None
             try:
                 token, events = self._holders.token(pseudonym), len(self._whole(pseudonym))
             except SealBroken:  # what does not open is deleted all the same
                 token, events = None, None
             time = now()
-            for statement in (_NO_EVENTS, _NO_HISTORY, _NO_STANDING, _NO_DOCUMENTS, _NO_ACCESS):
+            self._access.end(pseudonym)
+            for statement in (_NO_EVENTS, _NO_HISTORY, _NO_STANDING, _NO_DOCUMENTS):
                 self._db.execute(statement, who=pseudonym)
             self._holders.erase(pseudonym)
             told = None if events is None else str(events)
@@ -435,8 +469,8 @@ class Vault:
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():
                 for pseudonym in rows:
-                    permits = self._consents.agrees(pseudonym, self._reading, now())
                     try:
+                        permits = self._consents.agrees(pseudonym, self._reading, now())
                         gone = self._rewrite(
                             pseudonym, (lambda events: events) if permits else (lambda events: events[:0])
                         )

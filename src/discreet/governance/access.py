@@ -5,12 +5,16 @@ password can be guessed, so of it an Argon2id hash is stored (RFC 9106; the libr
 whoever tries as much as a right one. To sign in is to be given a key that ends within hours: a session.
 
 A person's key is theirs alone; it goes when they are erased. Every key has an owner, who answers for it, and an end.
+
+The journal tells of each key, when it is made, a digest of all that is stored of it, and when it ends before its time.
+Nobody who has not the stored verifier learns from the digest whose key it is; the verifier goes with the key.
 """
 
 from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
@@ -24,6 +28,7 @@ from discreet.governance.checks import check_name, now, stamp
 from discreet.governance.database import Database, Row
 from discreet.governance.journal import Journal
 from discreet.governance.roles import DECIDING, Role
+from discreet.governance.tables import digest_of
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -44,8 +49,9 @@ _OF = (
 _MAKE = insert(schema.access)
 _TAKE = delete(schema.access).where(_a.name == bindparam("which"))
 _OVER = delete(schema.access).where(_a.until <= bindparam("time"))
-_SIGN_OUT = delete(schema.access).where(
-    _a.owner == bindparam("whose"), _a.pseudonym.is_(None), _a.until <= bindparam("time")
+_ANY_OVER = select(_a.name).where(_a.until <= bindparam("time")).limit(1)
+_SESSIONS = select(_a.name).where(
+    _a.owner == bindparam("whose"), _a.pseudonym.is_(None), _a.until <= bindparam("time"), _a.name != bindparam("whose")
 )
 _COUNT = select(func.count()).select_from(schema.access)
 
@@ -174,13 +180,25 @@ class Access:
         """Take a key away, or an account and its sessions. Nothing happens if there is none."""
         with self._db.transaction():
             if self._found(name) is not None:
-                self._db.execute(_TAKE, which=name)
-                self._db.execute(_SIGN_OUT, whose=name, time=stamp(datetime.now(UTC) + timedelta(hours=SESSION_HOURS)))
-                self._journal.append("access", key=name, role=None)
+                within = stamp(datetime.now(UTC) + timedelta(hours=SESSION_HOURS))
+                self._take([name, *(row[0] for row in self._db.each(_SESSIONS, whose=name, time=within))])
+
+    def end(self, pseudonym: bytes) -> None:
+        """Take all keys of a person away, within the open transaction."""
+        self._take([key.name for key in self.of(pseudonym)])
 
     def tidy(self) -> None:
         """Take away what has ended."""
-        self._db.execute(_OVER, time=now())
+        time = now()
+        with self._db.transaction():
+            if self._db.one(_ANY_OVER, time=time) is not None:
+                self._db.execute(_OVER, time=time)
+                self._journal.append("access", key=None, role=None, until=time)
+
+    def _take(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._db.execute(_TAKE, which=name)
+            self._journal.append("access", key=name, role=None)
 
     def _found(self, name: str) -> Row | None:
         return self._db.one(_ONE, name=name) if name.isprintable() else None  # what a database can be asked
@@ -188,10 +206,11 @@ class Access:
     def _keep(self, name: str, verifier: str, role: Role, pseudonym: bytes | None, owner: str, days: float) -> None:
         time = now()
         until = stamp(datetime.now(UTC) + timedelta(days=days))
-        told = {"name": name, "verifier": verifier, "role": str(role), "pseudonym": pseudonym, "owner": owner}
+        row = (name, verifier, str(role), pseudonym, owner, time, until)
         with self._db.transaction():
-            self._db.execute(_MAKE, made=time, until=until, **told)
-            self._journal.append("access", at=time, key=name, role=str(role), owner=owner, until=until)
+            self._db.execute(_MAKE, **dict(zip(schema.access.columns.keys(), row, strict=True)))
+            facts = {"key": name, "role": str(role), "owner": owner, "until": until, "stored": digest_of(row)}
+            self._journal.append("access", at=time, **facts)
 
 
 def _digest(secret: str) -> str:

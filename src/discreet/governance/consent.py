@@ -8,6 +8,10 @@ which release of the model on a change shows.
 A record is sealed under the person's key. Beside it stands, in the clear, what decides who is read for a purpose: a
 pseudonym, a purpose, a state, a level and an end. The journal has the record's hash, and the token of the person's key.
 
+What stands is bound by a MAC under the person's key (HMAC-SHA256): whoever writes into the database without it switches
+nothing on. The row of the journal has another, bound to its number, so that `agreements` can hold the two against each
+other. An older row of the same person, put back, is believed until that is done.
+
 =============================  ==============================================================================
 edge case                      behaviour
 =============================  ==============================================================================
@@ -16,14 +20,17 @@ given again                    a new record, ``RenewedConsentGiven``, that names
 given at level ``off``         permits everything but training
 withdrawn twice, or never given  a new record all the same: the person said so
 the time runs out              `expired` writes ``ConsentExpired``; before it runs nothing is read, either
+what stands was changed        ``ConsentUnknown``: nothing is read; `agrees` raises SealBroken
 Global Privacy Control         noted; nothing goes to recipients; and what the inventory says beyond
 =============================  ==============================================================================
 """
 
 from __future__ import annotations
 
+import hmac
+import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
@@ -32,11 +39,11 @@ import rfc8785
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from discreet.documents import document
-from discreet.errors import SettingError
+from discreet.errors import SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.checks import now, sha256, stamp
 from discreet.governance.database import Database
-from discreet.governance.holders import Holders
+from discreet.governance.holders import Holders, token_of
 from discreet.governance.inventory import Inventory, Purpose
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Seal
@@ -77,10 +84,14 @@ _s, _d = schema.standing.c, schema.document.c
 _PERMITTING = or_(*(_s.state == str(state) for state in PERMITTING))
 PERMITTED = and_(_s.purpose == bindparam("purpose"), _PERMITTING, or_(_s.until.is_(None), _s.until > bindparam("time")))
 """When a row of `standing` permits reading for a purpose, at a time."""
-_STANDING = select(_s.state, _s.quarters, _s.until, _s.seq).where(
-    _s.pseudonym == bindparam("pseudonym"), _s.purpose == bindparam("purpose")
+BOUND = (_s.purpose, _s.state, _s.quarters, _s.until, _s.seq)
+"""What stands of a consent, in the order in which it is bound to the person's key."""
+_BEFORE = select(_s.seq).where(_s.pseudonym == bindparam("pseudonym"), _s.purpose == bindparam("purpose"))
+_ALL = (
+    select(schema.holder.c.wrapped, _s.mac, *BOUND)
+    .join(schema.holder, schema.holder.c.pseudonym == _s.pseudonym)
+    .where(_s.pseudonym == bindparam("pseudonym"))
 )
-_ALL = select(_s.purpose, _s.state, _s.quarters, _s.until).where(_s.pseudonym == bindparam("pseudonym"))
 _UNSET = delete(schema.standing).where(_s.pseudonym == bindparam("who"), _s.purpose == bindparam("what"))
 _SET = insert(schema.standing)
 _LAST = select(func.coalesce(func.max(_d.seq) + 1, 0)).where(_d.pseudonym == bindparam("pseudonym"))
@@ -91,6 +102,8 @@ _DOCUMENTS = (
     .order_by(_d.seq)
 )
 _OVER = select(_s.pseudonym, _s.purpose).where(_PERMITTING, _s.until <= bindparam("time")).limit(bindparam("most"))
+
+_ENCODED = json.JSONEncoder(default=repr).encode  # what was forged need not be JSON
 
 
 class Standing(NamedTuple):
@@ -133,7 +146,7 @@ class Documents:
         seq = int(row[0]) if row else 0
         if most is not None and seq >= most:
             raise SettingError(f"more than {most:,} documents of one person; something repeats itself, stop it")
-        sealed = seal.seal(rfc8785.dumps(content), _place(pseudonym, kind, seq))
+        sealed = seal.seal(rfc8785.dumps(content), place_of(pseudonym, kind, seq))
         self._db.execute(_KEEP, pseudonym=pseudonym, kind=kind, seq=seq, content=sealed)
         return seq
 
@@ -143,7 +156,7 @@ class Documents:
         if seal is None:
             return []
         rows = list(self._db.each(_DOCUMENTS, pseudonym=pseudonym, kind=kind))
-        return [document(seal.open(bytes(content), _place(pseudonym, kind, seq))) for seq, content in rows]
+        return [document(seal.open(bytes(content), place_of(pseudonym, kind, seq))) for seq, content in rows]
 
 
 class Consents:
@@ -160,13 +173,21 @@ class Consents:
     def standing_of(self, pseudonym: bytes, purpose: str) -> Standing:
         """Return where the consent of somebody, by pseudonym, stands. Raises PurposeNotAllowed."""
         self._inventory.purpose(purpose)
-        row = self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
-        return NEVER if row is None else _standing(row[:3])
+        return self._said(pseudonym).get(purpose) or NEVER
 
     def agrees(self, pseudonym: bytes, purposes: Iterable[str], time: str) -> bool:
-        """Whether somebody permits any of these purposes at a time."""
-        stands = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=pseudonym)}
-        return any(stands.get(purpose, NEVER).permits(time) for purpose in purposes)
+        """Whether somebody permits any of these purposes at a time.
+
+        Raises:
+            SealBroken: their key was changed; or what stands was, and nothing that was not permits it.
+        """
+        said = self._said(pseudonym)
+        found = [said.get(purpose, NEVER) for purpose in purposes]
+        if any(each is not None and each.permits(time) for each in found):
+            return True
+        if None in found:
+            raise SealBroken("what somebody agreed to was changed in the database; run `discreet journal verify`")
+        return False
 
     def permits(self, person: str | int, purpose: str) -> bool:
         """Whether somebody's data may be read for a purpose now."""
@@ -218,11 +239,19 @@ class Consents:
         return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Said(Level.OFF, language, gpc))
 
     def expired(self, most: int = 1_000) -> int:
-        """Write that consents have run out, of so many at most; return of how many."""
-        found = list(self._db.each(_OVER, time=now(), most=most))
-        for pseudonym, purpose in found:
-            self._write(bytes(pseudonym), purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
-        return len(found)
+        """Write that consents have run out, of so many at most; return of how many. One that was changed stays."""
+        found = [(bytes(stored), purpose) for stored, purpose in self._db.each(_OVER, time=now(), most=most)]
+        over = [each for each in found if self._stands(*each)]
+        for pseudonym, purpose in over:
+            self._write(pseudonym, purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
+        return len(over)
+
+    def _stands(self, pseudonym: bytes, purpose: str) -> bool:
+        """Whether what stands of a consent is what the person said."""
+        try:
+            return self._said(pseudonym).get(purpose) is not None
+        except SealBroken:  # of one, which is no reason not to go on with the others
+            return False
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
         """Return all records of a person, the oldest first."""
@@ -230,8 +259,16 @@ class Consents:
 
     def all_as(self, pseudonym: bytes) -> dict[str, Standing]:
         """Return where each consent of a person stands, by purpose."""
-        rows = {row[0]: _standing(row[1:]) for row in self._db.each(_ALL, pseudonym=pseudonym)}
-        return {purpose.name: rows.get(purpose.name, NEVER) for purpose in self._inventory.purposes}
+        said = self._said(pseudonym)
+        return {purpose.name: said.get(purpose.name) or NEVER for purpose in self._inventory.purposes}
+
+    def _said(self, pseudonym: bytes) -> dict[str, Standing | None]:
+        """Return what somebody said, by purpose; None where what stands is not what they said."""
+        rows = list(self._db.each(_ALL, pseudonym=pseudonym))
+        if not rows:
+            return {}
+        seal = self._holders.opened(pseudonym, bytes(rows[0][0]))
+        return {row[0]: _standing(row) if is_bound(seal, bytes(mac), row) else None for _, mac, *row in rows}
 
     def _held(self, level: Level, gpc: bool) -> Level:
         """Return the level that a signal leaves."""
@@ -249,9 +286,9 @@ class Consents:
         time, declared = now(), self._inventory.purpose(purpose)
         until = later(time, declared.valid_days) if state.permits else None
         with self._db.transaction():
-            seal, before = self._holders.hold(pseudonym), self._db.one(_STANDING, pseudonym=pseudonym, purpose=purpose)
+            seal, before = self._holders.hold(pseudonym), self._db.one(_BEFORE, pseudonym=pseudonym, purpose=purpose)
             told = {"level": str(said.level), "gpc_at_event": said.gpc, "model_effective_from": said.effective}
-            told |= {"prev_record": None if before is None else int(before[3])}
+            told |= {"prev_record": None if before is None else int(before[0])}
             record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
@@ -263,11 +300,13 @@ class Consents:
             most = MOST_SAID if state.permits else None  # to withdraw is never one too many
             seq = self.documents.keep(pseudonym, RECORD, record, seal, most=most)
             self._db.execute(_UNSET, who=pseudonym, what=purpose)
-            values = {"state": str(state), "quarters": said.level.value, "until": until, "seq": seq}
-            self._db.execute(_SET, pseudonym=pseudonym, purpose=purpose, **values)
-            digest = sha256(rfc8785.dumps(record))
-            facts = {"purpose": purpose, "state": str(state), "level": str(said.level), "record": digest}
-            row = self._journal.append("consent", at=time, who=self._holders.token(pseudonym), **facts)
+            values = {"purpose": purpose, "state": str(state), "quarters": said.level.value, "until": until, "seq": seq}
+            stands = [values[column.name] for column in BOUND]
+            self._db.execute(_SET, pseudonym=pseudonym, mac=bound(seal, stands), **values)
+            facts = {"purpose": purpose, "state": str(state), "level": str(said.level)}
+            facts |= {"record": sha256(rfc8785.dumps(record))}
+            facts |= {"stands": bound(seal, stands, self._journal.head().seq + 1).hex()}
+            row = self._journal.append("consent", at=time, who=token_of(seal), **facts)
         return {"receipt_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "journal_row": row, "record": record}
 
     def _record(self, pseudonym: bytes, purpose: Purpose, language: str, told: dict[str, Any]) -> dict[str, Any]:
@@ -313,10 +352,27 @@ def later(time: str, days: int) -> str:
     return stamp(datetime.fromisoformat(time).astimezone(UTC) + timedelta(days=days))
 
 
-def _standing(row: tuple[Any, ...]) -> Standing:
-    state, quarters, until = row
+def bound(seal: Seal, stands: Sequence[object], row: int | None = None) -> bytes:
+    """Return the MAC, 32 bytes, that binds what stands of a consent to whose it is.
+
+    Args:
+        seal: of the person.
+        stands: the values of ``BOUND``.
+        row: of the journal, whose fact it is; None: it stands beside these values. The two do not join.
+    """
+    return seal.mac(b"discreet: a consent\0" + _ENCODED([row, *stands]).encode())
+
+
+def is_bound(seal: Seal, mac: bytes, stands: Sequence[object]) -> bool:
+    """Whether what stands of a consent is what the person said, now or once."""
+    return hmac.compare_digest(mac, bound(seal, stands))
+
+
+def _standing(stands: Sequence[Any]) -> Standing:
+    _, state, quarters, until, *_ = stands
     return Standing(State(state), Level(quarters), until)
 
 
-def _place(pseudonym: bytes, kind: str, seq: int) -> bytes:
+def place_of(pseudonym: bytes, kind: str, seq: int) -> bytes:
+    """Return the context in which a document of a person is sealed."""
     return b"document\0" + pseudonym + f"\0{kind}\0{seq}".encode()

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from discreet.errors import SettingError
+from discreet.errors import KeyMissing, SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.database import Database
 from discreet.governance.keys import NAME_BYTES, Seal, Wrapping, new_key
@@ -100,7 +100,7 @@ class Holders:
     def seal(self, pseudonym: bytes) -> Seal | None:
         """Return what opens what is held of a person, or None if nothing is."""
         wrapped = self._stored(pseudonym)  # no copy is kept: another process may erase it
-        return None if wrapped is None else Seal(self.unwrapped(pseudonym, wrapped))
+        return None if wrapped is None else self.opened(pseudonym, wrapped)
 
     def hold(self, pseudonym: bytes) -> Seal:
         """Return what seals for a person, within the open transaction; of whoever is not held yet, make a key."""
@@ -108,24 +108,19 @@ class Holders:
         if wrapped is None:
             wrapped = self._wrapping.wrap(new_key(), _of_holder(pseudonym))
             self._db.execute(_HOLD, pseudonym=pseudonym, wrapped=wrapped)
-        return Seal(self.unwrapped(pseudonym, wrapped))
+        return self.opened(pseudonym, wrapped)
 
     def token(self, pseudonym: bytes) -> str:
         """Return how the journal knows a person who is held: 32 hex digits, which their key alone makes."""
-        key = self.unwrapped(pseudonym, self._stored(pseudonym) or b"")
-        return hmac.new(key, b"discreet: in the journal", "sha256").digest()[:16].hex()
+        return token_of(self.opened(pseudonym, self._stored(pseudonym) or b""))
 
     def erase(self, pseudonym: bytes) -> None:
         """Take a person's key away, within the open transaction: what it sealed does not open any more."""
         self._db.execute(_FORGET, who=pseudonym)
 
-    def unwrapped(self, pseudonym: bytes, wrapped: bytes) -> bytes:
-        """Return a person's key.
-
-        Raises:
-            SealBroken: it is another's, or was changed.
-        """
-        return self._wrapping.unwrap(wrapped, _of_holder(pseudonym))
+    def opened(self, pseudonym: bytes, wrapped: bytes) -> Seal:
+        """Return what a person's wrapped key opens. Raises as `opened_by`."""
+        return opened_by(self._wrapping, pseudonym, wrapped)
 
     def rotate(self) -> Iterator[int]:
         """Wrap all keys by the current master key; yield how many persons' are done, after each transaction.
@@ -169,6 +164,37 @@ class Holders:
                     row = (self._wrapping.wrap(new_key(), _of_ring(name)),)
                     self._db.execute(_KEEP_KEY, name=name, wrapped=row[0])
         return self._wrapping.unwrap(bytes(row[0]), _of_ring(name))
+
+
+def opened_by(wrapping: Wrapping, pseudonym: bytes, wrapped: bytes) -> Seal:
+    """Return what a person's wrapped key opens.
+
+    Raises:
+        SealBroken: the key is another's, or was changed.
+    """
+    return Seal(wrapping.unwrap(wrapped, _of_holder(pseudonym)))
+
+
+def token_of(seal: Seal) -> str:
+    """Return how the journal knows whose key this is: 32 hex digits."""
+    return seal.mac(b"discreet: in the journal")[:16].hex()
+
+
+def ring_opened_by(database: Database, wrapping: Wrapping) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each key of the keyring, and whether it opens.
+
+    Raises:
+        KeyMissing: it is wrapped by a master key that is not among these.
+    """
+    for name, wrapped in database.each(_RING):
+        try:
+            wrapping.unwrap(bytes(wrapped), _of_ring(name))
+        except KeyMissing:
+            raise
+        except SealBroken:
+            yield name, False
+        else:
+            yield name, True
 
 
 def _of_holder(pseudonym: bytes) -> bytes:

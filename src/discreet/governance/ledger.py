@@ -65,6 +65,7 @@ from discreet.governance.charges import Charges, Units, checked_units
 from discreet.governance.checks import check_deadline, check_name, check_sha256, instant, now, whole
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
+from discreet.governance.keys import Wrapping
 from discreet.governance.pacing import Outlook, Pace, Rule, at_this_rate, earliest
 from discreet.governance.persons import Crowd, People, Persons, digest, within
 from discreet.governance.releases import ReleaseRow, ReleaseState, Reservation
@@ -596,18 +597,25 @@ class Ledger:
             raise AccountMissing(f"no budget is open for {account}; open one with `discreet budget open`")
         return found
 
-    def verify(self, expected_head: Head | None = None, artefacts: Path | None = None) -> Verification:
+    def verify(
+        self,
+        expected_head: Head | None = None,
+        artefacts: Path | None = None,
+        wrapping: Wrapping | None = None,
+    ) -> Verification:
         """Replay the journal from row 0 and compare it with everything the file holds, and with its witness.
 
         Args:
             expected_head: a head that was kept elsewhere; the journal must still contain it.
             artefacts: a folder that must hold the artefact of every committed release.
+            wrapping: the master key, or what has it, where people are held: opens what they agreed to.
 
         Raises:
             LedgerCorrupted: the file is too damaged to be read at all.
+            KeyMissing: the keys of people are wrapped by another master key.
             LedgerError: the folder of artefacts cannot be read.
         """
-        return verify(self.journal, expected_head, artefacts, self._witness)
+        return verify(self.journal, expected_head, artefacts, self._witness, wrapping)
 
 
 def _priced(crowd: Crowd | None, cost: int, prices: Units | None) -> tuple[Crowd | None, int | Units]:

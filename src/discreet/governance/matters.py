@@ -1,8 +1,9 @@
 """What goes on and is on record: jobs, incidents, grants, motions, duties. Each is in a state, and each step is told.
 
 A matter is a name, a state, perhaps a time by which something is due, and a body: JSON without anything about a person
-but what its kind says. Every step is a row of the journal, with the hash of the body as it then was. Two who take a
-step at once: one does, the other is told that it was done (`Conflict`).
+but what its kind says. Every step is a row of the journal, with the hash of the body as it then was: what was changed
+otherwise is for `verify` to name. Two who take a step at once: one does, the other is told that it was done
+(`Conflict`).
 """
 
 from __future__ import annotations
@@ -176,7 +177,8 @@ class Matters:
             raise SettingError(f"what is said of {_a(matter.kind)} has at most {MOST_BODY:,} bytes")
         stored = {"kind": matter.kind, "name": matter.name, "state": matter.state, "due": matter.due}
         self._db.execute(_ADD, body=body.decode(), **stored)
-        self._journal.append(matter.kind, name=matter.name, state=matter.state, by=by, body=sha256(body))
+        told = {"name": matter.name, "state": matter.state, "due": matter.due, "body": sha256(body)}
+        self._journal.append(matter.kind, by=by, **told)
 
 
 def _matter(kind: str, row: tuple[Any, ...]) -> Matter:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from discreet.errors import LedgerCorrupted
 from discreet.governance.accounts import Account, AccountRow
 from discreet.governance.charges import Units
+from discreet.governance.checks import sha256
 from discreet.governance.journal import Entry
 from discreet.governance.pacing import Pace
 from discreet.governance.persons import Crowd, Tally
 from discreet.governance.releases import ReleaseRow
 from discreet.governance.schema import VERSION
-from discreet.governance.tables import PERSON, RULES, SECRETS, Key
+from discreet.governance.tables import ACCESS, CATALOGUE, MATTER, PERSON, RULES, SECRETS, Key
 
 FIRST = "2"
 """The version of ledgers whose row 0 does not tell theirs."""
@@ -31,32 +32,27 @@ class Problem:
     what: str
 
 
-NOTED = frozenset(
-    {
-        "access",
-        "agree",
-        "collect",
-        "consent",
-        "duty",
-        "erase",
-        "erasure",
-        "expire",
-        "grant",
-        "hand-out",
-        "head",
-        "incident",
-        "items",
-        "job",
-    }
-    | {"motion", "policy", "retain", "rotate", "correct", "object"}
-)
-"""What the journal tells beside budgets: nothing of it is added up again."""
+NOTED = frozenset({"collect", "correct", "doubt", "hand-out", "head", "retain", "rotate"})
+"""What the journal tells beside what the tables hold: nothing of it is added up again."""
+MATTERS = ("duty", "erasure", "grant", "incident", "job", "motion", "policy")
+"""Kinds of matters: each step of one is a row of its kind."""
+
+Event: TypeAlias = "Callable[[Entry], str | None]"
+"""What takes a row, and returns what is wrong with it."""
 
 
 class Replay:
-    """An account of everything, by the journal alone; cohorts, and units of each of them, are looked up by digest."""
+    """An account of everything, by the journal alone.
 
-    def __init__(self, cohort: Callable[[str], Crowd], charge: Callable[[str], Units]) -> None:
+    Args:
+        cohort: looks up people by their digest.
+        charge: looks up units of each of them by theirs.
+        others: take the rows of other kinds.
+    """
+
+    def __init__(
+        self, cohort: Callable[[str], Crowd], charge: Callable[[str], Units], others: Mapping[str, Event]
+    ) -> None:
         self.rows, self._version = 0, 0
         self.problems: list[Problem] = []
         self._cohort, self._charge = cohort, charge
@@ -65,7 +61,8 @@ class Replay:
         self._releases: dict[str, ReleaseRow] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._told: dict[Key, tuple[object, int]] = {}  # what it should be, and the row that last changed it
-        self._kinds = {
+        self._keys: dict[str, str] = {}  # until when each is
+        self._kinds: dict[str, Event] = {
             "create": self._create,
             "upgrade": self._upgrade,
             "open": self._open,
@@ -76,6 +73,10 @@ class Replay:
             "refuse": self._refuse,
             "commit": self._commit,
             "abandon": self._abandon,
+            "access": self._access,
+            "items": self._list,
+            **dict.fromkeys(MATTERS, self._step),
+            **others,
         }
 
     def apply(self, entry: Entry) -> None:
@@ -209,6 +210,31 @@ class Replay:
         self._put_release(release._replace(state=state, artefact=artefact, used=used), entry)
         return None
 
+    def _step(self, entry: Entry) -> str | None:
+        """Take a step of a matter, or that somebody looked by a grant, which stays as it is."""
+        facts = entry.facts
+        if (entry.kind, facts["state"]) != ("grant", "used"):
+            self._told[MATTER, entry.kind, facts["name"]] = (facts["state"], facts["due"], facts["body"]), entry.seq
+        return None
+
+    def _list(self, entry: Entry) -> str | None:
+        self._told[CATALOGUE] = entry.facts["items"], entry.seq
+        self._told[MATTER, "setting", "items"] = (str(entry.seq), None, sha256(b"{}")), entry.seq
+        return None
+
+    def _access(self, entry: Entry) -> str | None:
+        """Take a key that is made; or one that is taken away; or, where none is named, all that have ended."""
+        name, known = entry.facts["key"], entry.facts["key"] in self._keys
+        if entry.facts["role"] is not None:
+            self._keys[name] = str(entry.facts["until"])
+            self._told[ACCESS, name] = entry.facts["stored"], entry.seq
+            return f"makes the key {name} a second time" if known else None
+        if name is not None and not known:
+            return f"takes away the key {name}, which was not there"
+        for gone in [name] if known else [key for key, until in self._keys.items() if until <= entry.facts["until"]]:
+            del self._keys[gone], self._told[ACCESS, gone]
+        return None
+
     def _put_budget(self, budget: AccountRow, entry: Entry) -> None:
         self._budgets[budget.name] = budget
         self._told["budget", budget.name] = budget, entry.seq
@@ -242,8 +268,13 @@ def _pick(facts: dict[str, Any]) -> tuple[str, str | None, str | None, str | Non
 
 
 def _label(key: Key) -> str:
-    label = " ".join(map(str, key[:2]))  # a pseudonym, third, stays out; a forged name need not be text
-    return label if label.isprintable() else ascii(label)  # a forged name is still told on one line
+    return shown(" ".join(map(str, key[:2])))  # a pseudonym or a name, third, stays out
+
+
+def shown(value: object) -> str:
+    """Return what the tables hold, as it is told: a forged name need not be text, and is still told on one line."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def _details(told: object, held: object) -> str:

@@ -101,6 +101,7 @@ standing = Table(
     Column("quarters", BigInteger, nullable=False),
     Column("until", Text),
     Column("seq", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
     Index("standing_of_purpose", "purpose", "state"),
 )
 document = Table(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import insert, select
@@ -20,9 +21,13 @@ from discreet.governance.sqlite import SQLite, create
 
 ACCOUNTS, RELEASES = select(schema.account), select(schema.release)
 
+_m = schema.matter.c
 _CAPS = select(schema.person.c.dataset, schema.bytes_of(schema.person.c.pseudonym), schema.person.c.cap)
 _COHORTS = select(schema.cohort.c.digest, schema.bytes_of(schema.cohort.c.members))
 _CHARGES = select(schema.charge.c.digest, schema.bytes_of(schema.charge.c.units))
+_MATTERS = select(_m.kind, _m.name, _m.state, _m.due, schema.bytes_of(_m.body))
+_KEYS = select(schema.access)
+_ITEMS = select(schema.item).order_by(schema.item.c.code)
 _SECRETS = select(schema.secret).order_by(schema.secret.c.name)
 _KEEP_SECRET = insert(schema.secret)
 
@@ -30,6 +35,9 @@ Key = tuple[str, ...]
 RULES: Key = ("the rules of the file",)
 SECRETS: Key = ("the key of the pseudonyms",)
 PERSON = "a person's cap in"
+MATTER = "a matter of kind"
+ACCESS = "the key or account"
+CATALOGUE: Key = ("the catalogue",)
 
 
 def opened(place: str | Path, deadline: float, *, may_create: bool, may_be_older: bool = False) -> Database:
@@ -80,8 +88,27 @@ def everything(database: Database) -> Iterator[tuple[Key, object]]:
         yield ("cohort", digest), sha256(members)
     for digest, units in database.each(_CHARGES):
         yield ("charge", digest), Charges(database).name(units)
+    for kind, name, state, due, body in database.each(_MATTERS):
+        yield (MATTER, kind, name), (state, due, sha256(body))
+    for row in database.each(_KEYS):
+        yield (ACCESS, row[0]), digest_of(row)
+    if database.one(_ITEMS) is not None:
+        yield CATALOGUE, catalogue_of(database)
     yield RULES, _rules(database)
     yield SECRETS, _secrets(database)
+
+
+def digest_of(row: Sequence[object]) -> str:
+    """Return a SHA-256 (hex) of what one row holds."""
+    return sha256(repr(tuple(row)).encode())
+
+
+def catalogue_of(database: Database) -> str:
+    """Return a SHA-256 (hex) of the items that are listed, their codes, and what is said of them."""
+    digest = hashlib.sha256()
+    for row in database.each(_ITEMS):
+        digest.update(digest_of(row).encode())
+    return digest.hexdigest()
 
 
 def pins(database: Database) -> dict[str, str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from discreet.errors import DataError, LedgerCorrupted
+from discreet.governance.agreements import Agreements
 from discreet.governance.artefacts import hashes
 from discreet.governance.charges import Charges
 from discreet.governance.database import Database
 from discreet.governance.journal import Head, Journal
+from discreet.governance.keys import Wrapping
 from discreet.governance.persons import Persons
 from discreet.governance.replay import Problem, Replay
 from discreet.governance.tables import everything
@@ -19,11 +22,19 @@ from discreet.governance.witness import Witness
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What `Ledger.verify` found: the number of journal rows read, the problems in the order of rows, the head."""
+    """What `Ledger.verify` found.
+
+    Attributes:
+        rows: of the journal that were read.
+        problems: in the order of rows.
+        head: of the journal.
+        consents: how they were held against it: each opened, or counted, without a master key; None: none are told.
+    """
 
     rows: int
     problems: list[Problem]
     head: Head
+    consents: Literal["opened", "counted"] | None
 
     @property
     def ok(self) -> bool:
@@ -43,33 +54,45 @@ class Verification:
 
 
 def verify(
-    journal: Journal, expected_head: Head | None, artefacts: Path | None, witness: Witness | None
+    journal: Journal,
+    expected_head: Head | None,
+    artefacts: Path | None,
+    witness: Witness | None,
+    wrapping: Wrapping | None = None,
 ) -> Verification:
     """Replay the journal from row 0; compare it with the tables, heads kept elsewhere, and a folder of artefacts.
 
+    With the master key each person's consents are opened and compared; without it they are counted.
+
     Raises:
         LedgerCorrupted: the file is too damaged to be read at all.
+        KeyMissing: the keys of persons are wrapped by another master key.
         LedgerError: the folder of artefacts, or the witness, cannot be read.
     """
     database = journal.database
-    replay = Replay(Persons(database).cohort, Charges(database).of)
+    agreements = Agreements()
+    replay = Replay(Persons(database).cohort, Charges(database).of, agreements.events)
     with database.snapshot():
-        problems = _history(database, journal, replay) + _beheaded(journal, expected_head) + _damage(database)
+        problems = _history(journal, replay, agreements, wrapping)
+        problems += _beheaded(journal, expected_head) + _damage(database)
         head = journal.head()
     problems += _unwitnessed(journal, witness)
     if artefacts is not None:
         problems += replay.without_artefact(hashes(artefacts))
     problems.sort(key=lambda problem: math.inf if problem.row is None else problem.row)
-    return Verification(replay.rows, problems, head)
+    consents: Literal["opened", "counted"] = "counted" if wrapping is None else "opened"
+    return Verification(replay.rows, problems, head, consents if agreements else None)
 
 
-def _history(database: Database, journal: Journal, replay: Replay) -> list[Problem]:
+def _history(journal: Journal, replay: Replay, agreements: Agreements, wrapping: Wrapping | None) -> list[Problem]:
+    database = journal.database
     try:
         for entry in journal.rows():
             replay.apply(entry)
     except LedgerCorrupted as misfit:  # from that row on the journal is no witness, so nothing is compared with it
         return [*replay.problems, Problem(misfit.row, str(misfit))]
-    return replay.problems + list(replay.differences(everything(database)))
+    consents = agreements.counted(database) if wrapping is None else agreements.opened(database, wrapping)
+    return [*replay.problems, *replay.differences(everything(database)), *consents]
 
 
 def _beheaded(journal: Journal, expected: Head | None) -> list[Problem]:

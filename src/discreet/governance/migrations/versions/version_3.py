@@ -53,6 +53,7 @@ def _people() -> None:
         sa.Column("quarters", sa.BigInteger, nullable=False),
         sa.Column("until", sa.Text),
         sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("mac", sa.LargeBinary, nullable=False),
         sa.CheckConstraint("quarters BETWEEN 0 AND 4"),
     )
     op.create_index("standing_of_purpose", "standing", ["purpose", "state"])
