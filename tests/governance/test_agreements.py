@@ -438,7 +438,7 @@ class Service(RuleBasedStateMachine):
         with suppress(NotAllowed):
             if looks:
                 self.shop.grants.use(grant.name, person, by=by)
-            self.shop.grants.close(grant.name, by=by)
+            self.shop.grants.close(grant.name, "nothing", by=by)
 
     @rule(agrees=st.booleans())
     def move(self, agrees: bool) -> None:
@@ -455,7 +455,7 @@ class Service(RuleBasedStateMachine):
     @rule(name=st.sampled_from(sorted(duties.FIRST)))
     def do_a_duty(self, name: str) -> None:
         self.shop.duties.begin("eve")
-        self.shop.duties.done(name, by="eve")
+        self.shop.duties.done(name, by="eve", found="nothing")
 
     @rule()
     def rotate(self) -> None:

@@ -577,7 +577,7 @@ def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
 
     monkeypatch.setattr(module, "AFTER_TROUBLE", 0.0)
     turns: list[str] = []
-    jobs = module.Jobs(ended.records, ended.models, ended.calendar, print)
+    jobs = module.Jobs(ended.records, ended.models, ended.calendar, print, ended.reports)
 
     def fails(records: object) -> None:
         del records

@@ -101,6 +101,7 @@ def new_settings(folder: Path) -> Settings:
     return Settings(
         place=folder / "discreet.db",
         models=folder / "models",
+        reports=folder / "audits",
         wrapping=Master([new_key()]),
         inventory=Inventory.from_toml(example("shop").encode()),
         calendar=Calendar(epsilon=1.0),

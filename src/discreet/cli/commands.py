@@ -24,6 +24,7 @@ from discreet.cli import (
     demo,
     disclose,
     federated,
+    incidents,
     inference,
     journal,
     models,
@@ -88,6 +89,7 @@ app.command("audit-model")(audit.audit_model)
 app.command()(attack.attack)
 app.command()(disclose.disclose)
 app.command()(serving.serve)
+app.add_typer(incidents.app, name="incident", help="What went wrong, and whether an authority was told in time.")
 app.add_typer(people.app, name="people", help="Events, keys and the inventory of a service.")
 app.command()(demo.demo)
 

@@ -20,6 +20,7 @@ from discreet.governance.places import NAMED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from discreet.data.records import Records
     from discreet.governance.inventory import Inventory
     from discreet.governance.keys import Wrapping
     from discreet.service.api.house import House, Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PORT = 8440
 INVENTORY, MASTER, DATABASE, MODELS, WITNESS = "inventory.toml", "master.key", "discreet.db", "models", "witness"
+REPORTS = "audits"
 
 RUNNING, ROTATING = "running.lock", "rotating.lock"
 
@@ -116,6 +118,22 @@ def _locked(path: Path, how: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def desk(folder: Path, database: str | None, master_key: Path | None, key_service: str | None) -> Iterator[Records]:
+    """Open the records of a service that is there; what was done is acknowledged when the witness has seen it.
+
+    Raises:
+        SettingError: there is none in this folder; a misspelt one is not made into one.
+    """
+    from discreet.errors import SettingError
+
+    if not (folder / INVENTORY).exists():
+        raise SettingError(f"{folder} is no folder of a service: it holds no {INVENTORY}")
+    with held(folder / ROTATING), settings_of(folder, database, master_key, key_service).records() as records:
+        yield records
+        records.keep()
+
+
 def settings_of(
     folder: Path, database: str | None, master_key: Path | None, key_service: str | None, **more: Any
 ) -> Settings:
@@ -139,7 +157,15 @@ def settings_of(
     place: str | Path = database or folder / DATABASE
     witness = None if os.environ.get(NAMED) else folder / WITNESS
     declared = _in_force(place, inventory, witness)
-    return Settings(place=place, models=folder / MODELS, wrapping=wrapping, inventory=declared, witness=witness, **more)
+    return Settings(
+        place=place,
+        models=folder / MODELS,
+        reports=folder / REPORTS,
+        wrapping=wrapping,
+        inventory=declared,
+        witness=witness,
+        **more,
+    )
 
 
 def _in_force(place: str | Path, path: Path, witness: Path | None) -> Inventory:

@@ -19,6 +19,7 @@ from discreet.governance.keys import Wrapping
 from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matters
 from discreet.governance.motions import Motions
+from discreet.governance.verification import Verification, verify
 from discreet.governance.witness import check_unwitnessed, configured, opened_with
 
 
@@ -52,6 +53,7 @@ class Records:
         witness: str | Path | None = None,
     ) -> None:
         self.place, self.inventory, self.witness = place, inventory, configured(witness, deadline)
+        self._wrapping = wrapping
         self.seen: Head | None = None
         self.database, self.journal = opened_with(self.witness, place, deadline, may_create=True)
         try:
@@ -81,6 +83,10 @@ class Records:
     def book(self) -> Ledger:
         """Open the budgets of this database, with its witness."""
         return Ledger(self.place, create=False, witness=self.witness.path if self.witness else None)
+
+    def verified(self, artefacts: Path | None = None) -> Verification:
+        """Replay the journal, and compare it with everything else; each consent is opened. As `Ledger.verify`."""
+        return verify(self.journal, None, artefacts, self.witness, self._wrapping)
 
     def keep(self) -> None:
         """Have the witness see what was written, if there is one. Raises LedgerError if it cannot be written."""

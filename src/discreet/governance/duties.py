@@ -1,6 +1,6 @@
 """What falls due again and again: audits, retention, reviews. Each has an owner, and is done on record.
 
-A duty that is not done is late, and says so until it is. ``retention`` is done by the service itself, every day.
+A duty that is not done is late, and says so until it is. A service that runs does the first three by itself.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from discreet.governance.consent import later
 from discreet.governance.matters import Matter, Matters
 
 KIND, OPEN = "duty", "open"
-RETENTION = "retention"
+RETENTION, AUDIT, JOURNAL = "retention", "audit", "verify-journal"
 FIRST = {
     RETENTION: (1, "delete what is too old, and what nobody may read any more"),
-    "audit": (30, "attack the released model: `discreet audit-model`"),
-    "verify-journal": (7, "replay the journal against the tables and the witness: `discreet journal verify`"),
+    AUDIT: (30, "attack this installation on people who do not exist: `discreet audit --ci`"),
+    JOURNAL: (7, "replay the journal against the tables and the witness: `discreet journal verify`"),
     "review-inventory": (180, "hold the inventory against what is collected, and why"),
     "rotate-master-key": (365, "make a new master key, wrap all keys anew, and forget the old one"),
 }

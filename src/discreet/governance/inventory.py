@@ -153,6 +153,8 @@ class Minimisation:
         undeclared: ``drop`` a field that is not declared, or ``refuse`` the whole batch.
         history: events of one person that are kept: the latest.
         logs_days: after which logs of access are deleted.
+        models_days: that a model is served for at most, from when people were read for it; then it is deleted, whether
+            or not there is another.
         gpc: what a person's signal of Global Privacy Control means beyond that nothing is given to others, which it
             always does: ``no-sharing``, nothing else; or that they are trained on at ``strong`` at most, or ``off``.
     """
@@ -160,6 +162,7 @@ class Minimisation:
     undeclared: str
     history: int
     logs_days: int
+    models_days: int = 90
     gpc: str = "no-sharing"
 
 
@@ -213,6 +216,7 @@ class Inventory:
         _one_of("undeclared", (self.minimisation.undeclared,), ("drop", "refuse"))
         _within("history", self.minimisation.history, MOST_HISTORY)
         _within("logs_days", self.minimisation.logs_days, LONGEST)
+        _within("models_days", self.minimisation.models_days, LONGEST)
         if "item_id" not in {field.name for field in self.fields}:
             raise SettingError("inventory: item_id is not declared, and without it there is nothing to learn")
         if len({field.retention_days for field in self.fields}) > 1:

@@ -62,6 +62,7 @@ class Replay:
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._told: dict[Key, tuple[object, int]] = {}  # what it should be, and the row that last changed it
         self._keys: dict[str, str] = {}  # until when each is
+        self._retired: set[str] = set()  # releases whose artefacts were deleted
         self._kinds: dict[str, Event] = {
             "create": self._create,
             "upgrade": self._upgrade,
@@ -213,6 +214,8 @@ class Replay:
     def _step(self, entry: Entry) -> str | None:
         """Take a step of a matter, or that somebody looked by a grant, which stays as it is."""
         facts = entry.facts
+        if (entry.kind, facts["state"]) == ("job", "retired"):
+            self._retired.add(facts["name"])
         if (entry.kind, facts["state"]) != ("grant", "used"):
             self._told[MATTER, entry.kind, facts["name"]] = (facts["state"], facts["due"], facts["body"]), entry.seq
         return None
@@ -256,9 +259,9 @@ class Replay:
             yield Problem(row, f"{_label(key)} is gone from the tables")
 
     def without_artefact(self, hashes: set[str]) -> Iterator[Problem]:
-        """Yield the committed releases whose artefact is not among those hashes."""
+        """Yield the committed releases whose artefact is not among those hashes, and was not deleted on record."""
         for release in self._releases.values():
-            if release.artefact is not None and release.artefact not in hashes:
+            if release.artefact is not None and release.artefact not in hashes and release.name not in self._retired:
                 row = self._told["release", release.name][1]
                 yield Problem(row, f"the artefact of release {release.name} is gone or was changed")
 

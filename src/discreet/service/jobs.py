@@ -9,7 +9,8 @@ state       what it means                        what comes next
 ==========  ===================================  ============================================
 scheduled   it begins when it is due             running
 running     it trains; after a restart, again    done, or failed
-done        its model is served                  the next one, if there is a calendar
+done        its model is served                  retired
+retired     its model was replaced, or is older than a model may be: its file is deleted
 failed      it says why; nothing was published   the next one, if there is a calendar
 cancelled   somebody called it off in time       the next one, if there is a calendar
 ==========  ===================================  ============================================
@@ -31,13 +32,16 @@ from discreet.errors import DiscreetError, ReleaseConflict, SettingError
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
+from discreet.governance.inventory import LONGEST
 from discreet.governance.matters import Matter
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
+from discreet.service.checking import Auditor, verify_when_due
 from discreet.training.fitting import fit
 
 KIND = "job"
 SCHEDULED, RUNNING, DONE, FAILED, CANCELLED = "scheduled", "running", "done", "failed", "cancelled"
+RETIRED = "retired"
 ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
@@ -81,18 +85,26 @@ class Jobs:
         open_records: opens them, in the thread.
         models: folder for models.
         calendar: of releases.
-        published: takes another model: what is done is served.
+        published: takes another model, which is served from then on; or None: none is.
+        reports: folder for what audits find.
     """
 
     def __init__(
-        self, open_records: Callable[[], Records], models: Path, calendar: Calendar, published: Callable[[Path], None]
+        self,
+        open_records: Callable[[], Records],
+        models: Path,
+        calendar: Calendar,
+        published: Callable[[Path | None], None],
+        reports: Path,
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
         self._stop, self._scrubbed = threading.Event(), time.monotonic()
+        self._auditor = Auditor(reports, calendar.epsilon)
         self._threads = [
             threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
             for name, tasks in (
-                ("jobs", (self._begin, self._retain, self._plan, self._train_due)),
+                ("jobs", (self._begin, self._retain, self._plan, self._train_due, self._retire)),
+                ("checks", (verify_when_due, self._auditor)),
                 ("witness", (_keep,)),
             )
         ]
@@ -104,7 +116,7 @@ class Jobs:
 
     @property
     def alive(self) -> bool:
-        """Whether both threads are at work."""
+        """Whether all threads are at work."""
         return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
@@ -112,6 +124,7 @@ class Jobs:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=2.0)
+        self._auditor.close()
 
     def _work(self, tasks: Sequence[Callable[[Records], None]]) -> None:
         while not self._stop.is_set():
@@ -163,6 +176,7 @@ class Jobs:
         if job.state == SCHEDULED:
             job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body={"began": now()})
         path = self._models / f"{job.name}.npz"
+        read = str(job.body["began"]) if path.exists() else now()
         try:
             read_at = self._fit(records, job, path) if not path.exists() else None
             self._published(path)
@@ -172,10 +186,22 @@ class Jobs:
             why = str(error) if isinstance(error, DiscreetError) else f"a defect: {type(error).__name__}"
             records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
         else:
-            told = {"ended": now(), "sha256": sha256(path.read_bytes())}
+            told = {"read": read, "ended": now(), "sha256": sha256(path.read_bytes())}
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
             if read_at is not None:
-                _complete(records, job, read_at)
+                _complete(records, job.name, read_at)
+
+    def _retire(self, records: Records) -> None:
+        """Delete the models that were replaced, and the one that is older than a model may be."""
+        done, oldest = _served(records), later(now(), -records.inventory.minimisation.models_days)
+        while done and (len(done) > 1 or str(done[0].body["read"]) < oldest):
+            old = done.pop(0)
+            if not done:
+                self._published(None)
+            (self._models / f"{old.name}.npz").unlink(missing_ok=True)
+            records.matters.move(KIND, old.name, [DONE], RETIRED, by="discreet", body={"retired": now()})
+        if not done and not any(job.state == RUNNING for job in records.matters.all(KIND)):
+            _complete(records, None, records.journal.head().seq)
 
     def _fit(self, records: Records, job: Matter, path: Path) -> int:
         """Train and publish; return how long the journal was before anybody was read."""
@@ -214,11 +240,17 @@ def _keep(records: Records) -> None:
         records.seen = head
 
 
-def _complete(records: Records, job: Matter, read_at: int) -> None:
-    """Note of each erasure that the journal had before the people of a job were read: nothing was learnt of them."""
-    for each in records.matters.all(ERASURE):
-        if each.state == PENDING and int(each.body["row"]) <= read_at:
-            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": job.name})
+def _complete(records: Records, release: str | None, read_at: int) -> None:
+    """Note of each erasure that the journal had before the people of a release were read: nothing was learnt of them.
+
+    Args:
+        records: to note it in.
+        release: that is served; None: there is no model any more.
+        read_at: how long the journal was then.
+    """
+    for each in records.matters.due(ERASURE, PENDING, time=later(now(), LONGEST)):
+        if int(each.body["row"]) <= read_at:
+            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": release})
 
 
 def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:
@@ -244,8 +276,11 @@ def next_release(records: Records) -> str | None:
 
 def released(records: Records, models: Path) -> Path | None:
     """Return the file of the model that was released last, if one was."""
+    done = _served(records)
+    return models / f"{done[-1].name}.npz" if done else None
+
+
+def _served(records: Records) -> list[Matter]:
+    """Return the jobs whose models are there, the one that was released last at the end."""
     done = [job for job in records.matters.all(KIND) if job.state == DONE]
-    if not done:
-        return None
-    newest = max(done, key=lambda job: (str(job.body["ended"]), job.due or ""))
-    return models / f"{newest.name}.npz"
+    return sorted(done, key=lambda job: (str(job.body["ended"]), job.due or ""))

@@ -29,6 +29,7 @@ class Settings:
     Attributes:
         place: of the database.
         models: folder of the models that were released.
+        reports: folder of what audits found.
         wrapping: the master key, or what has it.
         inventory: what is declared.
         witness: file of signed heads of the journal; best on another volume than the database.
@@ -40,6 +41,7 @@ class Settings:
 
     place: str | Path
     models: Path
+    reports: Path
     wrapping: Wrapping = field(repr=False)
     inventory: Inventory
     witness: Path | None = None
@@ -72,12 +74,12 @@ class House:
                 self.take(path)
             except DiscreetError as error:  # consent, erasure and intake do not wait for a model
                 logging.getLogger("discreet").warning("the released model cannot be served: %s", error)
-        self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.take)
+        self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.take, settings.reports)
         self.jobs.start()
 
-    def take(self, path: Path) -> None:
-        """Make lists with this model from now on. Raises ArtefactError if it is none."""
-        self._model = Trained.load(path)
+    def take(self, path: Path | None) -> None:
+        """Make lists with this model from now on, or with none. Raises ArtefactError if it is none."""
+        self._model = None if path is None else Trained.load(path)
 
     @property
     def ready(self) -> bool:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from discreet.data.records import Records
 from discreet.governance.access import Visitor
 from discreet.governance.checks import now
-from discreet.governance.consent import RECORD
+from discreet.governance.consent import RECORD, later
 from discreet.governance.grants import OPENED
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
@@ -185,7 +185,8 @@ async def erase(me: Me, house: Here) -> Receipt:
             told = "all" if events is None else str(events)
             receipt = _receipt(ERASED.format(events=told), records, events=events, journal_row=row)
             state, body = (COMPLETED if row is None else PENDING), {"at": receipt.at, "row": row}
-            records.matters.open(ERASURE, state, body, by="person", name=receipt.receipt_id)
+            due = later(receipt.at, records.inventory.minimisation.models_days)
+            records.matters.open(ERASURE, state, body, by="person", due=due, name=receipt.receipt_id)
         records.database.scrub()
         return receipt
 
@@ -196,7 +197,10 @@ async def erase(me: Me, house: Here) -> Receipt:
 
 @public.get("/erasures/{receipt_id}")
 async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> dict[str, Any]:
-    """How far an erasure is: ``pending``, or ``completed`` by a release that learnt nothing from them. Needs no key."""
+    """How far an erasure is: ``pending``, or ``completed`` by a release that learnt nothing from them. Needs no key.
+
+    It is completed when it is due at the latest: a model is served for so long at most.
+    """
     found = await house.reading.do(lambda records: records.matters.find(ERASURE, receipt_id))
     if found is None:
         raise unknown()

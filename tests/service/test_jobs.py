@@ -1,0 +1,184 @@
+"""What a service does by itself: models are deleted in time, its record is replayed, its promises are attacked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from services import PEOPLE, Running, running, seed
+from sqlalchemy import update
+
+from discreet.data.records import Records
+from discreet.governance import duties, matters, schema
+from discreet.governance.checks import now
+from discreet.governance.consent import later
+from discreet.governance.duties import AUDIT, JOURNAL
+from discreet.governance.matters import Matter
+from discreet.governance.roles import Role
+from discreet.service import checking, jobs
+from discreet.service.api.house import Settings
+from discreet.service.checking import Auditor
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def shop(another: Callable[[], Settings]) -> Iterator[Running]:
+    with running(another()) as found:
+        seed(found)
+        yield found
+
+
+def erasure(shop: Running, person: str) -> str:
+    receipt = shop.ask("POST", "/api/v1/me/erase", shop.person(person)).json()
+    assert receipt["events"] > 0
+    return f"/api/v1/erasures/{receipt['receipt_id']}"
+
+
+def test_a_model_that_is_replaced_is_deleted(shop: Running) -> None:
+    (first,) = shop.settings.models.glob("*.npz")
+    followed = erasure(shop, PEOPLE[0])
+    second = shop.trained()["name"]
+    until(lambda: not first.exists())
+    assert [path.stem for path in shop.settings.models.glob("*.npz")] == [second]
+    until(lambda: shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{first.stem}").json()["state"] == "retired")
+    assert shop.ask("GET", followed).json()["release"] == second
+    with shop.settings.records() as records:
+        assert records.verified(shop.settings.models).ok
+        elsewhere = (shop.settings.models / f"{second}.npz").rename(shop.settings.models.parent / "elsewhere")
+        (problem,) = records.verified(shop.settings.models).problems  # one that is served is still to be there
+        elsewhere.rename(shop.settings.models / f"{second}.npz")
+    assert second in problem.what
+
+
+def test_a_model_is_not_served_for_ever(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = erasure(shop, PEOPLE[1])
+    told = shop.ask("GET", followed).json()
+    assert told["state"] == "pending"
+    assert told["due"] == later(told["at"], 90)
+    assert shop.ask("GET", "/api/v1/health/ready").status_code == 200
+    monkeypatch.setattr(jobs, "now", lambda: later(now(), 91))
+    until(lambda: shop.ask("GET", "/api/v1/health/ready").status_code == 503)
+    until(lambda: bool(shop.ask("GET", followed).json()["state"] == "completed"))
+    assert shop.ask("GET", followed).json()["release"] is None
+    assert not list(shop.settings.models.iterdir())
+    monkeypatch.undo()
+    assert shop.trained()["state"] == "done"
+    assert shop.ask("GET", "/api/v1/health/ready").status_code == 200
+
+
+def found_of(records: Records, name: str) -> Matter:
+    return records.matters.one(duties.KIND, name)
+
+
+def fall_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matters, "now", lambda: later(now(), 31))
+
+
+@pytest.fixture
+def records(another: Callable[[], Settings]) -> Iterator[Records]:
+    with another().records() as made:
+        made.duties.begin("ann")
+        yield made
+
+
+def test_the_journal_is_replayed_when_that_is_due(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    checking.verify_when_due(records)
+    assert found_of(records, JOURNAL).body["done"] is None
+    fall_due(monkeypatch)
+    rows = records.journal.head()
+    checking.verify_when_due(records)
+    done = found_of(records, JOURNAL).body
+    assert (done["done_by"], done["evidence"]) == ("discreet", rows.hash)
+    assert done["found"] == f"{rows.seq + 1} rows, 0 problems"
+    assert records.incidents.late() == records.matters.all("incident") == []
+
+
+def test_a_record_that_does_not_fit_is_an_incident(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    fall_due(monkeypatch)
+    records.database.execute(update(schema.matter).where(schema.matter.c.name == AUDIT).values(state="forgotten"))
+    checking.verify_when_due(records)
+    assert ", 1 problems; the first: row" in found_of(records, JOURNAL).body["found"]
+    (incident,) = records.matters.all("incident")
+    assert "does not fit" in incident.body["description"]
+
+
+class Pretended(Auditor):
+    """One that runs another program."""
+
+    program = "raise SystemExit(0)"
+
+    def command(self) -> tuple[str, ...]:
+        return (sys.executable, "-c", self.program)
+
+
+def audited(records: Records, reports: Path, program: str) -> Pretended:
+    auditor = Pretended(reports, 0.5)
+    auditor.program = program
+    auditor(records)
+    until(lambda: _ended(auditor))
+    auditor(records)
+    return auditor
+
+
+def _ended(auditor: Auditor) -> bool:
+    return auditor._running is not None and auditor._running.poll() is not None
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "no promise was refuted"), (3, "A PROMISE WAS REFUTED")])
+def test_an_audit_that_is_due_is_run_and_noted(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    fall_due(monkeypatch)
+    audited(records, tmp_path / "audits", f"print('{{}}'); raise SystemExit({code})")
+    (report,) = (tmp_path / "audits").iterdir()
+    done = found_of(records, AUDIT).body
+    assert said in done["found"]
+    assert done["found"].startswith("eps=0.5,delta=1e-06: ")
+    assert done["evidence"] == sha256(report.read_bytes()).hexdigest()
+    incidents = records.matters.all("incident")
+    assert [said in each.body["description"] for each in incidents] == [True] * (code == 3)
+
+
+def test_an_audit_that_cannot_be_run_stays_due(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fall_due(monkeypatch)
+    auditor = audited(records, tmp_path / "audits", "raise SystemExit(1)")
+    assert "could not be run: exit code 1" in caplog.text
+    assert found_of(records, AUDIT).body["done"] is None
+    auditor(records)  # not at once
+    assert auditor._running is None
+
+
+def test_an_audit_that_hangs_or_outlives_the_service_is_ended(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fall_due(monkeypatch)
+    auditor = Pretended(tmp_path / "audits", 0.5)
+    auditor.program = "import time; time.sleep(600)"
+    auditor(records)
+    process = auditor._running
+    assert process is not None
+    auditor(records)
+    assert process.poll() is None
+    auditor._until = 0.0
+    auditor(records)
+    assert process.poll() is not None
+    auditor.close()
+
+
+def test_the_audit_is_the_one_of_the_command_line(tmp_path: Path) -> None:
+    """Of which each part is tested by itself; here that it is asked for with options that there are."""
+    command = [*Auditor(tmp_path, 1.0).command(), "--help"]
+    assert "synthetic people" in subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
