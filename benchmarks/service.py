@@ -266,6 +266,7 @@ def filled(records: Records) -> None:
     keep, stand = insert(schema.history), insert(schema.standing)
     today = int(time.time()) // 86_400 * 86_400
     told = {"state": "ConsentGiven", "quarters": 4, "until": None, "seq": 0}
+    told |= {"terms": records.inventory.terms[PURPOSES[1]]}
     with records.database.transaction():
         for number in range(MILLION):
             pseudonym = records.holders.pseudonym(f"p{number}")

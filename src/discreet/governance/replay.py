@@ -48,7 +48,7 @@ NOTED = frozenset(
         "items",
         "job",
     }
-    | {"motion", "policy", "retain", "rotate", "correct", "object"}
+    | {"motion", "policy", "retain", "rotate", "correct", "object", "desk"}
 )
 """What the journal tells beside budgets: nothing of it is added up again."""
 

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError, ReleaseConflict, SettingError
@@ -87,11 +87,11 @@ class Jobs:
         self, open_records: Callable[[], Records], models: Path, calendar: Calendar, published: Callable[[Path], None]
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
-        self._stop, self._scrubbed = threading.Event(), time.monotonic()
+        self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
         self._threads = [
             threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
             for name, tasks in (
-                ("jobs", (self._begin, self._retain, self._plan, self._train_due)),
+                ("jobs", (self._begin, self._bind, self._retain, self._plan, self._train_due)),
                 ("witness", (_keep,)),
             )
         ]
@@ -135,6 +135,10 @@ class Jobs:
 
     def _begin(self, records: Records) -> None:
         records.duties.begin(records.inventory.controller.officer[:100])
+
+    def _bind(self, records: Records) -> None:
+        """End consents to other words than those in force, a portion a look: words change before a start alone."""
+        self._bound = self._bound or records.consents.ended() == 0
 
     def _retain(self, records: Records) -> None:
         if time.monotonic() > self._scrubbed + SCRUBBED:  # an erasure could not, if somebody was reading
@@ -218,6 +222,32 @@ def _complete(records: Records, job: Matter, read_at: int) -> None:
     for each in records.matters.all(ERASURE):
         if each.state == PENDING and int(each.body["row"]) <= read_at:
             records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": job.name})
+
+
+class Gone(NamedTuple):
+    """An erasure: its receipt, when it was, how many events (None: they did not open), the row that tells of it."""
+
+    receipt_id: str
+    at: str
+    events: int | None
+    journal_row: int | None
+
+
+def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
+    """Erase somebody; the receipt is followed until a release has learnt nothing from them.
+
+    Nobody is erased without a receipt. If nothing was held it is done already.
+    """
+    name = str(uuid.uuid4())
+    with records.database.transaction():
+        erased = records.vault.erase(pseudonym, by=by)
+        gone = (
+            Gone(name, now(), 0, None) if erased is None else Gone(name, erased.at, erased.events, erased.journal_row)
+        )
+        state = COMPLETED if erased is None else PENDING
+        records.matters.open(ERASURE, state, {"at": gone.at, "row": gone.journal_row}, by=by, name=name)
+    records.database.scrub()
+    return gone
 
 
 def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:
