@@ -16,8 +16,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import requests
-from services import ITEMS, PEOPLE, Running, new_settings, running, seed
-from sqlalchemy import bindparam, update
+from services import ITEMS, PEOPLE, PURPOSES, Running, new_settings, running, seed
+from sqlalchemy import Text, bindparam, update
 
 from discreet.governance import schema
 from discreet.governance.ledger import Ledger
@@ -373,8 +373,8 @@ def test_somebody_is_asked_refuses_or_answers_later(shop: Running) -> None:
 def test_another_level_does_not_renew_a_consent(shop: Running) -> None:
     key = shop.agreed("changes levels")
     with shop.settings.records() as records:
-        until = bindparam("anew")
-        sooner = update(schema.standing).where(schema.standing.c.pseudonym == bindparam("who")).values(until=until)
+        sooner = update(schema.standing).where(schema.standing.c.pseudonym == bindparam("who"))
+        sooner = sooner.values(until=bindparam("anew", type_=Text))
         records.database.execute(sooner, who=records.holders.pseudonym("changes levels"), anew="2099-01-01T00:00:00Z")
     changed = shop.ask("PUT", "/api/v1/me/level", key, json={"level": "strong"}).json()["changed"]
     assert {each["record"]["event"]["event_state"] for each in changed.values()} == {"ConsentGiven"}
@@ -706,6 +706,32 @@ def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
     jobs._work((fails, works))
     assert turns == ["fails", "works", "fails", "works"]
     assert "MemoryError" in caplog.text
+
+
+def test_consents_to_other_words_are_ended_once_and_a_stop_waits_for_none_of_it(tmp_path: Path) -> None:
+    from discreet.service.jobs import Jobs
+
+    settings = new_settings(tmp_path)
+    with settings.records() as records:
+        for purpose in PURPOSES:
+            records.consents.give("ann", purpose)
+    purposes = tuple(replace(purpose, notice_version="2") for purpose in settings.inventory.purposes)
+    settings = replace(settings, inventory=replace(settings.inventory, purposes=purposes))
+    jobs = Jobs(settings.records, settings.models, settings.calendar, print)
+    with settings.records() as records:
+
+        def states() -> list[str]:
+            return [str(records.consents.standing("ann", purpose).state) for purpose in PURPOSES]
+
+        jobs._stop.set()
+        jobs._bind(records)
+        assert states() == ["ConsentInvalidated", "ConsentGiven"]
+        jobs._stop.clear()
+        jobs._bind(records)
+        assert states() == ["ConsentInvalidated"] * 2
+        rows = records.journal.head().seq
+        jobs._bind(records)
+        assert records.journal.head().seq == rows
 
 
 def test_the_calendar_sets_the_next_release(ended: Settings) -> None:

@@ -486,9 +486,7 @@ class Vault:
         Consents that ran out, or whose words changed, are written as such first. What is held of somebody who is asked
         anew waits for their answer. What was deleted is journalled, in counts.
         """
-        ended = 0
-        while (done := self._consents.ended()) > 0:
-            ended += done
+        ended = sum(self._consents.ended())
         after, people, old, purposeless, unreadable = b"", 0, 0, 0, 0
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():

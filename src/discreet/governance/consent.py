@@ -31,7 +31,7 @@ Global Privacy Control         noted, once of each consent; nothing goes to reci
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -125,7 +125,9 @@ _ENDED = (
         _s.purpose == bindparam("purpose"),
         _PERMITTING,
         or_(_s.until <= bindparam("time"), _s.terms != bindparam("terms")),
+        _s.pseudonym > bindparam("after"),
     )
+    .order_by(_s.pseudonym)
     .limit(bindparam("most"))
 )
 _b = schema.account.c
@@ -355,21 +357,29 @@ class Consents:
             until = _answered_by(before.until, time) if before.asked_anew else None
             return self._say(pseudonym, purpose, state, Said(Level.OFF, language, gpc), until=until, by=by)
 
-    def ended(self, most: int = 200) -> int:
-        """Write of so many consents at most that they have run out, or that the words have changed; return of how many.
+    def ended(self, most: int = 200) -> Iterator[int]:
+        """Write that consents have run out, or that their words changed; yield of how many, after each transaction.
 
-        One transaction: whoever agrees meanwhile has agreed.
+        So many at most are written at once, and found within the transaction: whoever agrees meanwhile has agreed. Of
+        whom the key does not open nothing is written; they are not read, either.
         """
-        done, time = 0, now()
-        with self._db.transaction():
-            for purpose, terms in self._inventory.terms.items():
-                found = list(self._db.each(_ENDED, purpose=purpose, time=time, terms=terms, most=most - done))
-                for pseudonym, until in found:
-                    over = until is not None and until <= time
-                    state, kept = (State.EXPIRED, None) if over else (State.INVALIDATED, _answered_by(until, time))
-                    self._write(bytes(pseudonym), purpose, state, Said(Level.OFF), until=kept, by=SERVICE)
-                done += len(found)
-        return done
+        for purpose, terms in self._inventory.terms.items():
+            after, more = b"", True
+            while more:
+                time, done = now(), 0
+                with self._db.transaction():
+                    told = {"purpose": purpose, "time": time, "terms": terms}
+                    found = list(self._db.each(_ENDED, after=after, most=most, **told))
+                    for pseudonym, until in found:
+                        over = until is not None and until <= time
+                        state, kept = (State.EXPIRED, None) if over else (State.INVALIDATED, _answered_by(until, time))
+                        with suppress(SealBroken):
+                            self._write(bytes(pseudonym), purpose, state, Said(Level.OFF), until=kept, by=SERVICE)
+                            done += 1
+                if found:
+                    after = bytes(found[-1][0])
+                    yield done
+                more = len(found) == most
 
     def changed(self, pseudonym: bytes, purpose: str) -> list[str]:
         """Return what of a record is now otherwise than what a person last agreed to, by its names there."""
@@ -463,7 +473,8 @@ class Consents:
         inventory, controller = self._inventory, self._inventory.controller
         fields = [field for field in inventory.fields if purpose.name in field.purposes]
         party = _party("controller", "Controller", controller) | {"party_officer": controller.officer}
-        stated = {name: value for name, value in inventory.to_dict()["processing"].items() if value}
+        where = {name: value for name, value in vars(inventory.processing).items() if value}
+        stated = {name: list(value) if isinstance(value, tuple) else value for name, value in where.items()}
         if inventory.authority is not None:
             stated["authority_party"] = _party("authority", "SupervisoryAuthority", inventory.authority)
         return {

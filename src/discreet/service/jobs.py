@@ -137,8 +137,11 @@ class Jobs:
         records.duties.begin(records.inventory.controller.officer[:100])
 
     def _bind(self, records: Records) -> None:
-        """End consents to other words than those in force, a portion a look: words change before a start alone."""
-        self._bound = self._bound or records.consents.ended() == 0
+        """End consents to other words than those in force, once: words change before a start alone."""
+        for _ in () if self._bound else records.consents.ended():
+            if self._stop.wait(LOOK):  # others write meanwhile; the rest is ended at the next start
+                return
+        self._bound = True
 
     def _retain(self, records: Records) -> None:
         if time.monotonic() > self._scrubbed + SCRUBBED:  # an erasure could not, if somebody was reading
