@@ -267,6 +267,7 @@ def filled(records: Records) -> None:
     keep, stand = insert(schema.history), insert(schema.standing)
     today = int(time.time()) // 86_400 * 86_400
     stands = {"purpose": PURPOSES[1], "state": "ConsentGiven", "quarters": 4, "until": None, "seq": 0}
+    stands["terms"] = records.inventory.terms[PURPOSES[1]]
     told = [stands[column.name] for column in BOUND]
     with records.database.transaction():
         for number in range(MILLION):

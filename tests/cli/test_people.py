@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import requests
 
+from discreet.governance.ledger import Ledger
+
 ROOT = Path(__file__).parents[2]
 DISCREET = [sys.executable, "-m", "discreet"]
 
@@ -139,6 +141,82 @@ def test_keys_are_not_rotated_under_a_running_service(tmp_path: Path) -> None:
         assert "in use by another process" in discreet("serve", str(folder), "--port", str(free_port()), code=1)
         assert folder.stat().st_mode & 0o777 == 0o700
     discreet("people", "rotate-key", str(folder))
+
+
+def seeded(folder: Path) -> None:
+    """Make a service with one person."""
+    from discreet.cli.serving import settings_of
+    from discreet.data.catalogue import Catalogue
+
+    with settings_of(folder, None, None, None).records() as records:
+        records.vault.set_items(Catalogue(("a", "b"), titles=("A", "B")))
+        for purpose in records.inventory.purposes:
+            records.consents.give("ann", purpose.name)
+        batch = records.vault.prepared("one", "0" * 64, [("ann", "a", None)])
+        records.vault.collect([batch])
+        records.keep()
+
+
+DESK = (["access"], ["consents"], ["withdraw", "recommend"], ["erase", "--yes"])
+
+
+def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -> None:
+    folder = str(tmp_path / "service")
+    seeded(tmp_path / "service")
+    told = json.loads(discreet("people", "access", folder, "ann", "--json"))
+    assert [each["item_id"] for each in told["events"]] == ["a"]
+    (looked,) = told["opened_by_staff"]
+    assert (looked["by"], looked["fields"]) == ("controller's desk", ["consents", "events"])
+    shown = discreet("people", "access", folder, "ann")
+    assert "1 events, 2 records of consents, 0 keys" in shown
+    assert "ConsentGiven" in shown
+    assert json.loads(discreet("people", "consents", folder, "ann", "--json"))["recommend"]["permits"]
+    assert "withdrawn, journal row" in discreet("people", "withdraw", folder, "ann", "recommend")
+    assert "may not be used for 'sell'" in discreet("people", "withdraw", folder, "ann", "sell", code=3)
+    shown = discreet("people", "consents", folder, "ann")
+    assert "ConsentWithdrawn" in shown
+    records = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"]
+    assert records[-1]["event"]["entity_id"] == "controller's desk"
+    assert records[-1]["event"]["event_state"] == "ConsentWithdrawn"
+    assert "say --yes" in discreet("people", "erase", folder, "ann", code=1)
+    erased = discreet("people", "erase", folder, "ann", "--yes")
+    assert erased.startswith("1 events deleted")
+    for command, *more in DESK:
+        assert "nothing is held of this person" in discreet("people", command, folder, "ann", *more, code=1)
+    with Ledger(Path(folder) / "discreet.db", witness=Path(folder) / "witness") as book:
+        assert book.verify().ok
+
+
+def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_path: Path) -> None:
+    from discreet.cli.serving import ROTATING, alone
+
+    folder = tmp_path / "service"
+    assert "holds no inventory.toml" in discreet("people", "consents", str(folder), "ann", code=1)
+    assert not folder.exists()
+    seeded(folder)
+    with alone(folder / ROTATING):
+        for command, *more in DESK:
+            said = discreet("people", command, str(folder), "ann", *more, code=1)
+            assert "in use by another process: rotating.lock" in said
+    with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
+        assert "1 events deleted" in discreet("people", "erase", str(folder), "ann", "--yes")
+
+
+def test_whoever_is_asked_anew_is_shown_so_at_the_desk(tmp_path: Path) -> None:
+    from discreet.governance.matters import Matters
+    from discreet.governance.policy import in_force, put
+    from discreet.governance.witness import configured, opened_with
+
+    folder = tmp_path / "service"
+    seeded(folder)
+    database, journal = opened_with(configured(folder / "witness"), folder / "discreet.db", 30.0, may_create=False)
+    matters = Matters(database, journal)
+    put(matters, str(in_force(matters)).replace('notice_version = "1"', 'notice_version = "2"', 1), by="ann, bob")
+    database.close()
+    assert "no, asked anew" in discreet("people", "consents", str(folder), "ann")
+    told = json.loads(discreet("people", "consents", str(folder), "ann", "--json"))
+    assert (told["recommend"]["changed"], told["recommend"]["notice"]["version"]) == (["privacy_notice"], "2")
+    assert told["train-recommender"]["permits"]
 
 
 def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:

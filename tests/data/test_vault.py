@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
-from discreet.errors import Conflict, DataError, KeyMissing, PurposeNotAllowed, SealBroken, SettingError
+from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, PurposeNotAllowed, SealBroken, SettingError
 from discreet.governance import schema
-from discreet.governance.consent import NEVER
+from discreet.governance.checks import now
+from discreet.governance.consent import ANSWER_DAYS, NEVER, State, later
 from discreet.governance.keys import Master, Seal, new_key
 from discreet.governance.ledger import Ledger
 from discreet.privacy.levels import Level
@@ -260,10 +262,107 @@ def test_corrections(shop: System) -> None:
     shop.agree("ann")
     shop.send(("ann", "a"), ("ann", "b"))
     who = shop.who("ann")
-    assert shop.vault.remove(who, ["b", "unknown"]) == 1
-    assert shop.vault.remove(who, ["b"]) == 0
+    assert shop.vault.correct(who, remove=["b", "unknown"]) == (1, 0, 0)
+    rows = shop.journal.head().seq
+    assert shop.vault.correct(who, remove=["b"]) == (0, 0, 0)
     assert shop.vault.history(who, RECOMMEND) == ["a"]
-    assert shop.vault.remove(shop.who("nobody"), ["a"]) == 0
+    assert shop.vault.correct(shop.who("nobody"), remove=["a"]) == (0, 0, 0)
+    assert shop.journal.head().seq == rows
+    assert not shop.holders.holds(shop.who("nobody"))
+
+
+def test_times_are_corrected_and_what_is_missing_is_added(shop: System) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a", NOW - 3 * DAY), ("ann", "b", NOW - 2 * DAY), ("ann", "c"))
+    who = shop.who("ann")
+    done = shop.vault.correct(who, remove=["b"], change=[("c", NOW - 9 * DAY)], add=[("d", None), ("e", NOW - 5 * DAY)])
+    assert done == (1, 1, 2)
+    assert shop.vault.history(who, RECOMMEND) == ["c", "e", "a", "d"]
+    found = shop.vault.own(who)
+    assert (found["time"] % DAY == 0).all()
+    assert shop.vault.correct(who, change=[("a", NOW)]) == (0, 1, 0)  # folded by now: of as many items as before
+    assert shop.vault.history(who, RECOMMEND)[:2] == ["c", "e"]
+    assert sorted(shop.vault.history(who, RECOMMEND)[2:]) == ["a", "d"]
+    assert shop.vault.correct(who, add=[("a", NOW - 7 * DAY)]) == (0, 0, 1)  # with its latest time, as by intake
+    assert shop.vault.history(who, RECOMMEND)[:2] == ["c", "e"]
+    (first, *_) = [entry.facts for entry in shop.journal.rows() if entry.kind == "correct"]
+    assert first == {"who": shop.holders.token(who), "removed": "1", "changed": "1", "added": "2"}
+
+
+def test_of_a_correction_with_a_mistake_nothing_is_done(shop: System) -> None:
+    shop.agree("ann")
+    shop.send(("ann", "a"), ("ann", "b"))
+    who, rows = shop.who("ann"), shop.journal.head().seq
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"remove": ["a"], "add": [("z", None)]}, "not in the catalogue"),
+        ({"remove": ["a"], "change": [("z", NOW)]}, "not in the catalogue"),
+        ({"remove": ["a"], "change": [("c", NOW)]}, "is not held"),
+        ({"remove": ["a"], "change": [("b", NOW + 2 * DAY)]}, "lies in the future"),
+        ({"remove": ["a"], "change": [("b", float("nan"))]}, "lies in the future"),
+        ({"remove": ["a"], "add": [("c", 0.0)]}, "before what is kept"),
+        ({"remove": ["a"], "change": [("a", NOW)]}, "named twice"),
+        ({"remove": ["a"], "add": [("c", NOW), ("c", None)]}, "named twice"),
+    ]
+    for told, said in wrong:
+        with pytest.raises(DataError, match=said):
+            shop.vault.correct(who, **told)
+    for purpose in (RECOMMEND, TRAIN):
+        shop.consents.withdraw("ann", purpose)
+    with pytest.raises(NotAllowed, match="without a consent"):
+        shop.vault.correct(who, remove=["a"], add=[("c", None)])
+    assert sorted(shop.vault.own(who)["code"].tolist()) == [0, 1]
+    assert shop.journal.head().seq == rows + 2
+    assert shop.vault.correct(who, remove=["a"], change=[("b", NOW - DAY)]) == (1, 1, 0)  # that needs no consent
+
+
+def test_the_latest_stay_of_what_is_added(place: str | Path) -> None:
+    with system(place, declared=inventory(history=2)) as shop:
+        shop.agree("ann")
+        shop.send(("ann", "a"), ("ann", "b"))
+        assert shop.vault.correct(shop.who("ann"), add=[("c", NOW - 5 * DAY)]) == (0, 0, 0)
+        assert shop.vault.own(shop.who("ann")).size == 2
+
+
+def test_where_no_times_are_kept_none_are_changed(place: str | Path) -> None:
+    declared = inventory()
+    with system(place, declared=replace(declared, fields=declared.fields[:1])) as shop:
+        shop.agree("ann")
+        shop.send(("ann", "a"))
+        with pytest.raises(DataError, match="times are not kept"):
+            shop.vault.correct(shop.who("ann"), change=[("a", NOW)])
+
+
+def test_after_the_words_changed_nobody_is_read_until_they_agree_again(
+    place: str | Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, declared = Master([new_key()]), inventory()
+    purposes = tuple(replace(purpose, notice_version="2") for purpose in declared.purposes)
+    with system(place, master) as shop:
+        shop.agree("ann", "bob")
+        shop.send(("ann", "a"), ("bob", "b"))
+    with system(place, master, replace(declared, purposes=purposes)) as shop:
+        shop.sent = 9
+        for _ in range(2):  # before the service wrote that they ended, and after
+            assert shop.vault.history(shop.who("ann"), RECOMMEND) == []
+            with pytest.raises(DataError, match="nobody who agreed"):
+                shop.vault.opened_for(TRAIN)
+            assert list(shop.vault.handed_out(TRAIN)) == []
+            assert shop.send(("ann", "c")).without_consent == 1
+            list(shop.vault.retain())
+            assert shop.vault.own(shop.who("ann")).size == 1  # it waits for an answer
+        assert shop.consents.standing("bob", TRAIN).state is State.INVALIDATED
+        shop.agree("ann")
+        assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["a"]
+        assert len(shop.vault.opened_for(TRAIN)[0]) == 1
+        assert shop.send(("ann", "c"), ("bob", "c")).kept == 1
+        late = later(now(), ANSWER_DAYS + 1)
+        monkeypatch.setattr("discreet.governance.consent.now", lambda: late)
+        monkeypatch.setattr("discreet.data.vault.now", lambda: late)
+        list(shop.vault.retain())
+        assert shop.vault.own(shop.who("ann")).size == 2
+        assert shop.vault.own(shop.who("bob")).size == 0  # who did not answer in time
+    with Ledger(place) as book:
+        assert book.verify().ok
 
 
 def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,14 +375,14 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
             shop.consents.withdraw("bob", purpose)
         assert list(shop.vault.retain()) == [3]
         (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"]
-        assert row == {"people": "3", "expired": "0", "too_old": "1", "purposeless": "1", "unreadable": "0"}
+        assert row == {"people": "3", "ended": "0", "too_old": "1", "purposeless": "1", "unreadable": "0"}
         assert shop.vault._whole(shop.who("bob")).size == 0
         assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["b"]
         monkeypatch.setattr("discreet.governance.consent.now", lambda: "2099-01-01T00:00:00Z")
         monkeypatch.setattr("discreet.data.vault.now", lambda: "2099-01-01T00:00:00Z")
         list(shop.vault.retain())
         last = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"][-1]
-        assert (last["expired"], last["purposeless"]) == ("4", "2")
+        assert (last["ended"], last["purposeless"]) == ("4", "2")
 
 
 def test_what_was_changed_or_moved_is_not_taken(shop: System) -> None:

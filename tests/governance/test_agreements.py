@@ -21,7 +21,7 @@ from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data import vault
 from discreet.data.catalogue import Catalogue
-from discreet.errors import DataError, KeyMissing, NotAllowed, SettingError
+from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SettingError
 from discreet.governance import access, consent, duties, motions, policy, schema
 from discreet.governance.access import Access
 from discreet.governance.checks import stamp
@@ -259,7 +259,14 @@ def test_a_consent_that_is_gone_or_added_is_named(used: Used) -> None:
     assert used.problems() == [Problem(row, f"a consent to {RECOMMEND} {GONE}")]
     used.do(delete(schema.standing).where(used.of("bob", TRAIN)))
     assert len(used.problems()) == 2
-    values = {"pseudonym": used.shop.who("bob"), "state": "ConsentGiven", "quarters": 4, "seq": 0, "mac": b""}
+    values = {
+        "pseudonym": used.shop.who("bob"),
+        "state": "ConsentGiven",
+        "quarters": 4,
+        "seq": 0,
+        "mac": b"",
+        "terms": "",
+    }
     used.do(insert(schema.standing).values(purpose="sell\n", **values))
     assert used.problems()[-1] == Problem(None, "a consent to 'sell\\n' is in the tables, no row tells of it")
     assert Problem(
@@ -323,7 +330,15 @@ def test_a_consent_of_nobody_is_named(used: Used, place: str | Path) -> None:
         database.execute(text("PRAGMA foreign_keys = OFF"))
     else:
         database.execute(text("ALTER TABLE standing DROP CONSTRAINT standing_pseudonym_fkey"))
-    values = {"pseudonym": b"-" * 16, "purpose": TRAIN, "state": "ConsentGiven", "quarters": 4, "seq": 0, "mac": b""}
+    values = {
+        "pseudonym": b"-" * 16,
+        "purpose": TRAIN,
+        "state": "ConsentGiven",
+        "quarters": 4,
+        "seq": 0,
+        "mac": b"",
+        "terms": "",
+    }
     used.do(insert(schema.standing).values(**values))
     assert Problem(None, f"a consent to {TRAIN} is in the tables, of nobody who is held") in used.problems()
 
@@ -394,9 +409,20 @@ class Service(RuleBasedStateMachine):
     def choose(self, person: str, items: list[str]) -> None:
         self.shop.send(*((person, item) for item in items))
 
-    @rule(person=PEOPLE, item=st.sampled_from("abcdef"))
-    def correct(self, person: str, item: str) -> None:
-        self.shop.vault.remove(self.shop.who(person), [item])
+    @rule(person=PEOPLE, purpose=PURPOSES, level=st.sampled_from(Level), gpc=st.booleans())
+    def change(self, person: str, purpose: str, level: Level, gpc: bool) -> None:
+        with suppress(Conflict):
+            self.shop.consents.change_as(self.shop.who(person), purpose, level=level, gpc=gpc)
+
+    @rule(person=PEOPLE, purpose=PURPOSES, asked=st.booleans())
+    def wait(self, person: str, purpose: str, asked: bool) -> None:
+        with suppress(Conflict):
+            self.shop.consents.wait_as(self.shop.who(person), purpose, asked=asked)
+
+    @rule(person=PEOPLE, removed=st.sampled_from("abc"), added=st.sampled_from("def"))
+    def correct(self, person: str, removed: str, added: str) -> None:
+        with suppress(NotAllowed):
+            self.shop.vault.correct(self.shop.who(person), remove=[removed], add=[(added, None)])
 
     @rule(person=PEOPLE, damaged=st.booleans())
     def erase(self, person: str, damaged: bool) -> None:
@@ -423,7 +449,7 @@ class Service(RuleBasedStateMachine):
         self.shop.access.take(account or [*names, *"none"][number % (len(names) + 1)])
 
     @rule(days=st.sampled_from(DAYS))
-    def wait(self, days: float) -> None:
+    def time_goes_by(self, days: float) -> None:
         self.later += timedelta(days=days)
         self.shop.access.tidy()
         list(self.shop.vault.retain())

@@ -128,3 +128,18 @@ def test_it_ends_with_the_person(shop: System, grants: Grants) -> None:
     assert refused(shop, grants, name, "ann", "dan") == "this grant is about somebody else"
     shop.agree("ann")  # is back, under another key
     assert refused(shop, grants, name, "ann", "dan") == "this grant is about somebody else"
+
+
+def test_the_desk_looks_on_record_and_makes_nobody_known(shop: System, grants: Grants) -> None:
+    grants.desk(shop.who("ann"), ["consents"])
+    (look,) = looks(shop, "ann")
+    assert (look["by"], look["reason"], look["fields"]) == (
+        "controller's desk",
+        "the person's own request",
+        ["consents"],
+    )
+    (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "desk"]
+    assert row == {"who": shop.holders.token(shop.who("ann")), "fields": "consents"}
+    with pytest.raises(SettingError, match="nothing is held"):
+        grants.desk(shop.who("cleo"), ["consents"])
+    assert not shop.holders.holds(shop.who("cleo"))

@@ -58,6 +58,15 @@ def test_without_timestamps_none_are_kept(text: str) -> None:
         ("likelihood = 2", "likelihood = 6", "likelihood of a released model"),
         ("severity = 3", "severity = 0", "severity of a released model"),
         ('name = "recommend"', 'name = "a/b"', "holds one of /"),
+        ('name = "recommend"', 'name = "gpc"', "a purpose cannot be called gpc"),
+        ('email = "privacy@example.org"', 'email = "@"', "email of the controller"),
+        ('url = "https://example.org"', 'url = "example.org"', "url of the controller is a page"),
+        ('phone = "+00 0000 0000"', 'phone = "none"', "phone of the controller holds no digit"),
+        ('url = "https://authority.example"', 'url = "authority"', "url of the authority is a page"),
+        ('services = ["recommendations"]', 'services = [""]', "services holds what is empty"),
+        ('jurisdiction = "EU"', 'jurisdiction = "E\\tU"', "jurisdiction holds what is empty, or does not print"),
+        ('"https://example.org/code"', '"code"', "codes_of_conduct or impact_assessment is a page"),
+        ('"https://example.org/assessment"', '"assessment"', "codes_of_conduct or impact_assessment is a page"),
     ],
 )
 def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: str) -> None:
@@ -78,6 +87,10 @@ def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: st
         ("format = 1", "format = 1\nretention = 5", "unknown key 'retention'"),
         ("[controller]", "[comptroller]", r"\[controller\] is missing"),
         ("[owners]", "[holders]", r"\[owners\] is missing"),
+        ("jurisdiction =", "jurisdicton =", r"unknown key 'jurisdicton' in \[processing\]"),
+        ("phone =", "fax =", r"unknown key 'fax' in \[controller\]"),
+        ('contact = "complaints@authority.example"', "", "contact is missing"),
+        ('["recommendations"]', '"recommendations"', "services is not what it should be"),
         ("format = 1", "format = 1\npurpose = 3", "is not TOML"),
         ("[[field]]", "[field]", "is not TOML"),
     ],
@@ -85,6 +98,18 @@ def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: st
 def test_files_that_are_none(text: str, old: str, new: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         Inventory.from_toml(text.replace(old, new, 1).encode())
+
+
+def test_what_may_be_left_out(text: str) -> None:
+    start, end = text.index("[authority]"), text.index("[owners]")
+    without = "\n".join(
+        line for line in (text[:start] + text[end:]).splitlines() if not line.startswith(("email", "url", "phone"))
+    )
+    found = Inventory.from_toml(without.encode())
+    assert found.authority is None
+    assert not any(vars(found.processing).values())
+    assert (found.controller.email, found.controller.url, found.controller.phone) == ("", "", "")
+    assert found.terms == Inventory.from_toml(text.encode()).terms
 
 
 def test_one_table_where_there_may_be_several(text: str) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import io
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import jsonschema
 import pytest
 import requests
 from servers import Server, Unavailable
 from servers import running as server_running
-from services import ITEMS, Running, new_settings, running, seed
+from services import ITEMS, PEOPLE, PURPOSES, Running, new_settings, running, seed
 
 from discreet.governance.checks import now
 from discreet.governance.consent import later
@@ -24,6 +27,36 @@ from discreet.governance.ledger import Ledger
 from discreet.governance.roles import MATRIX, Permission, Role
 from discreet.service.api.house import Settings
 from discreet.service.jobs import Calendar, schedule
+
+_TEXT = {"type": "string", "minLength": 1}
+_PURPOSE = {"purpose": _TEXT, "purposeCategory": {"type": "array", "items": _TEXT, "minItems": 1}, "consentType": _TEXT}
+_PURPOSE |= {"piiCategory": {"type": "array", "items": _TEXT, "minItems": 1}, "primaryPurpose": {"type": "boolean"}}
+_PURPOSE |= {"termination": _TEXT, "thirdPartyDisclosure": {"const": False}}
+_PARTY = {"piiController": _TEXT, "contact": _TEXT, "address": {"type": "object"}, "email": _TEXT, "phone": _TEXT}
+_SERVICE = {
+    "service": _TEXT,
+    "purposes": {"type": "array", "items": {"required": [*_PURPOSE], "properties": _PURPOSE}, "minItems": 1},
+}
+_RECEIPT = {
+    "version": {"const": "KI-CR-v1.1.0"},
+    "jurisdiction": _TEXT,
+    "consentTimestamp": {"type": "integer", "minimum": 1_600_000_000, "maximum": 10_000_000_000},
+    "collectionMethod": _TEXT,
+    "consentReceiptID": {"type": "string", "pattern": "^[0-9a-f-]{36}$"},
+    "language": _TEXT,
+    "piiPrincipalId": _TEXT,
+    "piiControllers": {
+        "type": "array",
+        "items": {"required": [*_PARTY], "properties": _PARTY},
+        "minItems": 1,
+    },
+    "policyUrl": {"type": "string", "pattern": "^https?://"},
+    "services": {"type": "array", "items": {"required": [*_SERVICE], "properties": _SERVICE}, "minItems": 1},
+    "sensitive": {"type": "boolean"},
+    "spiCat": {"type": "array", "items": _TEXT},
+}
+KANTARA = {"type": "object", "required": [*_RECEIPT], "properties": _RECEIPT}
+"""What the specification of receipts demands."""
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +312,7 @@ def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
     ).json()
     record = given["record"]
     assert record["event"]["event_state"] == "ConsentGiven"
-    assert (record["language"], record["discreet"]["gpc_at_event"], record["discreet"]["level"]) == (
+    assert (record["language"], record["discreet"]["gpc_at_event"], record["discreet"]["privacy_level"]) == (
         "pt-BR",
         True,
         "strong",
@@ -294,7 +327,7 @@ def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
     records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
     assert [each["event"]["event_state"] for each in records] == [
         "ConsentGiven",
-        "RenewedConsentGiven",
+        "ConsentGiven",
         "ConsentWithdrawn",
     ]
     refused = shop.ask("PUT", "/api/v1/me/consents/sell", key)
@@ -313,12 +346,178 @@ def test_access_export_correction_and_objection(shop: Running) -> None:
     assert exported.json() == told
     rows = list(csv.DictReader(io.StringIO(shop.ask("GET", "/api/v1/me/export?format=csv", key).text)))
     assert {row["item_id"]: row["title"] for row in rows} == {"i1": "I1", "i2": "I2"}
-    corrected = shop.ask("POST", "/api/v1/me/correct", key, json={"remove": ["i2"]}).json()
+    wrong = {"remove": ["i2"], "add": [{"item_id": "none"}]}
+    assert shop.ask("POST", "/api/v1/me/correct", key, json=wrong).status_code == 422
+    right = {"remove": ["i2"], "change": [{"item_id": "i1", "timestamp": 1_790_000_000}], "add": [{"item_id": "i3"}]}
+    corrected = shop.ask("POST", "/api/v1/me/correct", key, json=right).json()
     assert corrected["said"].startswith("1 of what was held")
-    assert [each["item_id"] for each in shop.ask("GET", "/api/v1/me/access", key).json()["events"]] == ["i1"]
+    assert (corrected["removed"], corrected["changed"], corrected["added"]) == (1, 1, 1)
+    held = {each["item_id"]: each["timestamp"] for each in shop.ask("GET", "/api/v1/me/access", key).json()["events"]}
+    assert {*held} == {"i1", "i3"}
+    assert held["i1"] == "2026-09-21T00:00:00+00:00"
     shop.ask("POST", "/api/v1/me/object", key)
     standing = shop.ask("GET", "/api/v1/me/consents", key).json()
     assert not any(each["permits"] for each in standing.values())
+    added = shop.ask("POST", "/api/v1/me/correct", key, json={"add": [{"item_id": "i4"}]})
+    assert (added.status_code, added.json()["type"]) == (403, "urn:discreet:not-allowed")
+
+
+def test_times_that_are_not_declared_are_refused_in_a_correction_if_the_inventory_says_so(tmp_path: Path) -> None:
+    settings = new_settings(tmp_path)
+    declared = replace(settings.inventory, fields=settings.inventory.fields[:1])
+    for undeclared, status in (("refuse", 422), ("drop", 200)):
+        minimisation = replace(declared.minimisation, undeclared=undeclared)
+        with running(replace(settings, inventory=replace(declared, minimisation=minimisation))) as found:
+            found.as_(Role.OPERATOR, "PUT", "/api/v1/items", json={"items": [{"item_id": "i1"}, {"item_id": "i2"}]})
+            key = found.agreed("ann")
+            timed = {"add": [{"item_id": "i1", "timestamp": 1_790_000_000}]}
+            assert found.ask("POST", "/api/v1/me/correct", key, json=timed).status_code == status
+            untimed = {"add": [{"item_id": "i2"}]}
+            assert found.ask("POST", "/api/v1/me/correct", key, json=untimed).json()["added"] == 1
+
+
+def test_access_tells_what_one_has_a_right_to_know(shop: Running) -> None:
+    told = shop.ask("GET", "/api/v1/me/access", shop.agreed("curious")).json()
+    purposes = {each["name"]: each for each in told["purposes"]}
+    assert purposes["train-recommender"]["reads"] == ["item_id"]
+    assert purposes["recommend"]["recipients"] == []
+    assert {each["name"]: each["category"] for each in told["fields"]}["item_id"].startswith("user.behavior")
+    assert told["authority"]["name"] == "Example Data Protection Authority"
+    assert {"access", "correct", "erase", "object", "complain", "restrict"} <= {*told["rights"]}
+    assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
+    assert "1/4" in told["levels"]["strong"]
+    assert "1/16" in told["levels"]["strong"]
+    assert told["retention_days"] == 730
+    assert told["source"]
+    assert told["logic"]
+    assert told["processing"]["jurisdiction"] == "EU"
+    assert all(told["controller"].values())
+
+
+def test_somebody_is_asked_refuses_or_answers_later(shop: Running) -> None:
+    key, path = shop.person("undecided"), "/api/v1/me/consents/recommend"
+    asked = shop.ask("POST", f"{path}/asked", key).json()["record"]["event"]
+    assert (asked["event_state"], asked["entity_id"]) == ("ConsentRequested", "controller")
+    for answer, state in (("later", "ConsentRequestDeferred"), ("refuse", "ConsentRefused"), ("agree", "ConsentGiven")):
+        event = shop.ask("PUT", path, key, json={"answer": answer}).json()["record"]["event"]
+        assert (event["event_state"], event["entity_id"]) == (state, "person")
+    stands = shop.ask("POST", f"{path}/asked", key)
+    assert (stands.status_code, stands.json()["type"]) == (409, "urn:discreet:conflict")
+    assert shop.ask("PUT", path, key, json={"answer": "perhaps"}).status_code == 422
+    assert shop.ask("PUT", "/api/v1/me/level", key, json={"answer": "refuse"}).status_code == 422
+
+
+def test_another_level_does_not_renew_a_consent(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("discreet.governance.consent.now", lambda: "2026-11-01T00:00:00Z")
+        key = shop.agreed("changes levels")
+    (until,) = {each["until"] for each in shop.ask("GET", "/api/v1/me/consents", key).json().values()}
+    assert until < later(now(), 730)
+    changed = shop.ask("PUT", "/api/v1/me/level", key, json={"level": "strong"}).json()["changed"]
+    assert {each["record"]["event"]["event_state"] for each in changed.values()} == {"ConsentGiven"}
+    stands = shop.ask("GET", "/api/v1/me/consents", key).json()
+    assert {(each["until"], each["level"]) for each in stands.values()} == {(until, "strong")}
+
+
+@pytest.mark.parametrize(
+    ("sent", "means"),
+    [
+        *((each, True) for each in ("1", "1, 1", "1,0", "0 , 1")),
+        *((each, False) for each in ("0", "", "01", "true", "1;1", "11")),
+    ],
+)
+def test_what_counts_as_the_browsers_signal(shop: Running, sent: str, means: bool) -> None:
+    key, headers = shop.person("has agreed to nothing"), {"Sec-GPC": sent}
+    found = shop.ask("GET", "/api/v1/me/consents", key, headers=headers).json()
+    assert ("gpc" in found) is means
+    if means:
+        assert found["gpc"] == {"signal": True, "means": "Nothing of yours is given to others."}
+
+
+def test_several_headers_of_the_signal_are_one(shop: Running) -> None:
+    key, host = shop.person("has agreed to nothing"), shop.url.removeprefix("http://")
+    for values, means in (((b"0", b"1"), True), ((b"1", b"1"), True), ((b"0", b"0"), False)):
+        line = http.client.HTTPConnection(host, timeout=20)
+        line.putrequest("GET", "/api/v1/me/privacy")
+        line.putheader("Authorization", f"Bearer {key}")
+        for value in values:
+            line.putheader("Sec-GPC", value)
+        line.endheaders()
+        assert ("gpc" in json.load(line.getresponse())) is means
+        line.close()
+
+
+def test_the_signal_is_prompted_for_and_noted_once(shop: Running) -> None:
+    key, signal = shop.agreed("careful"), {"headers": {"Sec-GPC": "1"}}
+
+    def states() -> list[tuple[str, bool, str]]:
+        records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+        return [(each["purpose"], each["discreet"]["gpc_at_event"], each["event"]["entity_id"]) for each in records[2:]]
+
+    assert "gpc" not in shop.ask("GET", "/api/v1/me/consents", key).json()
+    assert states() == []
+    for path in ("/api/v1/me/recommendations", "/api/v1/me/consents", "/api/v1/me/privacy", "/api/v1/me/access"):
+        found = shop.ask("GET", path, key, **signal).json()
+        if path.endswith(("consents", "privacy")):
+            assert "recommend, train-recommender" in found["gpc"]["prompt"]
+        assert states() == [("recommend", True, "discreet"), ("train-recommender", True, "discreet")]
+    stands = shop.ask("GET", "/api/v1/me/consents", key).json()
+    assert all(each["permits"] for each in stands.values())
+
+
+def test_receipts_in_the_form_of_kantara(shop: Running) -> None:
+    key = shop.agreed("collects receipts")
+    shop.ask("DELETE", "/api/v1/me/consents/recommend", key)
+    found = shop.ask("GET", "/api/v1/me/receipts?format=kantara", key).json()["receipts"]
+    assert len(found) == 2
+    for receipt in found:
+        jsonschema.validate(receipt, KANTARA)
+    records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    assert [each["consentReceiptID"] for each in found] == [each["record_id"] for each in records[:2]]
+    at = datetime.fromtimestamp(found[0]["consentTimestamp"], UTC).isoformat()
+    assert at.replace("+00:00", "Z") == records[0]["event"]["event_time"]
+    assert "publicKey" not in found[0]  # without a witness the journal is signed by nobody
+    assert shop.ask("GET", "/api/v1/me/receipts?format=xml", key).status_code == 422
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_after_the_words_changed_everybody_is_asked_anew(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    settings = new_settings(tmp_path)
+    if database == "postgresql":
+        settings = replace(settings, place=request.getfixturevalue("server").new())
+    with running(settings) as found:
+        seed(found)
+        key = found.person("person-1")
+        assert found.ask("GET", "/api/v1/me/recommendations", key).json()["mode"] == "personalised"
+    purposes = tuple(replace(purpose, says=f"{purpose.says} Anew.") for purpose in settings.inventory.purposes)
+    with running(replace(settings, inventory=replace(settings.inventory, purposes=purposes))) as found:
+        assert found.ask("GET", "/api/v1/me/recommendations", key).json()["mode"] == "non-personalised"
+        assert found.send(("person-1", "i9")).json()["kept"] == 0
+        assert "nobody who agreed" in found.trained()["why"]
+        for _ in range(200):
+            stands = found.ask("GET", "/api/v1/me/consents", key).json()
+            if {each["state"] for each in stands.values()} == {"ConsentInvalidated"}:
+                break
+            time.sleep(0.05)
+        assert all(each["asked_anew"] and not each["permits"] for each in stands.values())
+        assert all(each["says"].endswith(" Anew.") for each in stands.values())
+        assert all(each["changed"] == ["purpose_description"] for each in stands.values())
+        given = found.ask("PUT", "/api/v1/me/consents/recommend", key).json()
+        assert given["record"]["event"]["event_state"] == "ConsentGiven"
+        assert found.ask("GET", "/api/v1/me/recommendations", key).json()["mode"] == "personalised"
+        stands = found.ask("GET", "/api/v1/me/consents", key).json()
+        assert (stands["recommend"]["permits"], stands["recommend"]["asked_anew"]) == (True, False)
+        assert stands["train-recommender"]["asked_anew"]
+        for name in ("person-2", "person-3"):
+            found.ask("PUT", "/api/v1/me/consents/train-recommender", found.person(name))
+        with settings.records() as records:
+            ended = [e.facts for e in records.journal.rows() if e.facts.get("state") == "ConsentInvalidated"]
+        assert len(ended) == 2 * len(PEOPLE)
+        assert {each["by"] for each in ended} == {"discreet"}
+    with Ledger(settings.place) as book:
+        assert book.verify().ok
 
 
 def test_erasure_now_and_from_the_next_release(
@@ -593,6 +792,32 @@ def test_what_goes_wrong_in_one_task_leaves_no_other_undone(
     jobs._work((fails, works))
     assert turns == ["fails", "works", "fails", "works"]
     assert "MemoryError" in caplog.text
+
+
+def test_consents_to_other_words_are_ended_once_and_a_stop_waits_for_none_of_it(tmp_path: Path) -> None:
+    from discreet.service.jobs import Jobs
+
+    settings = new_settings(tmp_path)
+    with settings.records() as records:
+        for purpose in PURPOSES:
+            records.consents.give("ann", purpose)
+    purposes = tuple(replace(purpose, notice_version="2") for purpose in settings.inventory.purposes)
+    settings = replace(settings, inventory=replace(settings.inventory, purposes=purposes))
+    jobs = Jobs(settings.records, settings.models, settings.calendar, print, settings.reports)
+    with settings.records() as records:
+
+        def states() -> list[str]:
+            return [str(records.consents.standing("ann", purpose).state) for purpose in PURPOSES]
+
+        jobs._stop.set()
+        jobs._bind(records)
+        assert states() == ["ConsentInvalidated", "ConsentGiven"]
+        jobs._stop.clear()
+        jobs._bind(records)
+        assert states() == ["ConsentInvalidated"] * 2
+        rows = records.journal.head().seq
+        jobs._bind(records)
+        assert records.journal.head().seq == rows
 
 
 def test_the_calendar_sets_the_next_release(ended: Settings) -> None:

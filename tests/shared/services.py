@@ -92,7 +92,8 @@ def running(settings: Settings) -> Iterator[Running]:
         house.close()
         listening.close()
     with settings.records() as records, records.book() as book:  # whatever was asked of it, the record holds
-        assert not book.verify(wrapping=settings.wrapping).problems
+        problems = book.verify(wrapping=settings.wrapping).problems
+        assert not problems, problems
 
 
 def new_settings(folder: Path) -> Settings:

@@ -18,6 +18,9 @@ a time in the future            now; of more than a day from now: DataError
 no time, or none declared       the day of intake, which retention needs
 an item leaves the catalogue    it stays in histories, and is not read any more
 a consent was switched on       nothing is read or kept: SealBroken of one person; of many, how many is on record
+the words of a purpose change   nobody who agreed to others is read, nor are events of theirs kept; what is held stays
+                                while they may answer
+a correction that has a mistake  DataError, and nothing of it is done
 ==============================  ===============================================================================
 """
 
@@ -31,7 +34,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +42,11 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Histories, rows_of
-from discreet.errors import Conflict, DataError, KeyMissing, SealBroken
+from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SealBroken
 from discreet.governance import schema
 from discreet.governance.access import Access
 from discreet.governance.checks import check_name, now, stamp
-from discreet.governance.consent import BOUND, PERMITTED, Consents, is_bound
+from discreet.governance.consent import BOUND, PERMITTED, PERSON, Consents, is_bound
 from discreet.governance.database import Database
 from discreet.governance.holders import Holders
 from discreet.governance.inventory import Inventory
@@ -137,6 +140,14 @@ class Collected:
     people: int
     without_consent: int
     unread: tuple[str, ...] = ()
+
+
+class Corrected(NamedTuple):
+    """What was corrected: items taken out, times changed, items added. What the latest leave no room for is neither."""
+
+    removed: int
+    changed: int
+    added: int
 
 
 @dataclass(frozen=True)
@@ -247,22 +258,27 @@ class Vault:
             DataError: an item is not listed; or there are too many events, or none.
         """
         check_name("batch", name)
-        codes, step, latest = self.items.codes, self._inventory.step, datetime.now(UTC).timestamp()
+        codes, latest = self.items.codes, datetime.now(UTC).timestamp()
         found: dict[str, list[tuple[int, int]]] = {}
         for number, (person, item, seconds) in enumerate(rows):
-            if item not in codes:
-                raise DataError(f"event {number}: its item is not in the catalogue; add it there first")
             if number >= MOST_EVENTS:
                 raise DataError(f"a batch has at most {MOST_EVENTS:,} events; send several")
-            if seconds is not None and not seconds < latest + DAY:
-                raise DataError(f"event {number}: its time is not seconds since 1970, or lies in the future; mend it")
-            at = latest if seconds is None or step is None else min(seconds, latest)
-            coarse = DAY if seconds is None or step is None else step
-            found.setdefault(person, []).append((codes[item], int(max(at, 0) // coarse * coarse)))
+            found.setdefault(person, []).append(self._minimised(number, codes.get(item), seconds, latest))
         if not found:
             raise DataError("the batch holds no events")
         events = {self._holders.pseudonym(person): np.array(each, EVENT) for person, each in found.items()}
         return Batch(name, digest, events, unread)
+
+    def _minimised(self, number: int, code: int | None, seconds: float | None, latest: float) -> tuple[int, int]:
+        """Return an event as it is kept: the code of its item, and its time rounded down."""
+        if code is None:
+            raise DataError(f"event {number}: its item is not in the catalogue; add it there first")
+        if seconds is not None and not seconds < latest + DAY:
+            raise DataError(f"event {number}: its time is not seconds since 1970, or lies in the future; mend it")
+        step = self._inventory.step
+        at = latest if seconds is None or step is None else min(seconds, latest)
+        coarse = DAY if seconds is None or step is None else step
+        return code, int(max(at, 0) // coarse * coarse)
 
     def collect(self, batches: Sequence[Batch]) -> list[Collected | Conflict]:
         """Keep batches, all in one durable transaction; return what became of each.
@@ -404,7 +420,7 @@ class Vault:
                 self._journal.append("doubt", purpose=purpose, people=str(len(doubted)))
 
     def _each(self, purpose: str, doubted: list[bytes]) -> Iterator[tuple[bytes, int, Events]]:
-        permitted = {"purpose": purpose, "time": now()}
+        permitted = self._consents.permitted(purpose)
         newer = groupby(self._db.each(_ALL_EVENTS, **permitted), key=itemgetter(0))
         waiting = next(newer, None)
         for stored, wrapped, quarters, content, mac, *stands in self._db.each(_ALL_HELD, **permitted):
@@ -422,19 +438,60 @@ class Vault:
 
     # Rights
 
-    def remove(self, pseudonym: bytes, items: Iterable[str]) -> int:
-        """Take items out of somebody's history; return how many there were."""
-        codes = [self.items.codes[item] for item in {*items} if item in self.items.codes]
-        with self._db.transaction():
-            removed = self._rewrite(pseudonym, lambda events: events[~np.isin(events["code"], codes)])
-            if removed:
-                self._journal.append("correct", who=self._holders.token(pseudonym), removed=str(removed))
-        return removed
+    def correct(
+        self,
+        pseudonym: bytes,
+        *,
+        remove: Iterable[str] = (),
+        change: Sequence[tuple[str, float]] = (),
+        add: Sequence[tuple[str, float | None]] = (),
+    ) -> Corrected:
+        """Correct somebody's history, all of it or nothing; return what was done.
 
-    def erase(self, pseudonym: bytes) -> Erased | None:
+        What is added is made as small as what is taken in: of the catalogue, a coarse time, the latest up to a number.
+
+        Args:
+            pseudonym: of the person.
+            remove: items; one that is not held is none the less not held then.
+            change: items that are held, each with the seconds since 1970 that are right.
+            add: items that are missing, with seconds since 1970 or None.
+
+        Raises:
+            DataError: an item is named twice, not held (change) or not listed (add); or a time cannot be kept.
+            NotAllowed: the person agrees to no purpose that something could be added for.
+        """
+        removed, latest = {*remove}, datetime.now(UTC).timestamp()
+        codes, oldest = self.items.codes, latest - self._inventory.retention_days * DAY
+        named = [*removed, *(item for item, _ in (*change, *add))]
+        if len({*named}) < len(named):
+            raise DataError("an item is named twice in this correction; say one thing of each")
+        if change and self._inventory.step is None:
+            raise DataError("times are not kept, so there is none to change")
+        told = [self._minimised(at, codes.get(item), time, latest) for at, (item, time) in enumerate((*change, *add))]
+        if any(time < oldest for _, time in told):
+            raise DataError("a time lies before what is kept; leave it out")
+        with self._db.transaction():
+            if add and not self._consents.agrees(pseudonym, self._reading, now()):
+                raise NotAllowed("nothing is kept without a consent; agree to a purpose first")
+            before, anew = self._kept(self._whole(pseudonym)), np.array(told, EVENT)
+            gone = np.isin(before["code"], [codes[item] for item in removed if item in codes])
+            if not np.isin(anew["code"][: len(change)], before["code"]).all():
+                raise DataError("an item whose time is to be changed is not held; add it")
+            stay = before[~gone & ~np.isin(before["code"], anew["code"][: len(change)])]
+            held = self._kept(_once(np.concatenate([stay, anew])))
+            self._rewrite(pseudonym, lambda _: held)
+            found = np.isin(anew["code"], held["code"])
+            done = Corrected(int(gone.sum()), int(found[: len(change)].sum()), int(found[len(change) :].sum()))
+            if any(done):
+                facts = {name: str(number) for name, number in done._asdict().items()}
+                self._journal.append("correct", who=self._holders.token(pseudonym), **facts)
+        return done
+
+    def erase(self, pseudonym: bytes, *, by: str = PERSON) -> Erased | None:
         """Delete all that is held of somebody, and the key that opens it; return what was, or None if nothing was.
 
-        What a released model learnt of them stays in it until the next release, which is made without them.
+        Who did it is on record. What a released model learnt of them stays in it until the next release, which is made
+        without them.
         """
         with self._db.transaction():
             if not self._holders.holds(pseudonym):
@@ -450,7 +507,7 @@ class Vault:
                 self._db.execute(statement, who=pseudonym)
             self._holders.erase(pseudonym)
             told = None if events is None else str(events)
-            row = self._journal.append("erase", at=time, who=token, events=told)
+            row = self._journal.append("erase", at=time, who=token, events=told, by=by)
         if not self._db.in_transaction:
             self._db.scrub()
         return Erased(time, events, row)
@@ -460,30 +517,29 @@ class Vault:
     def retain(self) -> Iterator[int]:
         """Delete what is too old, what nobody may read any more, and batches' names; yield how many people are done.
 
-        Consents that ran out are written as such first. What was deleted is journalled, in counts.
+        Consents that ran out, or whose words changed, are written as such first. What is held of somebody who is asked
+        anew waits for their answer. What was deleted is journalled, in counts.
         """
-        expired = 0
-        while (done := self._consents.expired()) > 0:
-            expired += done
+        ended = sum(self._consents.ended())
         after, people, old, purposeless, unreadable = b"", 0, 0, 0, 0
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():
                 for pseudonym in rows:
                     try:
-                        permits = self._consents.agrees(pseudonym, self._reading, now())
+                        stays = self._consents.keeps(pseudonym, self._reading, now())
                         gone = self._rewrite(
-                            pseudonym, (lambda events: events) if permits else (lambda events: events[:0])
+                            pseudonym, (lambda events: events) if stays else (lambda events: events[:0])
                         )
                     except SealBroken:  # of one, which is no reason not to go on with the others
                         unreadable += 1
                         continue
-                    old, purposeless = old + gone * permits, purposeless + gone * (not permits)
+                    old, purposeless = old + gone * stays, purposeless + gone * (not stays)
             people, after = people + len(rows), rows[-1]
             yield people
         before = stamp(datetime.now(UTC) - timedelta(days=self._inventory.minimisation.logs_days))
         with self._db.transaction():
             self._db.execute(_OLD_BATCHES, before=before)
-            facts = {"expired": str(expired), "too_old": str(old), "purposeless": str(purposeless)}
+            facts = {"ended": str(ended), "too_old": str(old), "purposeless": str(purposeless)}
             facts["unreadable"] = str(unreadable)
             self._journal.append("retain", people=str(people), **facts)
         self._db.scrub()
@@ -508,7 +564,7 @@ class Vault:
         """Fold somebody's events, changed, into their history, in the open transaction; return how many are gone."""
         whole = self._whole(pseudonym)
         stay = change(self._kept(whole))
-        if len(stay) < len(whole) or self._db.one(_ANY_EVENT, pseudonym=pseudonym) is not None:
+        if not np.array_equal(stay, whole) or self._db.one(_ANY_EVENT, pseudonym=pseudonym) is not None:
             self._db.execute(_NO_EVENTS, who=pseudonym)
             self._db.execute(_NO_HISTORY, who=pseudonym)
             if len(stay):
@@ -522,8 +578,11 @@ def _joined(seal: Seal, pseudonym: bytes, history: bytes | None, rows: Sequence[
     parts = [] if history is None else [seal.open(bytes(history), _of_history(pseudonym))]
     parts += [seal.open(bytes(content), _of_event(pseudonym)) for content in rows]
     found = np.frombuffer(b"".join(parts), EVENT)
-    if not rows:  # as it was folded
-        return found
+    return _once(found) if rows else found  # as it was folded
+
+
+def _once(found: Events) -> Events:
+    """Return events by time, each item once, with its latest time."""
     order = np.lexsort((found["code"], found["time"]))[::-1]
     _, first = np.unique(found["code"][order], return_index=True)
     once = found[order[first]]

@@ -2,11 +2,13 @@
 
 Records have the fields of ISO/IEC TS 27560:2023, as the W3C Data Privacy Vocabulary (DPV) maps them, and states of that
 vocabulary, of which two alone permit anything: ``ConsentGiven`` and ``RenewedConsentGiven``. What the standard does not
-have is under ``discreet``: the level, what a run may cost, whether the browser said Global Privacy Control, and from
-which release of the model on a change shows.
+have is under ``discreet``: the level, what the budget of the purpose promises a person at that level, whether the
+browser said Global Privacy Control, from which release of the model on a change shows, and the record before this one.
 
 A record is sealed under the person's key. Beside it stands, in the clear, what decides who is read for a purpose: a
-pseudonym, a purpose, a state, a level and an end. The journal has the record's hash, and the token of the person's key.
+pseudonym, a purpose, a state, a level, an end, and a digest of what the person was asked (`Inventory.terms`). Whoever
+agreed to other words than those in force is not read. The journal has the record's hash, and the token of the person's
+key.
 
 What stands is bound by a MAC under the person's key (HMAC-SHA256): whoever writes into the database without it switches
 nothing on. The row of the journal has another, bound to its number, so that `agreements` can hold the two against each
@@ -19,9 +21,15 @@ nothing was ever said          no consent
 given again                    a new record, ``RenewedConsentGiven``, that names the one before
 given at level ``off``         permits everything but training
 withdrawn twice, or never given  a new record all the same: the person said so
-the time runs out              `expired` writes ``ConsentExpired``; before it runs nothing is read, either
-what stands was changed        ``ConsentUnknown``: nothing is read; `agrees` raises SealBroken
-Global Privacy Control         noted; nothing goes to recipients; and what the inventory says beyond
+another level                  its state and its end stay: it is the same consent
+the time runs out              `ended` writes ``ConsentExpired``; before it runs nothing is read, either
+the words change               `ended` writes ``ConsentInvalidated``, likewise; what is held waits for an answer for
+                               ``ANSWER_DAYS``, and for no longer than the consent was for
+what stands was changed        ``ConsentUnknown``: nothing is read; `agrees` raises SealBroken; `ended` leaves it
+a purpose is declared no more  nothing is read for it; its consents stay as they are
+asked, or answered later       permits nothing; of a consent that stands it is a Conflict
+Global Privacy Control         noted, once of each consent; nothing goes to recipients; and what the inventory says
+                               beyond. Another level does not undo it; to agree again without the signal does
 =============================  ==============================================================================
 """
 
@@ -30,29 +38,42 @@ from __future__ import annotations
 import hmac
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import rfc8785
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from discreet.documents import document
-from discreet.errors import SealBroken, SettingError
+from discreet.errors import Conflict, SealBroken, SettingError
 from discreet.governance import schema
+from discreet.governance.accounts import Account
 from discreet.governance.checks import now, sha256, stamp
 from discreet.governance.database import Database
 from discreet.governance.holders import Holders, token_of
-from discreet.governance.inventory import Inventory, Purpose
+from discreet.governance.inventory import Authority, Controller, Inventory, Purpose
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Seal
-from discreet.privacy.levels import Level
+from discreet.privacy.accounting import epsilon_of
+from discreet.privacy.levels import QUARTERS, Level
 
-SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 1"
+SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 2"
 RECORD = "consent"
 MOST_SAID = 1_000
 """Records of one person after which they cannot agree any more; nobody changes their mind so often, programs do."""
+ANSWER_DAYS = 30
+"""For which what is held waits for whoever is asked anew."""
+PERSON, SERVICE, CONTROLLER, DESK = "person", "discreet", "controller", "controller's desk"
+"""Who makes a record."""
+ASKED = (
+    *("purpose_type", "purpose_description", "privacy_notice", "lawful_basis", "recipient_third_parties"),
+    *("pii_information", "pii_controllers", "retention_period"),
+)
+"""Of a record: what the person was asked."""
 
 
 class State(Enum):
@@ -79,12 +100,18 @@ class State(Enum):
 
 
 PERMITTING = (State.GIVEN, State.RENEWED)
+WAITING = (State.INVALIDATED, State.REQUESTED, State.DEFERRED)
 
 _s, _d = schema.standing.c, schema.document.c
 _PERMITTING = or_(*(_s.state == str(state) for state in PERMITTING))
-PERMITTED = and_(_s.purpose == bindparam("purpose"), _PERMITTING, or_(_s.until.is_(None), _s.until > bindparam("time")))
-"""When a row of `standing` permits reading for a purpose, at a time."""
-BOUND = (_s.purpose, _s.state, _s.quarters, _s.until, _s.seq)
+PERMITTED = and_(
+    _s.purpose == bindparam("purpose"),
+    _PERMITTING,
+    _s.terms == bindparam("terms"),
+    or_(_s.until.is_(None), _s.until > bindparam("time")),
+)
+"""When a row of `standing` permits reading for a purpose, at a time, on the terms in force: `Consents.permitted`."""
+BOUND = (_s.purpose, _s.state, _s.quarters, _s.until, _s.seq, _s.terms)
 """What stands of a consent, in the order in which it is bound to the person's key."""
 _BEFORE = select(_s.seq).where(_s.pseudonym == bindparam("pseudonym"), _s.purpose == bindparam("purpose"))
 _ALL = (
@@ -101,21 +128,54 @@ _DOCUMENTS = (
     .where(_d.pseudonym == bindparam("pseudonym"), _d.kind == bindparam("kind"))
     .order_by(_d.seq)
 )
-_OVER = select(_s.pseudonym, _s.purpose).where(_PERMITTING, _s.until <= bindparam("time")).limit(bindparam("most"))
+_DOCUMENT = select(_d.content).where(
+    _d.pseudonym == bindparam("pseudonym"), _d.kind == bindparam("kind"), _d.seq == bindparam("seq")
+)
+_ENDED = (
+    select(_s.pseudonym, _s.until)
+    .where(
+        _s.purpose == bindparam("purpose"),
+        _PERMITTING,
+        or_(_s.until <= bindparam("time"), _s.terms != bindparam("terms")),
+        _s.pseudonym > bindparam("after"),
+    )
+    .order_by(_s.pseudonym)
+    .limit(bindparam("most"))
+)
+_b = schema.account.c
+_BUDGET = select(_b.epsilon, _b.delta, _b.cap, _b.person_cap, _b.until).where(_b.name == bindparam("name"))
+_epsilon = lru_cache(epsilon_of)
 
 _ENCODED = json.JSONEncoder(default=repr).encode  # what was forged need not be JSON
 
 
 class Standing(NamedTuple):
-    """Where one person's consent to one purpose stands."""
+    """Where one person's consent to one purpose stands.
+
+    Attributes:
+        state: of it.
+        level: of training.
+        until: when it ends; of what waits for an answer: until when what is held is kept.
+        current: whether what the person was asked is what is in force.
+    """
 
     state: State
     level: Level
     until: str | None
+    current: bool
 
     def permits(self, time: str) -> bool:
         """Whether something may be read at a time."""
-        return self.state.permits and (self.until is None or time < self.until)
+        return self.state.permits and self.current and (self.until is None or time < self.until)
+
+    def keeps(self, time: str) -> bool:
+        """Whether what is held may be kept at a time: it is permitted, or the person is asked anew and may answer."""
+        return self.permits(time) or (self.asked_anew and self.until is not None and time < self.until)
+
+    @property
+    def asked_anew(self) -> bool:
+        """Whether what the person agreed to is not what is in force, and they did not answer yet."""
+        return (self.state in WAITING and self.until is not None) or (self.state.permits and not self.current)
 
 
 class Said(NamedTuple):
@@ -127,7 +187,7 @@ class Said(NamedTuple):
     effective: str | None = None
 
 
-NEVER = Standing(State.UNKNOWN, Level.OFF, None)
+NEVER = Standing(State.UNKNOWN, Level.OFF, None, current=False)
 
 
 class Documents:
@@ -149,6 +209,13 @@ class Documents:
         sealed = seal.seal(rfc8785.dumps(content), place_of(pseudonym, kind, seq))
         self._db.execute(_KEEP, pseudonym=pseudonym, kind=kind, seq=seq, content=sealed)
         return seq
+
+    def one(self, pseudonym: bytes, kind: str, seq: int, seal: Seal) -> dict[str, Any] | None:
+        """Return one, or None if it is gone or does not open: nobody is kept from withdrawing by that."""
+        row = self._db.one(_DOCUMENT, pseudonym=pseudonym, kind=kind, seq=seq)
+        with suppress(SealBroken):
+            return None if row is None else document(seal.open(bytes(row[0]), place_of(pseudonym, kind, seq)))
+        return None
 
     def of(self, pseudonym: bytes, kind: str) -> list[dict[str, Any]]:
         """Return all of a kind, the oldest first."""
@@ -181,13 +248,24 @@ class Consents:
         Raises:
             SealBroken: their key was changed; or what stands was, and nothing that was not permits it.
         """
+        return self._any(pseudonym, purposes, lambda stands: stands.permits(time))
+
+    def keeps(self, pseudonym: bytes, purposes: Iterable[str], time: str) -> bool:
+        """Whether what is held of somebody may be kept for any of these purposes at a time. Raises as `agrees`."""
+        return self._any(pseudonym, purposes, lambda stands: stands.keeps(time))
+
+    def _any(self, pseudonym: bytes, purposes: Iterable[str], true: Callable[[Standing], bool]) -> bool:
         said = self._said(pseudonym)
         found = [said.get(purpose, NEVER) for purpose in purposes]
-        if any(each is not None and each.permits(time) for each in found):
+        if any(each is not None and true(each) for each in found):
             return True
         if None in found:
             raise SealBroken("what somebody agreed to was changed in the database; run `discreet journal verify`")
         return False
+
+    def permitted(self, purpose: str) -> dict[str, str]:
+        """Return what `PERMITTED` asks for: by whom a purpose is permitted now, on the terms in force."""
+        return {"purpose": purpose, "time": now(), "terms": self._inventory.terms[purpose]}
 
     def permits(self, person: str | int, purpose: str) -> bool:
         """Whether somebody's data may be read for a purpose now."""
@@ -220,38 +298,125 @@ class Consents:
         Raises:
             PurposeNotAllowed, SettingError: the purpose or the language is none.
         """
-        before = self.standing_of(pseudonym, purpose).state
-        state = State.RENEWED if before in {*PERMITTING, State.EXPIRED} else State.GIVEN
-        return self._say(pseudonym, purpose, state, Said(self._held(level, gpc), language, gpc, effective))
+        with self._db.transaction():
+            before = self.standing_of(pseudonym, purpose)
+            renewed = before.current and before.state in {*PERMITTING, State.EXPIRED}
+            said = Said(self._held(level, gpc), language, gpc, effective)
+            return self._say(pseudonym, purpose, State.RENEWED if renewed else State.GIVEN, said)
+
+    def change_as(
+        self,
+        pseudonym: bytes,
+        purpose: str,
+        *,
+        level: Level | None = None,
+        language: str = "en",
+        gpc: bool = False,
+        effective: str | None = None,
+        by: str = PERSON,
+    ) -> dict[str, Any]:
+        """Record another level of a consent that stands, or the browser's signal: its state and its end stay.
+
+        Takes what `give_as` takes, and by whom; the level is by default the one it has. A signal that was noted stays.
+
+        Raises:
+            Conflict: there is no consent to this purpose that stands.
+        """
+        with self._db.transaction():
+            before = self.standing_of(pseudonym, purpose)
+            if not before.permits(now()):
+                raise Conflict(f"there is no consent to {purpose} that stands; agree to it first")
+            last = self._last(pseudonym, purpose)
+            signalled = gpc or last is None or _noted(last)  # of what does not open, what is safe for the person
+            said = Said(self._held(level or before.level, signalled), language, signalled, effective)
+            return self._say(pseudonym, purpose, before.state, said, until=before.until, by=by)
+
+    def unsignalled(self, pseudonym: bytes) -> dict[str, str]:
+        """Return the purposes that somebody permits on whose last record no signal is noted, and its language."""
+        time = now()
+        permitted = [purpose for purpose, stands in self.all_as(pseudonym).items() if stands.permits(time)]
+        last = {purpose: self._last(pseudonym, purpose) for purpose in permitted}
+        return {purpose: record["language"] for purpose, record in last.items() if record and not _noted(record)}
 
     def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
         """As `withdraw_as`, of somebody known by their id."""
         return self.withdraw_as(self._holders.pseudonym(person), purpose, **told)
 
     def withdraw_as(
+        self,
+        pseudonym: bytes,
+        purpose: str,
+        *,
+        language: str = "en",
+        gpc: bool = False,
+        effective: str | None = None,
+        by: str = PERSON,
+    ) -> dict[str, Any]:
+        """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes, and by whom."""
+        return self._say(pseudonym, purpose, State.WITHDRAWN, Said(Level.OFF, language, gpc, effective), by=by)
+
+    def refuse(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
+        """As `refuse_as`, of somebody known by their id."""
+        return self.refuse_as(self._holders.pseudonym(person), purpose, **told)
+
+    def refuse_as(
         self, pseudonym: bytes, purpose: str, *, language: str = "en", gpc: bool = False, effective: str | None = None
     ) -> dict[str, Any]:
-        """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes."""
-        return self._say(pseudonym, purpose, State.WITHDRAWN, Said(Level.OFF, language, gpc, effective))
+        """Record that a person was asked, and did not agree. Takes what `give_as` takes."""
+        return self._say(pseudonym, purpose, State.REFUSED, Said(Level.OFF, language, gpc, effective))
 
-    def refuse(self, person: str | int, purpose: str, *, language: str = "en", gpc: bool = False) -> dict[str, Any]:
-        """Record that a person was asked, and did not agree."""
-        return self._say(self._holders.pseudonym(person), purpose, State.REFUSED, Said(Level.OFF, language, gpc))
+    def wait_as(
+        self, pseudonym: bytes, purpose: str, *, asked: bool, language: str = "en", gpc: bool = False
+    ) -> dict[str, Any]:
+        """Record that a person was asked just now, or that they will answer later.
 
-    def expired(self, most: int = 1_000) -> int:
-        """Write that consents have run out, of so many at most; return of how many. One that was changed stays."""
-        found = [(bytes(stored), purpose) for stored, purpose in self._db.each(_OVER, time=now(), most=most)]
-        over = [each for each in found if self._stands(*each)]
-        for pseudonym, purpose in over:
-            self._write(pseudonym, purpose, State.EXPIRED, Said(Level.OFF), by="discreet")
-        return len(over)
+        Raises:
+            Conflict: their consent stands; it is withdrawn, not put off.
+        """
+        with self._db.transaction():
+            time, before = now(), self.standing_of(pseudonym, purpose)
+            if before.permits(time):
+                raise Conflict(f"the consent to {purpose} stands; withdraw it first")
+            state, by = (State.REQUESTED, CONTROLLER) if asked else (State.DEFERRED, PERSON)
+            until = _answered_by(before.until, time) if before.asked_anew else None
+            return self._say(pseudonym, purpose, state, Said(Level.OFF, language, gpc), until=until, by=by)
 
-    def _stands(self, pseudonym: bytes, purpose: str) -> bool:
-        """Whether what stands of a consent is what the person said."""
-        try:
-            return self._said(pseudonym).get(purpose) is not None
-        except SealBroken:  # of one, which is no reason not to go on with the others
-            return False
+    def ended(self, most: int = 200) -> Iterator[int]:
+        """Write that consents have run out, or that their words changed; yield of how many, after each transaction.
+
+        So many at most are written at once, and found within the transaction: whoever agrees meanwhile has agreed. Of
+        whom the key does not open, or what stands was changed, nothing is written; they are not read, either.
+        """
+        for purpose, terms in self._inventory.terms.items():
+            after, more = b"", True
+            while more:
+                time, done = now(), 0
+                with self._db.transaction():
+                    told = {"purpose": purpose, "time": time, "terms": terms}
+                    found = list(self._db.each(_ENDED, after=after, most=most, **told))
+                    for pseudonym, until in found:
+                        over = until is not None and until <= time
+                        state, kept = (State.EXPIRED, None) if over else (State.INVALIDATED, _answered_by(until, time))
+                        with suppress(SealBroken):
+                            if self._said(bytes(pseudonym)).get(purpose) is not None:
+                                self._write(bytes(pseudonym), purpose, state, Said(Level.OFF), until=kept, by=SERVICE)
+                                done += 1
+                if found:
+                    after = bytes(found[-1][0])
+                    yield done
+                more = len(found) == most
+
+    def changed(self, pseudonym: bytes, purpose: str) -> list[str]:
+        """Return what of a record is now otherwise than what a person last agreed to, by its names there."""
+        agreed = [
+            record
+            for record in self.documents.of(pseudonym, RECORD)
+            if record["purpose"] == purpose and State(record["event"]["event_state"]).permits
+        ]
+        if not agreed:
+            return []
+        anew = self._record(pseudonym, self._inventory.purpose(purpose), "en", agreed[-1]["discreet"])
+        return [name for name in ASKED if anew[name] != agreed[-1].get(name)]
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
         """Return all records of a person, the oldest first."""
@@ -268,42 +433,69 @@ class Consents:
         if not rows:
             return {}
         seal = self._holders.opened(pseudonym, bytes(rows[0][0]))
-        return {row[0]: _standing(row) if is_bound(seal, bytes(mac), row) else None for _, mac, *row in rows}
+        return {row[0]: self._standing(row) if is_bound(seal, bytes(mac), row) else None for _, mac, *row in rows}
+
+    def _standing(self, stands: Sequence[Any]) -> Standing:
+        purpose, state, quarters, until, _, terms = stands
+        return Standing(State(state), Level(quarters), until, terms == self._inventory.terms.get(purpose))
+
+    def _last(self, pseudonym: bytes, purpose: str) -> dict[str, Any] | None:
+        """Return the last record of a consent, if it is there and opens."""
+        row, seal = self._db.one(_BEFORE, pseudonym=pseudonym, purpose=purpose), self._holders.seal(pseudonym)
+        return None if row is None or seal is None else self.documents.one(pseudonym, RECORD, int(row[0]), seal)
 
     def _held(self, level: Level, gpc: bool) -> Level:
         """Return the level that a signal leaves."""
         most = {"no-sharing": level, "strong": Level.STRONG, "off": Level.OFF}[self._inventory.minimisation.gpc]
         return min(level, most, key=lambda each: each.value) if gpc else level
 
-    def _say(self, pseudonym: bytes, purpose: str, state: State, said: Said) -> dict[str, Any]:
+    def _promised(self, purpose: str, level: Level) -> dict[str, Any]:
+        """Return what the budget of a purpose promises a person at a level; nothing while none is open."""
+        account = Account(self._inventory.name, purpose)
+        row = self._db.one(_BUDGET, name=str(account))
+        if row is None:
+            return dict.fromkeys(("epsilon_cap", "delta", "unit", "period"))
+        epsilon, delta, cap, person_cap, until = row
+        units = -(-cap * level.value**2 // QUARTERS**2)  # mu is a quarter of what it is for ``light``: ``levels.md``
+        units = units if person_cap is None else min(units, person_cap)
+        told = {"epsilon_cap": min(epsilon, _epsilon(units, delta)), "delta": delta, "unit": account.unit}
+        return told | {"period": "all releases" if until is None else f"all releases until {until}"}
+
+    def _say(
+        self, pseudonym: bytes, purpose: str, state: State, said: Said, *, until: str | None = None, by: str = PERSON
+    ) -> dict[str, Any]:
         self._inventory.purpose(purpose)
         language = said.language
         if not 2 <= len(language) <= 35 or not language.replace("-", "").isalnum() or not language.isascii():
             raise SettingError("a language is a tag such as en or pt-BR (BCP 47)")
-        return self._write(pseudonym, purpose, state, said, by="person")
+        return self._write(pseudonym, purpose, state, said, until=until, by=by)
 
-    def _write(self, pseudonym: bytes, purpose: str, state: State, said: Said, *, by: str) -> dict[str, Any]:
+    def _write(
+        self, pseudonym: bytes, purpose: str, state: State, said: Said, *, until: str | None, by: str
+    ) -> dict[str, Any]:
         time, declared = now(), self._inventory.purpose(purpose)
-        until = later(time, declared.valid_days) if state.permits else None
+        until = until or (later(time, declared.valid_days) if state.permits else None)
         with self._db.transaction():
-            seal, before = self._holders.hold(pseudonym), self._db.one(_BEFORE, pseudonym=pseudonym, purpose=purpose)
-            told = {"level": str(said.level), "gpc_at_event": said.gpc, "model_effective_from": said.effective}
-            told |= {"prev_record": None if before is None else int(before[0])}
+            seal, before = self._holders.hold(pseudonym), self._last(pseudonym, purpose)
+            told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
+            told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
+            told |= {"prev_record_id": before and before["record_id"]}
             record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
-                "validity_duration": f"P{declared.valid_days}D" if until else None,
+                "validity_duration": _lasting(time, until) if state.permits and until else None,
                 "entity_id": by,
-                "event_type": "ExplicitlyExpressedConsent" if by == "person" else "ConsentNotice",
+                "event_type": "ExplicitlyExpressedConsent" if by == PERSON else "ConsentNotice",
                 "event_state": str(state),
             }
-            most = MOST_SAID if state.permits else None  # to withdraw is never one too many
+            most = MOST_SAID if state.permits and by == PERSON else None  # to withdraw is never one too many
             seq = self.documents.keep(pseudonym, RECORD, record, seal, most=most)
             self._db.execute(_UNSET, who=pseudonym, what=purpose)
             values = {"purpose": purpose, "state": str(state), "quarters": said.level.value, "until": until, "seq": seq}
+            values |= {"terms": self._inventory.terms[purpose]}
             stands = [values[column.name] for column in BOUND]
             self._db.execute(_SET, pseudonym=pseudonym, mac=bound(seal, stands), **values)
-            facts = {"purpose": purpose, "state": str(state), "level": str(said.level)}
+            facts = {"purpose": purpose, "state": str(state), "level": str(said.level), "by": by}
             facts |= {"record": sha256(rfc8785.dumps(record))}
             facts |= {"stands": bound(seal, stands, self._journal.head().seq + 1).hex()}
             row = self._journal.append("consent", at=time, who=token_of(seal), **facts)
@@ -313,8 +505,11 @@ class Consents:
         """Return a record of ISO/IEC TS 27560, but for the event."""
         inventory, controller = self._inventory, self._inventory.controller
         fields = [field for field in inventory.fields if purpose.name in field.purposes]
-        party = {"party_id": "controller", "party_name": controller.name, "party_address": controller.address}
-        party |= {"party_contact": controller.contact, "party_type": "Controller", "party_officer": controller.officer}
+        party = _party("controller", "Controller", controller) | {"party_officer": controller.officer}
+        where = {name: value for name, value in vars(inventory.processing).items() if value}
+        stated = {name: list(value) if isinstance(value, tuple) else value for name, value in where.items()}
+        if inventory.authority is not None:
+            stated["authority_party"] = _party("authority", "SupervisoryAuthority", inventory.authority)
         return {
             "schema_version": SCHEMA_VERSION,
             "record_id": str(uuid.uuid4()),
@@ -343,6 +538,7 @@ class Consents:
             "recipient_third_parties": [] if told["gpc_at_event"] else list(purpose.recipients),
             "withdrawal_method": "DELETE /api/v1/me/consents/{purpose}, as easily as it was given",
             "privacy_rights": ["access", "export", "correct", "object", "erase", "withdraw"],
+            **stated,
             "discreet": told,
         }
 
@@ -368,9 +564,28 @@ def is_bound(seal: Seal, mac: bytes, stands: Sequence[object]) -> bool:
     return hmac.compare_digest(mac, bound(seal, stands))
 
 
-def _standing(stands: Sequence[Any]) -> Standing:
-    _, state, quarters, until, *_ = stands
-    return Standing(State(state), Level(quarters), until)
+def _answered_by(until: str | None, time: str) -> str:
+    """Return until when what is held waits for an answer: for a while, and no longer than the consent was for."""
+    last = later(time, ANSWER_DAYS)
+    return last if until is None else min(until, last)
+
+
+def _lasting(time: str, until: str) -> str:
+    """Return how long it is from one time to another, as ISO 8601 has it."""
+    left = datetime.fromisoformat(until) - datetime.fromisoformat(time)
+    return f"P{left.days}D" + (f"T{left.seconds}S" if left.seconds else "")
+
+
+def _party(ident: str, kind: str, party: Controller | Authority) -> dict[str, str]:
+    told = {"party_id": ident, "party_name": party.name, "party_address": party.address}
+    told |= {"party_contact": party.contact, "party_type": kind}
+    reached = {"party_email": party.email, "party_url": party.url, "party_phone": party.phone}
+    return told | {name: value for name, value in reached.items() if value}
+
+
+def _noted(record: dict[str, Any]) -> bool:
+    """Whether the browser's signal is noted in a record."""
+    return bool(record["discreet"]["gpc_at_event"])
 
 
 def place_of(pseudonym: bytes, kind: str, seq: int) -> bytes:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from discreet.errors import NotAllowed, SettingError
 from discreet.governance.checks import now, stamp
-from discreet.governance.consent import Documents
+from discreet.governance.consent import DESK, Documents
 from discreet.governance.database import Database
 from discreet.governance.holders import Holders
 from discreet.governance.journal import Journal
@@ -80,6 +80,23 @@ class Grants:
             self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
             self._journal.append("grant", name=name, state="used", by=by, who=grant.body["who"])
         return pseudonym, list(grant.body["fields"])
+
+    def desk(self, pseudonym: bytes, fields: Sequence[str]) -> None:
+        """Note, for the journal and for the person, that whoever has the folder looks for them, as they asked.
+
+        Raises:
+            SettingError: nothing is held of this person.
+        """
+        with self._db.transaction():
+            self.check_held(pseudonym)
+            told = {"at": now(), "reason": REASONS[1], "fields": list(fields), "by": DESK}
+            self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
+            self._journal.append("desk", who=self._holders.token(pseudonym), fields=", ".join(fields))
+
+    def check_held(self, pseudonym: bytes) -> None:
+        """Raise SettingError if nothing is held of a person: what is done at the desk makes nobody known."""
+        if not self._holders.holds(pseudonym):
+            raise SettingError("nothing is held of this person")
 
     def close(self, name: str, outcome: str, *, by: str) -> Matter:
         """Say what came of a grant: its end, if its time is not over.

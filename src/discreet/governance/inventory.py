@@ -11,14 +11,16 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import rfc8785
+
 from discreet.documents import fields_of, told
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
-from discreet.governance.checks import check_name
+from discreet.governance.checks import check_name, sha256
 
 FORMAT = 1
 STORED = ("item_id", "timestamp")
@@ -34,6 +36,8 @@ THREATS = (
 SIGNALS = ("no-sharing", "strong", "off")
 STEPS = {"second": 1, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
 """Seconds that a timestamp is rounded down to; a month is thirty days here."""
+RESERVED = "gpc"
+"""What answers about purposes say beside them, so that no purpose is called it."""
 LONGEST = 10 * 366
 MOST_HISTORY = 100_000
 
@@ -49,12 +53,60 @@ class Controller:
         contact: where people write to, an address of e-mail or a page.
         address: postal.
         officer: who protects people's data there, and how they are reached.
+        email: if there is one for this.
+        url: likewise.
+        phone: likewise.
     """
 
     name: str
     contact: str
     address: str
     officer: str
+    email: str = ""
+    url: str = ""
+    phone: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """Where people complain.
+
+    Attributes:
+        name: of the supervisory authority.
+        contact: how it is reached.
+        address: postal.
+        email: if it has one.
+        url: likewise.
+        phone: likewise.
+    """
+
+    name: str
+    contact: str
+    address: str
+    email: str = ""
+    url: str = ""
+    phone: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processing:
+    """Where it happens, and by which rules. All of it may be left out; named as ISO/IEC TS 27560 names it in a record.
+
+    Attributes:
+        processing_locations: where data is processed: countries, or places.
+        geographic_restrictions: what it does not leave.
+        jurisdiction: whose law holds.
+        services: for which the data is processed, as people know them.
+        codes_of_conduct: that are followed: pages.
+        impact_assessment: of data protection: a page.
+    """
+
+    processing_locations: tuple[str, ...] = ()
+    geographic_restrictions: tuple[str, ...] = ()
+    jurisdiction: str = ""
+    services: tuple[str, ...] = ()
+    codes_of_conduct: tuple[str, ...] = ()
+    impact_assessment: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +231,8 @@ class Inventory:
         minimisation: what is left out.
         owners: of the data set, of budgets, of models.
         risks: the register.
+        processing: where it happens, and by which rules.
+        authority: where people complain, if it is named.
     """
 
     name: str
@@ -189,6 +243,8 @@ class Inventory:
     minimisation: Minimisation
     owners: Owners
     risks: tuple[Risk, ...] = ()
+    processing: Processing = Processing()
+    authority: Authority | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the code could not obey.
@@ -202,6 +258,8 @@ class Inventory:
         _distinct("purpose", [purpose.name for purpose in self.purposes])
         for purpose in self.purposes:
             check_name("purpose", purpose.name, forbidden="/")
+            if purpose.name == RESERVED:
+                raise SettingError(f"inventory: a purpose cannot be called {RESERVED}; name it otherwise")
             _one_of(f"use of {purpose.name}", (purpose.use,), words["uses"])
             _one_of(f"basis of {purpose.name}", (purpose.basis,), BASES)
             _within(f"valid_days of {purpose.name}", purpose.valid_days, LONGEST)
@@ -212,6 +270,10 @@ class Inventory:
             _one_of(f"linddun of {risk.title}", (risk.linddun,), THREATS)
             _within(f"likelihood of {risk.title}", risk.likelihood, 5)
             _within(f"severity of {risk.title}", risk.severity, 5)
+        _reachable("controller", self.controller)
+        if self.authority is not None:
+            _reachable("authority", self.authority)
+        self._check_processing()
         _one_of("gpc", (self.minimisation.gpc,), SIGNALS)
         _one_of("undeclared", (self.minimisation.undeclared,), ("drop", "refuse"))
         _within("history", self.minimisation.history, MOST_HISTORY)
@@ -221,6 +283,14 @@ class Inventory:
             raise SettingError("inventory: item_id is not declared, and without it there is nothing to learn")
         if len({field.retention_days for field in self.fields}) > 1:
             raise SettingError("inventory: an event is kept whole or not at all: give all fields one retention_days")
+
+    def _check_processing(self) -> None:
+        for name, stated in asdict(self.processing).items():
+            for each in (stated,) if isinstance(stated, str) else stated:
+                if stated and not (each and each.isprintable()):
+                    raise SettingError(f"inventory: {name} holds what is empty, or does not print; leave it out")
+        for page in filter(None, (*self.processing.codes_of_conduct, self.processing.impact_assessment)):
+            _a_page("codes_of_conduct or impact_assessment", page)
 
     def _check_field(self, field: Field, categories: Mapping[str, str]) -> None:
         _one_of("name of a field", (field.name,), STORED)
@@ -242,6 +312,29 @@ class Inventory:
                 return purpose
         declared = ", ".join(purpose.name for purpose in self.purposes)
         raise PurposeNotAllowed(f"{self.name} may not be used for {name!r}: the inventory declares {declared}")
+
+    @cached_property
+    def terms(self) -> Mapping[str, str]:
+        """What a consent to each purpose is bound to: SHA-256 (hex) of what the person is asked, by purpose.
+
+        That is what the data is used for, in which words, why that is lawful, the notice, who else is given it, which
+        fields are read, how long it is kept and who answers for it. Of another order of entries it is the same.
+        """
+        return {purpose.name: sha256(rfc8785.dumps(self._asked(purpose))) for purpose in self.purposes}
+
+    def _asked(self, purpose: Purpose) -> dict[str, Any]:
+        read = sorted((field for field in self.fields if purpose.name in field.purposes), key=lambda field: field.name)
+        return {
+            "use": purpose.use,
+            "says": purpose.says,
+            "notice": purpose.notice,
+            "notice_version": purpose.notice_version,
+            "basis": purpose.basis,
+            "recipients": sorted(purpose.recipients),
+            "fields": [[field.name, field.category, field.sensitivity] for field in read],
+            "retention_days": self.retention_days,
+            "controller": [self.controller.name, self.controller.contact],
+        }
 
     def read_for(self, purpose: str) -> tuple[str, ...]:
         """Return the fields that a purpose may read.
@@ -302,6 +395,8 @@ class Inventory:
             minimisation=_entry(Minimisation, stored.pop("minimisation", None)),
             owners=_entry(Owners, stored.pop("owners", None)),
             risks=tuple(_entry(Risk, each) for each in _several(stored.pop("risk", []))),
+            processing=_entry(Processing, stored.pop("processing", {})),
+            authority=_entry(Authority, stored.pop("authority")) if "authority" in stored else None,
         )
         if stored:
             raise ValueError(f"unknown key {min(stored)!r}")
@@ -346,6 +441,21 @@ def _several(stored: Any) -> list[Any]:
     if not isinstance(stored, list):
         raise ValueError("purposes and fields are tables of their own: [[purpose]], [[field]]")
     return stored
+
+
+def _reachable(who: str, party: Controller | Authority) -> None:
+    """Refuse what cannot be an address of e-mail, a page or a number; each may be left out."""
+    if party.email and "@" not in party.email.strip("@"):
+        raise SettingError(f"inventory: email of the {who} is no address of e-mail")
+    if party.url:
+        _a_page(f"url of the {who}", party.url)
+    if party.phone and not any(sign.isdigit() for sign in party.phone):
+        raise SettingError(f"inventory: phone of the {who} holds no digit")
+
+
+def _a_page(what: str, page: str) -> None:
+    if not page.startswith(("https://", "http://")):
+        raise SettingError(f"inventory: {what} is a page: https://...")
 
 
 def _within(what: str, number: int, most: int) -> None:

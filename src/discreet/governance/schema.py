@@ -100,6 +100,7 @@ standing = Table(
     Column("state", Text, nullable=False),
     Column("quarters", BigInteger, nullable=False),
     Column("until", Text),
+    Column("terms", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("mac", LargeBinary, nullable=False),
     Index("standing_of_purpose", "purpose", "state"),

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError, ReleaseConflict, SettingError
@@ -98,12 +98,12 @@ class Jobs:
         reports: Path,
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
-        self._stop, self._scrubbed = threading.Event(), time.monotonic()
+        self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
         self._auditor = Auditor(reports, calendar.epsilon)
         self._threads = [
             threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
             for name, tasks in (
-                ("jobs", (self._begin, self._retain, self._plan, self._train_due, self._retire)),
+                ("jobs", (self._begin, self._bind, self._retain, self._plan, self._train_due, self._retire)),
                 ("checks", (verify_when_due, self._auditor)),
                 ("witness", (_keep,)),
             )
@@ -150,6 +150,13 @@ class Jobs:
     def _begin(self, records: Records) -> None:
         records.duties.begin(records.inventory.controller.officer[:100])
 
+    def _bind(self, records: Records) -> None:
+        """End consents to other words than those in force, once: words change before a start alone."""
+        for _ in () if self._bound else records.consents.ended():
+            if self._stop.wait(LOOK):  # others write meanwhile; the rest is ended at the next start
+                return
+        self._bound = True
+
     def _retain(self, records: Records) -> None:
         if time.monotonic() > self._scrubbed + SCRUBBED:  # an erasure could not, if somebody was reading
             records.database.scrub()
@@ -186,7 +193,12 @@ class Jobs:
             why = str(error) if isinstance(error, DiscreetError) else f"a defect: {type(error).__name__}"
             records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
         else:
-            told = {"read": read, "ended": now(), "sha256": sha256(path.read_bytes())}
+            told = {
+                "read": read,
+                "ended": now(),
+                "row": records.journal.head().seq,
+                "sha256": sha256(path.read_bytes()),
+            }
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
             if read_at is not None:
                 _complete(records, job.name, read_at)
@@ -253,6 +265,33 @@ def _complete(records: Records, release: str | None, read_at: int) -> None:
             records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": release})
 
 
+class Gone(NamedTuple):
+    """An erasure: its receipt, when it was, how many events (None: they did not open), the row that tells of it."""
+
+    receipt_id: str
+    at: str
+    events: int | None
+    journal_row: int | None
+
+
+def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
+    """Erase somebody; the receipt is followed until a release has learnt nothing from them.
+
+    Nobody is erased without a receipt. If nothing was held it is done already.
+    """
+    name = str(uuid.uuid4())
+    with records.database.transaction():
+        erased = records.vault.erase(pseudonym, by=by)
+        gone = (
+            Gone(name, now(), 0, None) if erased is None else Gone(name, erased.at, erased.events, erased.journal_row)
+        )
+        state = COMPLETED if erased is None else PENDING
+        due = later(gone.at, records.inventory.minimisation.models_days)
+        records.matters.open(ERASURE, state, {"at": gone.at, "row": gone.journal_row}, by=by, due=due, name=name)
+    records.database.scrub()
+    return gone
+
+
 def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:
     """Have a model trained when a time has come.
 
@@ -283,4 +322,4 @@ def released(records: Records, models: Path) -> Path | None:
 def _served(records: Records) -> list[Matter]:
     """Return the jobs whose models are there, the one that was released last at the end."""
     done = [job for job in records.matters.all(KIND) if job.state == DONE]
-    return sorted(done, key=lambda job: (str(job.body["ended"]), job.due or ""))
+    return sorted(done, key=lambda job: int(job.body["row"]))

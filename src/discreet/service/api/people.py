@@ -2,6 +2,15 @@
 
 To withdraw is one request, as to agree is. Each answer that changes something says what happened now and what is still
 to come, and when: released models keep what they learnt, within their promise, until the next release.
+
+==============================  ===============================================================================
+edge case                       behaviour
+==============================  ===============================================================================
+the words of a purpose changed  ``asked_anew``, with what changed; nothing is read until they agree again
+``Sec-GPC`` on any request      noted on the records of consents that stand, once; the answers about consents and
+                                privacy say what it means, and what it does not end
+a correction with a mistake     nothing of it is done
+==============================  ===============================================================================
 """
 
 from __future__ import annotations
@@ -19,13 +28,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from discreet.data.records import Records
 from discreet.governance.access import Visitor
 from discreet.governance.checks import now
-from discreet.governance.consent import RECORD, later
+from discreet.governance.consent import PERSON, RECORD, SERVICE, State
 from discreet.governance.grants import OPENED
+from discreet.governance.receipts import kantara
 from discreet.governance.roles import Permission
-from discreet.privacy.levels import Level
+from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
 from discreet.service.api.house import told_of
-from discreet.service.jobs import COMPLETED, ERASURE, PENDING, next_release
+from discreet.service.http import Refused
+from discreet.service.jobs import ERASURE, next_release
+from discreet.service.jobs import erase as erased
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -38,26 +50,97 @@ ERASED = (
 )
 
 
+MEANS = {
+    "no-sharing": "Nothing of yours is given to others.",
+    "strong": "Nothing of yours is given to others, and what you did shapes models at level strong at most.",
+    "off": "Nothing of yours is given to others, and what you did shapes no model.",
+}
+PROMPT = (
+    "Your browser says Global Privacy Control. It does not end what you agreed to here: {purposes}. "
+    "To end that too: DELETE /api/v1/me/consents/PURPOSE, or all at once: POST /api/v1/me/object."
+)
+RIGHTS = {
+    "access": "GET /api/v1/me/access",
+    "export": "GET /api/v1/me/export",
+    "correct": "POST /api/v1/me/correct",
+    "object": "POST /api/v1/me/object",
+    "erase": "POST /api/v1/me/erase",
+    "withdraw": "DELETE /api/v1/me/consents/PURPOSE",
+    "restrict": "PUT /api/v1/me/level with off: no model learns from you; withdraw, and nothing is read",
+    "complain": "to a supervisory authority, at any time",
+}
+SOURCE = (
+    "The service that you use sends what you chose there, and you add or change it yourself (POST /api/v1/me/correct)."
+)
+LOGIC = (
+    "A model is trained on what all who agreed chose, with noise that bounds how well anybody can tell by it whether "
+    "you took part. Your list is what that model says goes with what you chose, without what you chose already; what "
+    "you chose is read for it if you agree to that, and without it you get the list that everybody gets. What drove a "
+    "list: GET /api/v1/me/explained. Nothing else is decided by it."
+)
+
+
 async def signal(request: Request) -> bool:
-    """Whether the browser says Global Privacy Control: exactly ``1``, in one of the headers if there are several."""
-    return "1" in request.headers.getlist("sec-gpc")
+    """Whether the browser says Global Privacy Control: exactly ``1``.
+
+    In one of the headers is enough if there are several, and so it is if a proxy made one list of them: where they do
+    not agree, what is safe for the person holds.
+    """
+    return any(part.strip() == "1" for told in request.headers.getlist("sec-gpc") for part in told.split(","))
 
 
 Signal = Annotated[bool, Depends(signal)]
+Me = Annotated[Visitor, Depends(may(Permission.OWN))]
+ItemId = Annotated[str, Field(max_length=200)]
 
 
-class Agreed(BaseModel):
-    """What somebody agrees to."""
+async def noted(me: Me, house: Here, gpc: Signal) -> None:
+    """Note a signal on the records of what somebody agreed to, the first time that it is seen after that."""
+    if not gpc or not await house.reading.do(lambda records: records.consents.unsignalled(_who(me))):
+        return
+
+    def note(records: Records) -> None:
+        effective, who = next_release(records), mine(records, me)
+        for purpose, language in records.consents.unsignalled(who).items():
+            records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
+
+    await house.writing.do(note)
+
+
+class Chosen(BaseModel):
+    """How strongly what somebody did is blurred."""
 
     model_config = ConfigDict(extra="forbid")
     level: LevelName = "balanced"
+
+
+class Agreed(Chosen):
+    """What somebody answers who was asked."""
+
+    answer: Literal["agree", "refuse", "later"] = "agree"
+
+
+class Added(BaseModel):
+    """Something that is missing."""
+
+    model_config = ConfigDict(extra="forbid")
+    item_id: ItemId
+    timestamp: Annotated[float, Field(ge=0, le=253_402_300_799)] | None = None
+
+
+class Changed(Added):
+    """When something was in truth."""
+
+    timestamp: Annotated[float, Field(ge=0, le=253_402_300_799)]
 
 
 class Correction(BaseModel):
     """What is not so."""
 
     model_config = ConfigDict(extra="forbid")
-    remove: Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=1_000)]
+    remove: Annotated[list[ItemId], Field(max_length=1_000)] = []
+    change: Annotated[list[Changed], Field(max_length=1_000)] = []
+    add: Annotated[list[Added], Field(max_length=1_000)] = []
 
 
 class Receipt(BaseModel):
@@ -70,31 +153,44 @@ class Receipt(BaseModel):
     next_release: str | None = None
 
 
-router = APIRouter(prefix="/api/v1/me", tags=["me"], responses=PROBLEMS)
+router = APIRouter(prefix="/api/v1/me", tags=["me"], responses=PROBLEMS, dependencies=[Depends(noted)])
 public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS, dependencies=[Depends(stranger)])
-Me = Annotated[Visitor, Depends(may(Permission.OWN))]
 
 
 @router.get("/consents")
-async def consents(me: Me, house: Here) -> dict[str, Any]:
-    """Where each consent stands."""
-    return await house.reading.do(lambda records: standings(records, _who(me)))
+async def consents(me: Me, house: Here, gpc: Signal) -> dict[str, Any]:
+    """Where each consent stands; beside them, under ``gpc``, what the browser's signal means, if it sends one."""
+    return await house.reading.do(lambda records: standings(records, _who(me)) | _signalled(records, _who(me), gpc))
 
 
 @router.put("/consents/{purpose}")
 async def agree(
     me: Me, house: Here, purpose: str, gpc: Signal, agreed: Agreed | None = None, language: Language = "en"
 ) -> dict[str, Any]:
-    """Agree to a purpose, at a level. The receipt says from which release on that shows."""
-    level = Level.named((agreed or Agreed()).level)
+    """Agree to a purpose, at a level; or refuse, or put it off. The receipt says from which release on that shows."""
+    answered = agreed or Agreed()
+    level = Level.named(answered.level)
 
-    def give(records: Records) -> dict[str, Any]:
-        effective = next_release(records)
-        return records.consents.give_as(
-            mine(records, me), purpose, level=level, language=language, gpc=gpc, effective=effective
-        )
+    def answer(records: Records) -> dict[str, Any]:
+        effective, who = next_release(records), mine(records, me)
+        if answered.answer == "later":
+            return records.consents.wait_as(who, purpose, asked=False, language=language, gpc=gpc)
+        told: dict[str, Any] = {"language": language, "gpc": gpc, "effective": effective}
+        if answered.answer == "refuse":
+            return records.consents.refuse_as(who, purpose, **told)
+        return records.consents.give_as(who, purpose, level=level, **told)
 
-    return await house.writing.do(give)
+    return await house.writing.do(answer)
+
+
+@router.post("/consents/{purpose}/asked")
+async def asked(me: Me, house: Here, purpose: str, gpc: Signal, language: Language = "en") -> dict[str, Any]:
+    """Note that you were shown what a purpose is, and have not answered yet: for the application that asks you."""
+
+    def note(records: Records) -> dict[str, Any]:
+        return records.consents.wait_as(mine(records, me), purpose, asked=True, language=language, gpc=gpc)
+
+    return await house.writing.do(note)
 
 
 @router.delete("/consents/{purpose}")
@@ -109,14 +205,14 @@ async def withdraw(me: Me, house: Here, purpose: str, gpc: Signal, language: Lan
 
 
 @router.put("/level")
-async def choose(me: Me, house: Here, gpc: Signal, agreed: Agreed, language: Language = "en") -> dict[str, Any]:
-    """Choose how strongly what you did is blurred, of all purposes that you agreed to."""
-    level = Level.named(agreed.level)
+async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Language = "en") -> dict[str, Any]:
+    """Choose how strongly what you did is blurred, of all purposes that you agreed to. Until when you agreed stays."""
+    level = Level.named(chosen.level)
 
     def change(records: Records) -> dict[str, Any]:
         effective, time, who = next_release(records), now(), mine(records, me)
         changed = {
-            purpose: records.consents.give_as(
+            purpose: records.consents.change_as(
                 who, purpose, level=level, language=language, gpc=gpc, effective=effective
             )
             for purpose, standing in records.consents.all_as(who).items()
@@ -150,13 +246,25 @@ async def export(
 
 @router.post("/correct")
 async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
-    """Have items taken out of what is held of you."""
+    """Have items taken out of what is held of you, times changed, and what is missing added: all of it, or nothing."""
+    timed = [*correction.change, *(each for each in correction.add if each.timestamp is not None)]
 
-    def take_out(records: Records) -> Receipt:
-        removed = records.vault.remove(mine(records, me), correction.remove)
-        return _receipt(f"{removed} of what was held are taken out. Released models keep what they learnt.", records)
+    def corrected(records: Records) -> Receipt:
+        declared = records.inventory
+        if timed and declared.step is None and declared.minimisation.undeclared == "refuse":
+            raise Refused(422, "undeclared", "times are not declared in the inventory; leave them out")
+        done = records.vault.correct(
+            mine(records, me),
+            remove=correction.remove,
+            change=[(each.item_id, each.timestamp) for each in correction.change],
+            add=[(each.item_id, each.timestamp) for each in correction.add],
+        )
+        said = f"{done.removed} of what was held are taken out, the times of {done.changed} are changed, "
+        return _receipt(
+            f"{said}{done.added} are added. Released models keep what they learnt.", records, **done._asdict()
+        )
 
-    return await house.writing.do(take_out)
+    return await house.writing.do(corrected)
 
 
 @router.post("/object")
@@ -179,16 +287,9 @@ async def erase(me: Me, house: Here) -> Receipt:
     """Have all that is held of you deleted, and the key that opens it. Your key of access ends with it."""
 
     def gone(records: Records) -> Receipt:
-        with records.database.transaction():  # nobody is erased without a receipt that can be followed
-            erased = records.vault.erase(mine(records, me))
-            events, row = (0, None) if erased is None else (erased.events, erased.journal_row)
-            told = "all" if events is None else str(events)
-            receipt = _receipt(ERASED.format(events=told), records, events=events, journal_row=row)
-            state, body = (COMPLETED if row is None else PENDING), {"at": receipt.at, "row": row}
-            due = later(receipt.at, records.inventory.minimisation.models_days)
-            records.matters.open(ERASURE, state, body, by="person", due=due, name=receipt.receipt_id)
-        records.database.scrub()
-        return receipt
+        done = erased(records, mine(records, me), by=PERSON)
+        said = ERASED.format(events="all" if done.events is None else str(done.events))
+        return Receipt(said=said, next_release=next_release(records), **done._asdict())
 
     receipt = await house.writing.do(gone)
     house.known.forget()
@@ -208,22 +309,32 @@ async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-
 
 
 @router.get("/receipts")
-async def receipts(me: Me, house: Here) -> dict[str, Any]:
-    """The records of your consents, the oldest first."""
-    found = await house.reading.do(lambda records: records.consents.documents.of(_who(me), RECORD))
-    return {"records": found}
+async def receipts(
+    me: Me, house: Here, form: Annotated[Literal["iso", "kantara"], Query(alias="format")] = "iso"
+) -> dict[str, Any]:
+    """The records of your consents, the oldest first; ``kantara``: receipts of those that permit something."""
+
+    def told(records: Records) -> dict[str, Any]:
+        found = records.consents.documents.of(_who(me), RECORD)
+        if form == "iso":
+            return {"records": found}
+        key, given = records.journal.signer(), [each for each in found if State(each["event"]["event_state"]).permits]
+        return {"receipts": [kantara(record, key) for record in given]}
+
+    return await house.reading.do(told)
 
 
 @router.get("/privacy")
-async def privacy(me: Me, house: Here) -> dict[str, Any]:
-    """What is promised to you, and what was used of it."""
+async def privacy(me: Me, house: Here, gpc: Signal) -> dict[str, Any]:
+    """What is promised to you, and what was used of it; what the browser's signal means, if it sends one."""
 
     def told(records: Records) -> dict[str, Any]:
         person = records.holders.id_of_account(_who(me))
         with records.book() as book:
             spent = book.person_spent(records.inventory.name, person)
         model = told_of(house.model) if house.ready else None
-        return {"spent_units": spent, "model": model, "next_release": next_release(records)}
+        found = {"spent_units": spent, "model": model, "next_release": next_release(records)}
+        return found | _signalled(records, _who(me), gpc)
 
     return await house.reading.do(told)
 
@@ -244,28 +355,42 @@ def _who(visitor: Visitor) -> bytes:
 
 
 def standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return where each consent of somebody stands."""
-    found = records.consents.all_as(pseudonym)
-    return {
-        purpose.name: {
+    """Return where each consent of somebody stands, and what they are asked."""
+    found, time = records.consents.all_as(pseudonym), now()
+    told: dict[str, Any] = {}
+    for purpose in records.inventory.purposes:
+        stands = found[purpose.name]
+        told[purpose.name] = {
             "says": purpose.says,
-            "state": str(found[purpose.name].state),
-            "level": str(found[purpose.name].level),
-            "until": found[purpose.name].until,
-            "permits": found[purpose.name].permits(now()),
+            "notice": {"link": purpose.notice, "version": purpose.notice_version},
+            "recipients": list(purpose.recipients),
+            "state": str(stands.state),
+            "level": str(stands.level),
+            "until": stands.until,
+            "permits": stands.permits(time),
+            "asked_anew": stands.asked_anew,
         }
-        for purpose in records.inventory.purposes
-    }
+        if stands.asked_anew:
+            told[purpose.name]["changed"] = records.consents.changed(pseudonym, purpose.name)
+    return told
+
+
+def _signalled(records: Records, pseudonym: bytes, gpc: bool) -> dict[str, Any]:
+    """Return what the browser's signal means, if it sends one, and what it does not end."""
+    if not gpc:
+        return {}
+    told: dict[str, Any] = {"signal": True, "means": MEANS[records.inventory.minimisation.gpc]}
+    stand = [name for name, each in records.consents.all_as(pseudonym).items() if each.permits(now())]
+    return {"gpc": told | ({"prompt": PROMPT.format(purposes=", ".join(stand))} if stand else {})}
 
 
 def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return all that is held of somebody, and when staff looked at it."""
+    """Return all that is held of somebody, when staff looked, and what else they have a right to know (GDPR 15)."""
     items, events = records.vault.items, records.vault.own(pseudonym)
     names = {code: ident for ident, code in items.codes.items()}
     places = items.places(events["code"]).tolist()
     title = items.catalogue.title if items.catalogue is not None else str
     return {
-        "controller": records.inventory.to_dict()["controller"],
         "consents": standings(records, pseudonym),
         "records": records.consents.documents.of(pseudonym, RECORD),
         "keys": [key._asdict() for key in records.access.of(pseudonym)],
@@ -278,7 +403,41 @@ def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
             }
             for code, seconds, place in zip(events["code"].tolist(), events["time"].tolist(), places, strict=True)
         ],
-        "retention_days": records.inventory.retention_days,
+        **_declared(records),
+    }
+
+
+def _declared(records: Records) -> dict[str, Any]:
+    """Return what holds for everybody: who answers, what for, who is given it, for how long, and what one may do."""
+    declared = records.inventory
+    stored = declared.to_dict()
+    return {
+        "controller": {name: value for name, value in stored["controller"].items() if value},
+        "purposes": [
+            {name: purpose[name] for name in ("name", "use", "says", "basis", "notice", "notice_version", "recipients")}
+            | {"valid_days": purpose["valid_days"]}
+            | {"reads": [field["name"] for field in stored["fields"] if purpose["name"] in field["purposes"]]}
+            for purpose in stored["purposes"]
+        ],
+        "fields": [
+            {name: field[name] for name in ("name", "category", "necessity", "sensitivity", "coarsened", "purposes")}
+            for field in stored["fields"]
+        ],
+        "processing": {name: value for name, value in stored["processing"].items() if value},
+        "source": SOURCE,
+        "retention_days": declared.retention_days,
+        "history": declared.minimisation.history,
+        "rights": RIGHTS,
+        "authority": {name: value for name, value in (stored["authority"] or {}).items() if value},
+        "logic": LOGIC,
+        "levels": {str(Level.OFF): "no model learns from you"}
+        | {
+            str(
+                level
+            ): f"you shape a model by at most {level.value}/{QUARTERS} of what somebody can at most, and of its "
+            f"budget at most {level.value**2}/{QUARTERS**2} is used of you"
+            for level in OFFERED
+        },
     }
 
 

@@ -27,6 +27,7 @@ from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import House
+from discreet.service.api.people import Me, noted
 from discreet.service.http import Refused
 
 PURPOSE = "recommend"
@@ -39,7 +40,6 @@ Year = Annotated[float, Field(ge=0, le=253_402_300_799)]
 router = APIRouter(prefix="/api/v1", tags=["lists"], responses=PROBLEMS)
 Application = Annotated[Visitor, Depends(may(Permission.ASK_FOR_PEOPLE))]
 Anybody = Annotated[Visitor, Depends(may(Permission.SEE_ITEMS))]
-Person = Annotated[Visitor, Depends(may(Permission.OWN))]
 Sender = Annotated[Visitor, Depends(may(Permission.SEND_EVENTS))]
 Editor = Annotated[Visitor, Depends(may(Permission.SET_ITEMS))]
 
@@ -148,16 +148,16 @@ async def recommend(application: Application, house: Here, response: Response, u
     return await _sent(house, response, listed, begun)
 
 
-@router.get("/me/recommendations")
-async def own(me: Person, house: Here, response: Response, n: Length = 10) -> Listed:
+@router.get("/me/recommendations", dependencies=[Depends(noted)])
+async def own(me: Me, house: Here, response: Response, n: Length = 10) -> Listed:
     """A list for you."""
     begun = time.monotonic()
     listed = await house.reading.do(lambda records: _listed(records, house, me.pseudonym or b"", n))
     return await _sent(house, response, listed, begun)
 
 
-@router.get("/me/explained")
-async def explained(me: Person, house: Here, n: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
+@router.get("/me/explained", dependencies=[Depends(noted)])
+async def explained(me: Me, house: Here, n: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
     """A list for you, with what of your history drove each place, and how sure each is."""
 
     begun = time.monotonic()

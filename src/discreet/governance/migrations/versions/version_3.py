@@ -52,6 +52,7 @@ def _people() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("quarters", sa.BigInteger, nullable=False),
         sa.Column("until", sa.Text),
+        sa.Column("terms", sa.Text, nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
         sa.Column("mac", sa.LargeBinary, nullable=False),
         sa.CheckConstraint("quarters BETWEEN 0 AND 4"),

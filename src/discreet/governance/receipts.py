@@ -1,0 +1,61 @@
+"""Receipts of consents in the form of the Kantara Initiative, Consent Receipt Specification 1.1: an export.
+
+What is kept is a record by ISO/IEC TS 27560 (`consent`); this says the same in the older words that other tools read.
+What that form demands and the inventory does not tell is said to be so: ``not stated``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+VERSION = "KI-CR-v1.1.0"
+UNSTATED = "not stated"
+
+
+def kantara(record: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    """Return the receipt of a record.
+
+    Args:
+        record: of a consent.
+        key: with which heads of the journal are signed that has the record's hash, hex; None if there is none.
+    """
+    read, (controller,) = record["pii_information"], record["pii_controllers"]
+    recipients = record["recipient_third_parties"]
+    purpose = {
+        "purpose": record["purpose_description"],
+        "purposeCategory": [record["purpose_type"]],
+        "consentType": "EXPLICIT",
+        "piiCategory": sorted({each["pii_type"] for each in read}),
+        "primaryPurpose": True,
+        "termination": f"withdrawn by {record['withdrawal_method']}, or after {record['event']['validity_duration']}",
+        "thirdPartyDisclosure": bool(recipients),
+    }
+    party = {
+        "piiController": controller["party_name"],
+        "contact": controller["party_officer"],
+        "address": {"streetAddress": controller["party_address"]},
+        "email": controller.get("party_email", UNSTATED),
+        "phone": controller.get("party_phone", UNSTATED),
+    }
+    special = sorted({each["pii_type"] for each in read if each["sensitive_pii_category"]})
+    return {
+        "version": VERSION,
+        "jurisdiction": record.get("jurisdiction", UNSTATED),
+        "consentTimestamp": int(datetime.fromisoformat(record["event"]["event_time"]).timestamp()),
+        "collectionMethod": record["collection_method"],
+        "consentReceiptID": record["record_id"],
+        **({"publicKey": key} if key else {}),
+        "language": record["language"],
+        "piiPrincipalId": record["pii_principal_id"],
+        "piiControllers": [party | ({"piiControllerUrl": url} if (url := controller.get("party_url")) else {})],
+        "policyUrl": record["privacy_notice"]["link"],
+        "services": [
+            {
+                "service": ", ".join(record.get("services", [record["purpose"]])),
+                "purposes": [purpose | ({"thirdPartyName": ", ".join(recipients)} if recipients else {})],
+            }
+        ],
+        "sensitive": bool(special),
+        "spiCat": special,
+    }
