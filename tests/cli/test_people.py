@@ -101,9 +101,9 @@ def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
         pass
     (folder / "master.key").chmod(0o644)
-    assert "set it to 0600" in discreet("serve", str(folder), code=1)
+    assert "set it to 0600" in discreet("serve", str(folder), "--port", str(free_port()), code=1)
     (folder / "master.key").unlink()
-    assert "not in the file given" in discreet("serve", str(folder), code=3)
+    assert "not in the file given" in discreet("serve", str(folder), "--port", str(free_port()), code=3)
 
 
 def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> None:

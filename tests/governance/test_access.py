@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,10 +15,10 @@ from systems import System, system
 
 from discreet.errors import NotAllowed, SettingError
 from discreet.governance import access as module
-from discreet.governance.access import LONGEST_DAYS, SESSION_HOURS, Access, Visitor
+from discreet.governance.access import LONGEST_DAYS, MOST_OF_A_PERSON, SESSION_HOURS, Access, Visitor
 from discreet.governance.checks import stamp
 from discreet.governance.ledger import Ledger
-from discreet.governance.roles import Role
+from discreet.governance.roles import MATRIX, Permission, Role
 
 pytest.importorskip("argon2")
 GOOD = "correct horse battery staple"
@@ -108,6 +109,71 @@ def test_keys_that_are_not_made(access: Access, role: Role, pseudonym: bytes | N
     with pytest.raises(SettingError):
         access.make(role, owner, pseudonym=pseudonym, days=days)
     assert len(access) == 0
+
+
+def test_keys_for_people_end_with_the_key_that_made_them(shop: System, access: Access) -> None:
+    app, other = (access.make(Role.OPERATOR, "shop").split("_")[1] for _ in range(2))
+    mine, theirs = (access.make(Role.PERSON, who, pseudonym=shop.who("ann")) for who in (app, other))
+    access.take(app)
+    assert access.visitor(mine) is None
+    assert access.visitor(theirs)
+
+
+def test_a_key_is_narrowed_to_some_of_what_its_role_allows(access: Access) -> None:
+    few = [Permission.SEND_EVENTS, Permission.ASK_FOR_PEOPLE]
+    visitor = access.visitor(access.make(Role.OPERATOR, "shop", only=few))
+    assert visitor is not None
+    assert {permission for permission in Permission if visitor.may(permission)} == {*few}
+    assert [key.only for key in access.all()] == ["ask-for-people send-events"]
+    whole = access.visitor(access.make(Role.OPERATOR, "shop"))
+    assert whole is not None
+    assert {permission for permission in Permission if whole.may(permission)} == MATRIX[Role.OPERATOR]
+    for wrong in ([], [Permission.OWN], [*few, Permission.SET_POLICY]):
+        with pytest.raises(SettingError, match="is narrowed to some of what its role, operator, allows"):
+            access.make(Role.OPERATOR, "shop", only=wrong)
+
+
+def test_whoever_decides_with_a_narrowed_key_does_not(access: Access) -> None:
+    access.make(Role.OWNER, "ann", only=[Permission.SEE_BUDGETS])
+    assert access.deciders() == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "role = 'owner'",
+        "owner = 'eve'",
+        "until = '2999-01-01T00:00:00Z'",
+        "until = NULL",
+        "narrowed = NULL",
+        "verifier = 'sha256:{digest}'",
+        "pseudonym = NULL, role = 'owner'",
+        "name = 'x'",
+    ],
+)
+def test_whoever_writes_into_the_database_makes_no_key(shop: System, access: Access, change: str) -> None:
+    own = access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"), only=[Permission.OWN])
+    _, name, secret = own.split("_", 2)
+    digest = sha256(b"mine").hexdigest()
+    with shop.database.transaction():
+        shop.database.execute(text(f"UPDATE access SET {change.format(digest=digest)}"))  # noqa: S608 - of a test
+        for key in (own, f"discreet_{name}_mine", f"discreet_x_{secret}"):
+            assert access.visitor(key) is None
+        assert not access.stands(name)
+        assert access.deciders() == set()
+        shop.database.execute(text("DELETE FROM access"))
+        shop.journal.append("access", key=name, role=None)
+
+
+def test_a_person_has_so_many_keys_at_once(shop: System, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(MOST_OF_A_PERSON):
+        last = access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"), days=1)
+    with pytest.raises(SettingError, match="at most 100 keys at once"):
+        access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"))
+    assert access.make(Role.PERSON, "shop", pseudonym=shop.who("bob"))
+    at(monkeypatch, days=1.1)
+    assert access.make(Role.PERSON, "shop", pseudonym=shop.who("ann"))
+    assert access.visitor(last) is None
 
 
 def test_a_session_ends_within_hours(shop: System, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +268,7 @@ def test_who_is_taken_away_is_signed_out(shop: System, access: Access) -> None:
     with pytest.raises(NotAllowed):
         access.sign_in("ann", GOOD)
     assert access.visitor(kept)  # an application's goes on until it is taken away itself
-    assert access.visitor(theirs)
+    assert access.visitor(theirs) is None  # what was made for people is gone with whom they trusted
     access.take(kept.split("_")[1])
     assert access.visitor(kept) is None
     rows = shop.journal.head()
@@ -210,7 +276,7 @@ def test_who_is_taken_away_is_signed_out(shop: System, access: Access) -> None:
         access.take(nothing)
     assert shop.journal.head() == rows
     told: list[Any] = [entry.facts["role"] for entry in shop.journal.rows() if entry.kind == "access"]
-    assert told == ["owner", "owner", "operator", "person", None, None, None]  # the account, its session, the key
+    assert told == ["owner", "owner", "operator", "person", None, None, None, None]  # an account, a session, two keys
 
 
 def test_who_decides_by_two_is_told_by_owner(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,14 @@ def test_a_key_that_was_changed_is_named_with_its_row(used: Used, role: str, cha
 
 
 def test_a_key_that_was_added_is_named(used: Used) -> None:
-    row = {"name": "x", "verifier": "sha256:0", "role": "owner", "owner": "eve", "made": "2026-01-01T00:00:00Z"}
+    row: dict[str, Any] = {
+        "name": "x",
+        "verifier": "sha256:0",
+        "role": "owner",
+        "owner": "eve",
+        "made": "2026-01-01T00:00:00Z",
+    }
+    row["mac"] = b""
     used.do(insert(schema.access).values(**row))
     assert used.problems(opened=False) == [Problem(None, "the key or account x is in the tables, no row tells of it")]
     used.shop.access.take("x")

@@ -14,6 +14,7 @@ TABLE = {
     "own": "-----x",
     "send-events": "--x---",
     "ask-for-people": "--x---",
+    "sign-people-in": "--x---",
     "set-items": "--x---",
     "see-items": "xxxxxx",
     "see-budgets": "xxxxx-",

@@ -86,6 +86,7 @@ def ended(another: Callable[[], Settings]) -> Settings:
 ROUTES = {
     Permission.SEND_EVENTS: ("POST", "/api/v1/events"),
     Permission.ASK_FOR_PEOPLE: ("GET", "/api/v1/recommend/person-1"),
+    Permission.SIGN_PEOPLE_IN: ("POST", "/api/v1/people/person-1/key?hours=0"),
     Permission.SET_ITEMS: ("PUT", "/api/v1/items"),
     Permission.SEE_ITEMS: ("GET", "/api/v1/items"),
     Permission.SEE_BUDGETS: ("GET", "/api/v1/privacy/budget"),
@@ -166,6 +167,23 @@ def test_keys_are_made_shown_once_and_taken_away(shop: Running) -> None:
     assert name in listed
     assert shop.as_(Role.OWNER, "DELETE", f"/api/v1/access/{name}").status_code == 204
     assert shop.ask("GET", "/api/v1/items", made).status_code == 401
+
+
+def test_a_key_is_narrowed(shop: Running) -> None:
+    wanted = {"role": "operator", "owner": "an app", "only": ["ask-for-people", "send-events"]}
+    key = shop.as_(Role.OWNER, "POST", "/api/v1/access", json=wanted).json()["key"]
+    assert shop.ask("GET", "/api/v1/recommend/person-1", key).status_code == 200
+    refused = shop.ask("POST", "/api/v1/people/person-1/key", key)
+    assert refused.status_code == 403
+    assert "with a key that is narrowed" in refused.json()["title"]
+    assert shop.ask("GET", "/api/v1/items", key).status_code == 403
+    for only, status in (([], 422), (["own"], 422), (["everything"], 422)):
+        assert shop.as_(Role.OWNER, "POST", "/api/v1/access", json=wanted | {"only": only}).status_code == status
+    with shop.settings.records() as records:
+        alone = records.access.make(Role.OWNER, "B. Okafor", only=[Permission.SEE_BUDGETS, Permission.RAISE_CAP])
+    motion = {"motion": {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 25}}
+    refused = shop.ask("POST", "/api/v1/motions", alone, json=motion)
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:discreet:not-allowed")
 
 
 def test_the_staff_signs_in_with_a_password_and_not_too_often(shop: Running) -> None:

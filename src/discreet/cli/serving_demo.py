@@ -67,7 +67,7 @@ def seed(records: Records, data: Interactions) -> dict[str, str]:
     """Have people agree and send what they chose; have a model trained; return keys, by who they are for."""
     from discreet.governance.checks import now, sha256
     from discreet.governance.ledger import Account
-    from discreet.governance.roles import Role
+    from discreet.governance.roles import APPLICATION, Role
     from discreet.service.jobs import Calendar, schedule
 
     histories = data.opened_for(PURPOSE)
@@ -92,7 +92,7 @@ def seed(records: Records, data: Interactions) -> dict[str, str]:
     return {
         "person": people[0],
         "person_key": records.access.make(Role.PERSON, "demo", pseudonym=pseudonym, days=1),
-        "app_key": records.access.make(Role.OPERATOR, "demo", days=1),
+        "app_key": records.access.make(Role.OPERATOR, "demo", days=1, only=APPLICATION),
     }
 
 

@@ -62,7 +62,10 @@ class Records:
             purposes = [purpose.name for purpose in inventory.purposes]
             self.holders = Holders(self.database, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
-            self.matters, self.access = Matters(self.database, self.journal), Access(self.database, self.journal)
+            self.matters, self.access = (
+                Matters(self.database, self.journal),
+                Access(self.database, self.journal, self.holders),
+            )
             self.motions, self.incidents = Motions(self.matters), Incidents(self.matters)
             self.duties = Duties(self.matters)
             documents = self.consents.documents

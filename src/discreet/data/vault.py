@@ -201,7 +201,7 @@ class Vault:
     ) -> None:
         self._db, self._journal, self._holders = database, journal, holders
         self._consents, self._inventory = consents, inventory
-        self._access = Access(database, journal)
+        self._access = Access(database, journal, holders)
         self._items: tuple[object, Items] | None = None
 
     # The catalogue

@@ -30,7 +30,7 @@ from discreet.governance import schema
 from discreet.governance.database import Database
 from discreet.governance.keys import NAME_BYTES, Seal, Wrapping, new_key
 
-PEOPLE, ACCOUNTS = "people", "accounts"
+PEOPLE, ACCOUNTS, ACCESS = "people", "accounts", "access"
 LONGEST_ID = 200
 CHUNK = 1_000
 
@@ -67,7 +67,7 @@ class Holders:
 
     def __init__(self, database: Database, wrapping: Wrapping, purposes: Iterable[str]) -> None:
         self._db, self._wrapping = database, wrapping
-        names = [PEOPLE, ACCOUNTS, *(f"purpose:{purpose}" for purpose in purposes)]
+        names = [PEOPLE, ACCOUNTS, ACCESS, *(f"purpose:{purpose}" for purpose in purposes)]
         self._keys = {name: self._key(name) for name in names}
 
     def pseudonym(self, person: str | int) -> bytes:
@@ -88,6 +88,10 @@ class Holders:
     def id_of_account(self, pseudonym: bytes) -> str:
         """Return how a person is known to the ledger of budgets, for all purposes: 32 hex digits."""
         return self._hmac(ACCOUNTS, pseudonym).hex()
+
+    def mac_of_access(self, content: bytes) -> bytes:
+        """Return the MAC, 16 bytes, that binds what is stored of a key of access (`access`)."""
+        return self._hmac(ACCESS, content)
 
     def __len__(self) -> int:
         row = self._db.one(_COUNT)

@@ -3,7 +3,8 @@
 A permission is what one route or command needs. Some take two people: one asks, another with the same permission
 agrees (``motions``). A person's own data is theirs: the staff reads a history by a grant, which is opened by two, says
 why, ends within a day, and is shown to the person afterwards. An application that signs people in acts for them, with
-an operator's key: it makes their keys, each of which is on record, and shown to the person.
+an operator's key: it makes their keys, each of which is on record, and shown to the person. A key can be narrowed to
+some of what its role allows: one that only asks for lists makes no key, and changes nobody's mind.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Permission(Enum):
     OWN = "own data: consent, level, access, export, correction, objection, erasure, lists, receipts"
     SEND_EVENTS = "send events of people"
     ASK_FOR_PEOPLE = "ask for lists on behalf of people who use an application"
+    SIGN_PEOPLE_IN = "make keys for people whom an application has signed in, who do with them what is theirs"
     SET_ITEMS = "change the catalogue"
     SEE_ITEMS = "see the catalogue, similar items, and lists that are not personal"
     SEE_BUDGETS = "see budgets, releases and guarantees"
@@ -78,12 +80,16 @@ MATRIX: Mapping[Role, frozenset[Permission]] = {
         }
     ),
     Role.OPERATOR: frozenset(
-        {*_SEEN_BY_STAFF, P.SEE_METRICS, P.SEND_EVENTS, P.ASK_FOR_PEOPLE, P.SET_ITEMS, P.TRAIN, P.RECORD_INCIDENT}
+        {*_SEEN_BY_STAFF, P.SEE_METRICS, P.SEND_EVENTS, P.ASK_FOR_PEOPLE, P.SIGN_PEOPLE_IN}
+        | {P.SET_ITEMS, P.TRAIN, P.RECORD_INCIDENT}
     ),
     Role.ANALYST: frozenset(_SEEN_BY_STAFF),
     Role.AUDITOR: frozenset({*_SEEN_BY_STAFF, P.SEE_GOVERNANCE, P.SEE_JOURNAL, P.DO_DUTY}),
     Role.PERSON: frozenset({P.OWN, P.SEE_ITEMS}),
 }
+
+APPLICATION = frozenset({P.SEND_EVENTS, P.ASK_FOR_PEOPLE, P.SIGN_PEOPLE_IN, P.SEE_ITEMS})
+"""What an application needs whose people sign in there: its operator's key can be narrowed to it."""
 
 BY_TWO = frozenset({P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY, P.MAKE_DECIDER})
 """What somebody asks for and another agrees to."""

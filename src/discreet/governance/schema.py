@@ -162,6 +162,8 @@ access = Table(
     Column("owner", Text, nullable=False),
     Column("made", Text, nullable=False),
     Column("until", Text),
+    Column("narrowed", Text),
+    Column("mac", LargeBinary, nullable=False),
     Index("access_of_holder", "pseudonym"),
 )
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from discreet.errors import SettingError
 from discreet.governance.access import Visitor
-from discreet.governance.roles import Permission, allowed
+from discreet.governance.roles import Permission
 from discreet.service.api.house import House
 from discreet.service.http import Refused, sender
 
@@ -95,8 +95,9 @@ def may(permission: Permission) -> Guard:
             await stranger(request)
             raise not_known()
         request.app.state.bucket.take(visitor.name)
-        if not allowed(visitor.role, permission):
-            raise Refused(HTTPStatus.FORBIDDEN, "not-allowed", f"{visitor.role} may not {permission.value}")
+        if not visitor.may(permission):
+            whose = visitor.role if visitor.only is None else f"{visitor.role}, with a key that is narrowed,"
+            raise Refused(HTTPStatus.FORBIDDEN, "not-allowed", f"{whose} may not {permission.value}")
         return visitor
 
     return guard

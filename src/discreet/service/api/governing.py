@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
-from discreet.errors import Conflict
+from discreet.errors import Conflict, NotAllowed
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
 from discreet.governance.duties import KIND as DUTY
@@ -126,9 +126,15 @@ class Closed(BaseModel):
 
 
 async def member(request: Request, house: Here) -> Member:
-    """Return who of the staff asks; what a motion needs is checked by its permission."""
+    """Return who of the staff asks; what a motion needs is checked by its permission.
+
+    Raises:
+        NotAllowed: with a key that is narrowed nothing is decided.
+    """
     visitor = await may(Permission.SEE_BUDGETS)(request)
     del house
+    if visitor.only is not None:
+        raise NotAllowed("what takes two people is not decided with a key that is narrowed")
     return Member(visitor.owner, visitor.role)
 
 

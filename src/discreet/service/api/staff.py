@@ -21,6 +21,7 @@ from discreet.service.api.recommending import Id
 from discreet.service.jobs import CANCELLED, KIND, SCHEDULED, schedule
 
 Epsilon = Annotated[float, Field(gt=0, le=30)]
+PermissionName = Annotated[str, Field(pattern=f"^({'|'.join(map(str, Permission))})$")]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 router = APIRouter(prefix="/api/v1", tags=["staff"], responses=PROBLEMS)
@@ -51,6 +52,7 @@ class NewKey(BaseModel):
     role: Literal["owner", "privacy-officer", "operator", "analyst", "auditor"]
     owner: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
     days: Annotated[float, Field(gt=0, le=366)] = 90
+    only: Annotated[list[PermissionName], Field(min_length=1, max_length=len(Permission))] | None = None
 
 
 class NewAccount(BaseModel):
@@ -192,12 +194,17 @@ async def keys(
 async def make_key(
     owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, wanted: NewKey
 ) -> dict[str, str]:
-    """Make a key. It is told this once. Of an owner or a privacy officer alone while there is but one of them."""
+    """Make a key. It is told this once. Of an owner or a privacy officer alone while there is but one of them.
+
+    ``only`` narrows it to some of what its role allows: an application needs no more than ``ask-for-people``,
+    ``send-events`` and, if it signs people in, ``sign-people-in``.
+    """
     del owner
 
     def made(records: Records) -> str:
         _check_second(records, wanted.role)
-        return records.access.make(Role(wanted.role), wanted.owner, days=wanted.days)
+        only = None if wanted.only is None else [each for each in Permission if str(each) in wanted.only]
+        return records.access.make(Role(wanted.role), wanted.owner, days=wanted.days, only=only)
 
     return {"key": await house.writing.do(made)}
 
@@ -235,7 +242,7 @@ async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))
 
 @router.post("/people/{user_id:path}/key", status_code=201)
 async def key_of_person(
-    application: Annotated[Visitor, Depends(may(Permission.ASK_FOR_PEOPLE))],
+    application: Annotated[Visitor, Depends(may(Permission.SIGN_PEOPLE_IN))],
     house: Here,
     user_id: Id,
     hours: Annotated[float, Query(gt=0, le=24 * 30)] = 24,

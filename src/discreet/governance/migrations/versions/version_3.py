@@ -114,5 +114,7 @@ def _service() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("made", sa.Text, nullable=False),
         sa.Column("until", sa.Text),
+        sa.Column("narrowed", sa.Text),
+        sa.Column("mac", sa.LargeBinary, nullable=False),
     )
     op.create_index("access_of_holder", "access", ["pseudonym"])
