@@ -387,7 +387,7 @@ def test_access_tells_what_one_has_a_right_to_know(shop: Running) -> None:
     assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
     assert "1/4" in told["levels"]["strong"]
     assert "1/16" in told["levels"]["strong"]
-    assert told["retention_days"] == 730
+    assert (told["retention_days"], told["records_days"]) == (730, 90)
     assert told["source"]
     assert told["logic"]
     assert told["processing"]["jurisdiction"] == "EU"

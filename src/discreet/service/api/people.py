@@ -269,7 +269,8 @@ async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
 
 @router.post("/object")
 async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Receipt:
-    """Object to everything that is done with your data: all consents end. It stays until you have it erased."""
+    """Object to everything that is done with your data: all consents end. What is held goes with the next retention,
+    and the records of it ``records_days`` (see `access`) after the last."""
 
     def take(records: Records) -> Receipt:
         effective = next_release(records)
@@ -426,6 +427,7 @@ def _declared(records: Records) -> dict[str, Any]:
         "processing": {name: value for name, value in stored["processing"].items() if value},
         "source": SOURCE,
         "retention_days": declared.retention_days,
+        "records_days": declared.minimisation.logs_days,
         "history": declared.minimisation.history,
         "rights": RIGHTS,
         "authority": {name: value for name, value in (stored["authority"] or {}).items() if value},
