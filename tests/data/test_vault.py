@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from discreet.data.catalogue import Catalogue
 from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
 from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, PurposeNotAllowed, SealBroken, SettingError
 from discreet.governance import schema
-from discreet.governance.checks import now
+from discreet.governance.checks import now, stamp
 from discreet.governance.consent import ANSWER_DAYS, NEVER, State, later
 from discreet.governance.keys import Master, Seal, new_key
 from discreet.governance.ledger import Ledger
@@ -387,7 +388,7 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def move_on(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    late = later(now(), days)
+    late = stamp(datetime.now(UTC) + timedelta(days=days))
     for module in ("consent", "grants"):
         monkeypatch.setattr(f"discreet.governance.{module}.now", lambda: late)
     monkeypatch.setattr("discreet.data.vault.now", lambda: late)
@@ -430,7 +431,12 @@ def test_whoever_left_is_erased_when_nothing_was_noted_of_them_for_long(
     assert len(left.holders) == 4
     opened: list[bytes] = []
     latest = left.consents.documents.latest
-    monkeypatch.setattr(left.consents.documents, "latest", lambda who: opened.append(who) or latest(who))
+
+    def noted(who: bytes) -> dict[str, Any]:
+        opened.append(who)
+        return latest(who)
+
+    monkeypatch.setattr(left.consents.documents, "latest", noted)
     move_on(monkeypatch, days + 0.01)
     assert list(left.vault.retain()) == [4]
     assert {*opened} == {left.who("bob"), left.who("cleo")}  # of whoever permits something nothing is opened
