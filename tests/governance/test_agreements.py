@@ -29,7 +29,7 @@ from discreet.governance.consent import PERMITTING, SERVICE
 from discreet.governance.inventory import example
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Master, new_key
-from discreet.governance.ledger import Ledger
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matters
 from discreet.governance.motions import Member
 from discreet.governance.replay import Problem
@@ -198,6 +198,18 @@ def test_whoever_was_never_held_loses_their_keys_on_record(used: Used) -> None:
     assert used.shop.vault.erase(used.shop.who("dan")) is None
     assert used.shop.access.of(used.shop.who("dan")) == []
     assert used.problems() == []
+
+
+def test_a_model_may_be_gone_once_it_was_retired_on_record(used: Used, tmp_path: Path) -> None:
+    account, book = Account("shop", TRAIN), Ledger(used.shop.database)
+    book.open_budget(account, epsilon=1.0, delta=1e-6)
+    for release in ("first", "second"):
+        book.reserve(account, cost=1, release=release, spec="0" * 64)
+        book.commit(release, "0" * 64)
+        used.shop.matters.open("job", "done", {}, by="discreet", name=release)
+    used.shop.matters.move("job", "first", ["done"], "retired", by="discreet")
+    (problem,) = book.verify(artefacts=tmp_path).problems
+    assert problem.what == "the artefact of release second is gone or was changed"
 
 
 def test_an_item_that_was_changed_is_named(used: Used) -> None:
