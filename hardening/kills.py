@@ -4,12 +4,14 @@
     python hardening/kills.py --kills 1000 --place postgresql+psycopg://...
 
 Two processes at a time work on one database until they are killed (SIGKILL). Each says what it begins, and what was
-acknowledged. Promised is, whatever is killed when:
+acknowledged, and is killed some moment after it said a number of things: what is done at least does not depend on how
+fast the machine is. Promised is, whatever is killed when:
 
 - an event that was acknowledged is there, unless its person was erased since;
 - whoever was erased, and that was acknowledged, is not there: no key, no event, no consent;
 - a release is charged once, however often it was begun again; budgets add up; the journal verifies, with each
-  person's consents opened.
+  person's consents opened;
+- work goes on, whoever was killed before.
 
 What was begun and not acknowledged may have happened or not.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import select
 import signal
 import sys
 import tempfile
@@ -38,8 +41,12 @@ from discreet.governance.ledger import Account, Ledger
 ITEMS = [f"item-{number}" for number in range(200)]
 ACCOUNT = Account("shop", "train-recommender")
 PURPOSE = "recommend"
-LIVES = (0.004, 0.06)
-"""Seconds that a process has, from when it is ready."""
+STEPS = 10
+"""What a process says from when it is ready is less than so many things, before its last moment."""
+MOMENT = 0.01
+"""Seconds that it lasts at most: about a step or two."""
+PATIENCE = 60.0
+"""Seconds that two processes have for what they are to say."""
 LOOKED = 100
 """Kills between two looks at everything."""
 TURNS = 10_000
@@ -152,7 +159,8 @@ def campaign(place: str | Path, kills: int, *, tell: bool = False) -> tuple[Worl
     done = 0
     while done < kills and not broken:
         for _ in range(min(LOOKED, kills - done) // 2 + 1):
-            _both(place, master, inventory, world, done)
+            if not _both(place, master, inventory, world, done):
+                return world, ["work does not go on: a process did not do its steps in time, or ended itself"]
             done += 2
         broken = look(place, master, inventory, world)
         if tell:
@@ -160,9 +168,9 @@ def campaign(place: str | Path, kills: int, *, tell: bool = False) -> tuple[Worl
     return world, broken
 
 
-def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: World, number: int) -> None:
-    """Let two processes work for a moment, and kill them."""
-    children = []
+def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: World, number: int) -> bool:
+    """Let two processes work, and kill them; return whether they did what they were to do before."""
+    children, lines = [], 1 + random.Random(number).randrange(STEPS)
     for side in "ab":
         read, write = os.pipe()
         pid = os.fork()
@@ -173,19 +181,26 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
             finally:
                 os._exit(1)  # only a defect ends here
         os.close(write)
-        children.append((pid, os.fdopen(read, "rb")))
-    heard = [b""] * len(children)
-    for at, (_, file) in enumerate(children):
-        heard[at] = file.readline()
-    time.sleep(random.uniform(*LIVES))
+        children.append((pid, read))
+    heard, until = dict.fromkeys((read for _, read in children), b""), time.monotonic() + PATIENCE
+    behind = [*heard]
+    while behind and (telling := select.select(behind, [], [], max(0.0, until - time.monotonic()))[0]):
+        for read in telling:
+            said = os.read(read, 1 << 16)
+            heard[read] += said
+            if not said or heard[read].count(b"\n") >= lines:
+                behind.remove(read)
+    done = all(said.count(b"\n") >= lines for said in heard.values())
+    time.sleep(random.uniform(0, MOMENT))
     for pid, _ in children:
         os.kill(pid, signal.SIGKILL)
-    for at, (pid, file) in enumerate(children):
+    for pid, read in children:
         os.waitpid(pid, 0)
-        for line in (heard[at] + file.read()).decode().splitlines(keepends=True):
-            if line.endswith("\n"):
-                world.hear(line.strip())
-        file.close()
+        with os.fdopen(read, "rb") as file:
+            for line in (heard[read] + file.read()).decode().splitlines(keepends=True):
+                if line.endswith("\n"):
+                    world.hear(line.strip())
+    return done
 
 
 def main() -> None:

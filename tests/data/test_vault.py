@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from discreet.data.catalogue import Catalogue
 from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
 from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, PurposeNotAllowed, SealBroken, SettingError
 from discreet.governance import schema
-from discreet.governance.checks import now
+from discreet.governance.checks import now, stamp
 from discreet.governance.consent import ANSWER_DAYS, NEVER, State, later
 from discreet.governance.keys import Master, Seal, new_key
 from discreet.governance.ledger import Ledger
+from discreet.governance.roles import Role
 from discreet.privacy.levels import Level
 
 NOW = time.time()
@@ -375,7 +377,7 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
             shop.consents.withdraw("bob", purpose)
         assert list(shop.vault.retain()) == [3]
         (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"]
-        assert row == {"people": "3", "ended": "0", "too_old": "1", "purposeless": "1", "unreadable": "0"}
+        assert row == {"people": "3", "ended": "0", "too_old": "1", "purposeless": "1", "left": "0", "unreadable": "0"}
         assert shop.vault._whole(shop.who("bob")).size == 0
         assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["b"]
         monkeypatch.setattr("discreet.governance.consent.now", lambda: "2099-01-01T00:00:00Z")
@@ -383,6 +385,154 @@ def test_retention(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
         list(shop.vault.retain())
         last = [entry.facts for entry in shop.journal.rows() if entry.kind == "retain"][-1]
         assert (last["ended"], last["purposeless"]) == ("4", "2")
+
+
+def move_on(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    late = stamp(datetime.now(UTC) + timedelta(days=days))
+    for module in ("consent", "grants"):
+        monkeypatch.setattr(f"discreet.governance.{module}.now", lambda: late)
+    monkeypatch.setattr("discreet.data.vault.now", lambda: late)
+
+
+@pytest.fixture
+def left(place: str | Path) -> Iterator[System]:
+    """Ann permits one purpose, bob and cleo permit none any more, and dan's consent was changed."""
+    master = Master([new_key()])
+    with system(place, master) as shop:
+        shop.agree("ann", "bob", "cleo", "dan")
+        shop.send(*((person, "a") for person in ("ann", "bob", "cleo", "dan")))
+        shop.consents.withdraw("ann", TRAIN)
+        for person in ("bob", "cleo", "dan"):
+            for purpose in (RECOMMEND, TRAIN):
+                shop.consents.withdraw(person, purpose)
+            shop.access.make(Role.PERSON, "app", pseudonym=shop.who(person), days=366)
+        yield shop
+        wrong = [problem.what for problem in shop.verified().problems]
+        assert all(what == f"a consent to {TRAIN} is not what the journal tells" for what in wrong)
+
+
+def removed(shop: System) -> list[dict[str, Any]]:
+    return [entry.facts for entry in shop.journal.rows() if entry.kind == "erase"]
+
+
+def test_whoever_left_is_erased_when_nothing_was_noted_of_them_for_long(
+    left: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = left.inventory.minimisation.logs_days
+    bob = left.holders.token(left.who("bob"))
+    list(left.vault.retain())
+    assert len(left.holders) == 4
+    move_on(monkeypatch, 1)
+    left.grants.desk(left.who("cleo"), ["consents"])
+    switched = schema.standing.c.pseudonym == left.who("dan"), schema.standing.c.purpose == TRAIN
+    left.database.execute(update(schema.standing).where(*switched).values(quarters=4))
+    move_on(monkeypatch, days - 0.01)
+    list(left.vault.retain())
+    assert len(left.holders) == 4
+    opened: list[bytes] = []
+    latest = left.consents.documents.latest
+
+    def noted(who: bytes) -> dict[str, Any]:
+        opened.append(who)
+        return latest(who)
+
+    monkeypatch.setattr(left.consents.documents, "latest", noted)
+    move_on(monkeypatch, days + 0.01)
+    assert list(left.vault.retain()) == [4]
+    assert {*opened} == {left.who("bob"), left.who("cleo")}  # of whoever permits something nothing is opened
+    assert removed(left) == [{"who": bob, "events": "0", "by": "discreet"}]
+    assert not left.holders.holds(left.who("bob"))
+    assert left.access.of(left.who("bob")) == []
+    assert len(left.access) == 2
+    told = [entry.facts for entry in left.journal.rows() if entry.kind == "retain"][-1]
+    assert (told["left"], told["unreadable"]) == ("1", "1")
+    move_on(monkeypatch, days + 1.01)  # staff looked a day later
+    list(left.vault.retain())
+    assert sorted(map(left.holders.holds, map(left.who, ("ann", "bob", "cleo", "dan")))) == [False, False, True, True]
+    assert left.consents.permits("ann", RECOMMEND)
+    assert len(left.consents.records("dan")) == 4
+
+
+@pytest.mark.parametrize("spoil", ["changed", "gone", "an older one is the last"])
+def test_nobody_is_erased_of_whom_what_was_noted_last_was_changed(
+    left: System, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    from sqlalchemy import delete
+
+    columns = schema.document.c
+    ours, last = columns.pseudonym == left.who("bob"), columns.seq == 3
+    if spoil == "changed":
+        left.database.execute(update(schema.document).where(ours, last).values(content=bytes(40)))
+    else:
+        left.database.execute(delete(schema.document).where(ours, last if spoil != "gone" else ours))
+    move_on(monkeypatch, left.inventory.minimisation.logs_days + 1)
+    list(left.vault.retain())
+    told = [entry.facts for entry in left.journal.rows() if entry.kind == "retain"][-1]
+    assert (told["left"], told["unreadable"]) == ("2", "1")
+    assert left.holders.holds(left.who("bob"))
+    assert "gone or was changed" in str(left.verified().problems)
+    left.vault.erase(left.who("bob"))
+
+
+@pytest.mark.parametrize("answer", ["refused", "nothing", "later"])
+@pytest.mark.parametrize("logs_days", [1, 90])
+def test_who_was_never_read_or_did_not_answer_leaves_in_time(
+    place: str | Path, monkeypatch: pytest.MonkeyPatch, answer: str, logs_days: int
+) -> None:
+    master, declared = Master([new_key()]), inventory(logs_days=logs_days)
+    anew = tuple(replace(purpose, notice_version="2") for purpose in declared.purposes)
+    with system(place, master) as shop:
+        if answer == "refused":
+            shop.consents.refuse("ann", TRAIN)
+        else:
+            shop.agree("ann", purposes=[RECOMMEND])
+            shop.send(("ann", "a"))
+    with system(place, master, replace(declared, purposes=anew)) as shop:
+        list(shop.vault.retain())
+        said, waits = (20, ANSWER_DAYS) if answer == "later" else (0, 0 if answer == "refused" else ANSWER_DAYS)
+        if said:
+            move_on(monkeypatch, said)
+            shop.consents.wait_as(shop.who("ann"), RECOMMEND, asked=False)
+        days = max(said + logs_days, waits)
+        move_on(monkeypatch, days - 0.01)
+        list(shop.vault.retain())
+        assert shop.holders.holds(shop.who("ann"))
+        move_on(monkeypatch, days + 0.01)
+        list(shop.vault.retain())
+        assert len(shop.holders) == 0
+        assert shop.verified().ok
+
+
+def test_whoever_agreed_to_what_is_declared_no_more_stays_while_that_could_hold_again(
+    place: str | Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, declared = Master([new_key()]), inventory(logs_days=1)
+    with system(place, master, declared) as shop:
+        shop.agree("ann", purposes=[TRAIN])
+        shop.send(("ann", "a"))
+    fewer = tuple(purpose for purpose in declared.purposes if purpose.name != TRAIN)
+    fields = tuple(replace(field, purposes=(RECOMMEND,)) for field in declared.fields)
+    with system(place, master, replace(declared, purposes=fewer, fields=fields)) as shop:
+        (until,) = shop.database.one(select(schema.standing.c.until)) or ("",)
+        move_on(monkeypatch, 91)
+        list(shop.vault.retain())
+        assert shop.vault.own(shop.who("ann")).size == 0
+        assert shop.holders.holds(shop.who("ann"))
+        for name in ("governance.consent", "data.vault"):
+            monkeypatch.setattr(f"discreet.{name}.now", lambda: until)
+        list(shop.vault.retain())
+        assert len(shop.holders) == 0
+
+
+def test_of_a_key_alone_that_has_ended_nothing_stays(shop: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.access.make(Role.PERSON, "app", pseudonym=shop.who("ann"), days=1)
+    list(shop.vault.retain())
+    shop.access.tidy()
+    assert len(shop.access) == 1
+    monkeypatch.setattr("discreet.governance.access.now", lambda: later(now(), 2))
+    shop.access.tidy()
+    assert shop.access.of(shop.who("ann")) == []
+    assert shop.verified().ok
 
 
 def test_what_was_changed_or_moved_is_not_taken(shop: System) -> None:

@@ -22,13 +22,14 @@ from systems import RECOMMEND, TRAIN, System, inventory, system
 from discreet.data import vault
 from discreet.data.catalogue import Catalogue
 from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SettingError
-from discreet.governance import access, consent, duties, motions, policy, schema
+from discreet.governance import access, consent, duties, grants, motions, policy, schema
 from discreet.governance.access import Access
 from discreet.governance.checks import stamp
+from discreet.governance.consent import PERMITTING, SERVICE
 from discreet.governance.inventory import example
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Master, new_key
-from discreet.governance.ledger import Ledger
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matters
 from discreet.governance.motions import Member
 from discreet.governance.replay import Problem
@@ -204,6 +205,18 @@ def test_whoever_was_never_held_loses_their_keys_on_record(used: Used) -> None:
     assert used.shop.vault.erase(used.shop.who("dan")) is None
     assert used.shop.access.of(used.shop.who("dan")) == []
     assert used.problems() == []
+
+
+def test_a_model_may_be_gone_once_it_was_retired_on_record(used: Used, tmp_path: Path) -> None:
+    account, book = Account("shop", TRAIN), Ledger(used.shop.database)
+    book.open_budget(account, epsilon=1.0, delta=1e-6)
+    for release in ("first", "second"):
+        book.reserve(account, cost=1, release=release, spec="0" * 64)
+        book.commit(release, "0" * 64)
+        used.shop.matters.open("job", "done", {}, by="discreet", name=release)
+    used.shop.matters.move("job", "first", ["done"], "retired", by="discreet")
+    (problem,) = book.verify(artefacts=tmp_path).problems
+    assert problem.what == "the artefact of release second is gone or was changed"
 
 
 def test_an_item_that_was_changed_is_named(used: Used) -> None:
@@ -396,10 +409,15 @@ class Service(RuleBasedStateMachine):
         self.stack = ExitStack()
         folder = self.stack.enter_context(TemporaryDirectory())
         self.master, self.place, self.later = Master([new_key()]), Path(folder) / "discreet.db", timedelta(0)
+        self.looked = dict[int, str]()
         self.shop = self.stack.enter_context(system(self.place, self.master))
         clock = self.stack.enter_context(pytest.MonkeyPatch.context())
-        for module in (access, consent, vault, motions, duties):
-            clock.setattr(module, "now", lambda: stamp(datetime.now(UTC) + self.later))
+        for module in (access, consent, vault, motions, duties, grants):
+            clock.setattr(module, "now", self.now)
+        clock.setattr(grants, "stamp", lambda time: stamp(time + self.later))
+
+    def now(self, days: float = 0) -> str:
+        return stamp(datetime.now(UTC) + self.later + timedelta(days=days))
 
     def teardown(self) -> None:
         self.stack.close()
@@ -460,6 +478,7 @@ class Service(RuleBasedStateMachine):
         self.later += timedelta(days=days)
         self.shop.access.tidy()
         list(self.shop.vault.retain())
+        self.whoever_is_held_has_not_left()
 
     @rule(items=st.sets(st.sampled_from("abcdefgh"), min_size=1), hide=st.booleans())
     def list_items(self, items: set[str], hide: bool) -> None:
@@ -471,6 +490,7 @@ class Service(RuleBasedStateMachine):
         with suppress(NotAllowed):
             if looks:
                 self.shop.grants.use(grant.name, person, by=by)
+                self.looked[self.shop.journal.head().seq] = self.now()
             self.shop.grants.close(grant.name, "nothing", by=by)
 
     @rule(agrees=st.booleans())
@@ -506,6 +526,24 @@ class Service(RuleBasedStateMachine):
             self.shop.vault.opened_for(purpose)
         list(self.shop.vault.handed_out(purpose))
 
+    def whoever_is_held_has_not_left(self) -> None:
+        """By the journal: whom retention erased had left, and of whom nothing was noted for ``logs_days`` is erased."""
+        before, held = self.now(-self.shop.inventory.minimisation.logs_days), len(self.shop.holders)
+        noted, permit = dict[str, str](), dict[str, dict[str, bool]]()
+        for entry in self.shop.journal.rows():
+            who: Any = entry.facts.get("who")
+            if entry.kind == "consent":
+                permit.setdefault(who, {})[entry.facts["purpose"]] = entry.facts["state"] in map(str, PERMITTING)
+            if entry.kind == "consent" or entry.facts.get("state") == "used":
+                noted[who] = self.looked.get(entry.seq, entry.at)
+            if entry.kind == "erase" and who is not None:
+                assert entry.facts["by"] != SERVICE or not (any(permit[who].values()) or noted[who] > before)
+                del noted[who], permit[who]
+        damaged = sum(entry.kind == "erase" and entry.facts["who"] is None for entry in self.shop.journal.rows())
+        assert len(noted) == held + damaged
+        left = [who for who, time in noted.items() if time < before and not any(permit[who].values())]
+        assert len(left) <= damaged
+
     @invariant()
     def nothing_is_found(self) -> None:
         for wrapping in (self.master, None):
@@ -525,15 +563,18 @@ TestService.settings = settings(max_examples=15, stateful_step_count=25, deadlin
         (Access, "tidy"),
         (Matters, "_put"),
         (consent, "bound"),
+        (consent.Documents, "latest"),
     ],
 )
 def test_a_fault_is_found(where: object, what: str) -> None:
-    """The machine can fail: a step that the tables have and the journal has not."""
+    """The machine can fail: a step that the tables have and the journal has not, and the like."""
     good = getattr(where, what)
 
     def faulty(*told: Any, **named: Any) -> Any:
         if what == "bound":  # a MAC that covers nothing of what stands
             return good(told[0], [], *told[2:])
+        if what == "latest":  # nobody ever leaves
+            return {"at": "9"}
         with mock.patch.object(Journal, "append", return_value=0):
             return good(*told, **named)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.errors import Conflict, PurposeNotAllowed, SealBroken, SettingError
-from discreet.governance import consent, schema
+from discreet.governance import consent, grants, schema
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import ANSWER_DAYS, MOST_SAID, SCHEMA_VERSION, State, later
 from discreet.governance.inventory import Inventory, Processing
@@ -107,6 +107,46 @@ def test_any_of_several_purposes_is_enough(shop: System) -> None:
     assert shop.consents.agrees(who, (RECOMMEND, TRAIN), time)
     assert not shop.consents.agrees(who, (RECOMMEND,), time)
     assert not shop.consents.agrees(who, (RECOMMEND, TRAIN), "2099-01-01T00:00:00Z")
+
+
+def test_of_what_was_changed_nothing_is_believed_but_what_permits_still_does(shop: System) -> None:
+    shop.agree("ann")
+    who, time = shop.who("ann"), now()
+    changed = schema.standing.c.purpose == TRAIN
+    shop.database.execute(update(schema.standing).where(changed).values(quarters=4))
+    assert shop.consents.agrees(who, (RECOMMEND, TRAIN), time)
+    for asked in (shop.consents.agrees, shop.consents.keeps):
+        with pytest.raises(SealBroken, match="was changed"):
+            asked(who, (TRAIN,), time)
+    assert not shop.consents.has_left(who, time, 0)
+    with pytest.raises(SealBroken, match="was changed"):
+        shop.consents.has_left(who, later(time, 9_999), 0)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_whoever_permits_nothing_has_left_when_nothing_was_noted_for_so_long(
+    shop: System, monkeypatch: pytest.MonkeyPatch, looked: bool
+) -> None:
+    who, time = shop.who("ann"), "2026-01-01T00:00:00Z"
+    monkeypatch.setattr(consent, "now", lambda: time)
+    shop.consents.give("ann", TRAIN)
+    assert not shop.consents.has_left(who, later(time, 99), 5)
+    shop.consents.withdraw("ann", TRAIN)
+    last = time
+    if looked:
+        last = later(time, 7)
+        monkeypatch.setattr(grants, "now", lambda: last)
+        shop.grants.desk(who, ["consents"])
+    assert not shop.consents.has_left(who, later(last, 5), 5)
+    assert shop.consents.has_left(who, later(last, 5).replace("00Z", "01Z"), 5)
+    shop.database.execute(delete(schema.document))
+    with pytest.raises(SealBroken, match="is gone"):
+        shop.consents.has_left(who, later(last, 6), 5)
+
+
+def test_of_nobody_who_is_held_nothing_was_noted_last(shop: System) -> None:
+    with pytest.raises(SealBroken, match="is gone"):
+        shop.consents.documents.latest(shop.who("ann"))
 
 
 def test_it_runs_out(shop: System, monkeypatch: pytest.MonkeyPatch, place: str | Path) -> None:

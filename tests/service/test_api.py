@@ -405,7 +405,7 @@ def test_access_tells_what_one_has_a_right_to_know(shop: Running) -> None:
     assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
     assert "1/4" in told["levels"]["strong"]
     assert "1/16" in told["levels"]["strong"]
-    assert told["retention_days"] == 730
+    assert (told["retention_days"], told["records_days"]) == (730, 90)
     assert told["source"]
     assert told["logic"]
     assert told["processing"]["jurisdiction"] == "EU"
@@ -699,9 +699,8 @@ def test_a_job_that_was_cut_off_goes_on_after_a_restart_at_no_further_charge(end
 
     with ended.records() as records:
         job = schedule(records, ended.calendar, "2026-01-01", by="a test")
-        records.matters.move(
-            KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
-        )
+        began = {"began": "2026-01-01T00:00:00Z", "began_row": records.journal.head().seq + 1}
+        records.matters.move(KIND, job.name, ["scheduled"], RUNNING, by="a test", body=began)
     with running(ended) as found:
         for _ in range(400):
             if found.as_(Role.OPERATOR, "GET", f"/api/v1/jobs/{job.name}").json()["state"] == "done":
@@ -719,9 +718,8 @@ def test_a_job_whose_people_changed_after_it_was_charged_is_charged_anew(ended: 
 
     with ended.records() as records:
         job = schedule(records, ended.calendar, "2026-01-01", by="a test")
-        records.matters.move(
-            KIND, job.name, ["scheduled"], RUNNING, by="a test", body={"began": "2026-01-01T00:00:00Z"}
-        )
+        began = {"began": "2026-01-01T00:00:00Z", "began_row": records.journal.head().seq + 1}
+        records.matters.move(KIND, job.name, ["scheduled"], RUNNING, by="a test", body=began)
         before = {each.name for each in records.matters.all(KIND)}
         with records.book() as book:
             book.reserve(Account("shop", "train-recommender"), cost=9, release=job.name, spec="0" * 64, people=["ann"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from services import PEOPLE, Running, running, seed
@@ -23,6 +25,8 @@ from discreet.governance.roles import Role
 from discreet.service import checking, jobs
 from discreet.service.api.house import Settings
 from discreet.service.checking import Auditor
+from discreet.service.jobs import Calendar, Jobs
+from discreet.training.fitting import fit
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -75,6 +79,68 @@ def test_a_model_is_not_served_for_ever(shop: Running, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert shop.trained()["state"] == "done"
     assert shop.ask("GET", "/api/v1/health/ready").status_code == 200
+
+
+def test_an_erasure_is_in_progress_while_a_job_that_began_after_it_runs(
+    shop: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(followed: str) -> str:
+        return str(shop.ask("GET", followed).json()["state"])
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waiting(*told: Any, **named: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return fit(*told, **named)
+
+    monkeypatch.setattr("discreet.service.jobs.fit", waiting)
+    before = erasure(shop, PEOPLE[2])
+    assert state(before) == "pending"
+    name = shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={}).json()["name"]
+    try:
+        assert begun.wait(30)
+        meanwhile = erasure(shop, PEOPLE[3])
+        assert (state(before), state(meanwhile)) == ("in-progress", "pending")
+    finally:
+        go_on.set()
+    seen = {state(before)}
+
+    def completed() -> bool:
+        seen.add(state(before))
+        return "completed" in seen
+
+    until(completed)
+    assert seen <= {"in-progress", "completed"}
+    assert shop.ask("GET", before).json()["release"] == name
+    assert state(meanwhile) == "pending"
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_what_was_in_progress_is_pending_if_the_job_fails_and_completed_if_its_model_was_there(
+    records: Records, tmp_path: Path, published: bool
+) -> None:
+    """The model, of a service that was ended before it said so."""
+
+    def erased(person: str) -> str:
+        records.consents.give(person, "recommend")
+        return jobs.erase(records, records.holders.pseudonym(person), by="person").receipt_id
+
+    def states() -> list[str]:
+        return [found.state for each in receipts if (found := jobs.erasure(records, each)) is not None]
+
+    receipts = [erased("ann")]
+    job = jobs.schedule(records, Calendar(), now(), by="ann")
+    began = {"began": now(), "began_row": records.journal.head().seq + 1}
+    records.matters.move(jobs.KIND, job.name, [jobs.SCHEDULED], jobs.RUNNING, by="discreet", body=began)
+    receipts.append(erased("bob"))
+    assert states() == ["in-progress", "pending"]
+    if published:
+        (tmp_path / f"{job.name}.npz").write_bytes(b"a model")
+    Jobs(lambda: records, tmp_path, Calendar(), lambda _: None, tmp_path)._train_due(records)
+    assert records.matters.one(jobs.KIND, job.name).state == ("done" if published else "failed")
+    assert states() == (["completed", "pending"] if published else ["pending", "pending"])
+    assert jobs.erasure(records, "0" * 36) is None
 
 
 def found_of(records: Records, name: str) -> Matter:

@@ -20,6 +20,8 @@ an item leaves the catalogue    it stays in histories, and is not read any more
 a consent was switched on       nothing is read or kept: SealBroken of one person; of many, how many is on record
 the words of a purpose change   nobody who agreed to others is read, nor are events of theirs kept; what is held stays
                                 while they may answer
+nothing is permitted any more   what is held goes with the next retention; records and key, once nothing was noted of
+                                the person for ``logs_days``
 a correction that has a mistake  DataError, and nothing of it is done
 ==============================  ===============================================================================
 """
@@ -30,7 +32,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -45,8 +47,8 @@ from discreet.data.interactions import Histories, rows_of
 from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SealBroken
 from discreet.governance import schema
 from discreet.governance.access import Access
-from discreet.governance.checks import check_name, now, stamp
-from discreet.governance.consent import BOUND, PERMITTED, PERSON, Consents, is_bound
+from discreet.governance.checks import check_name, now
+from discreet.governance.consent import BOUND, PERMITTED, PERSON, SERVICE, Consents, is_bound, later
 from discreet.governance.database import Database
 from discreet.governance.holders import Holders
 from discreet.governance.inventory import Inventory
@@ -518,10 +520,11 @@ class Vault:
         """Delete what is too old, what nobody may read any more, and batches' names; yield how many people are done.
 
         Consents that ran out, or whose words changed, are written as such first. What is held of somebody who is asked
-        anew waits for their answer. What was deleted is journalled, in counts.
+        anew waits for their answer. Whoever has left (`Consents.has_left`, ``logs_days``) is erased. What was deleted
+        is journalled, in counts; who was erased besides, each as by an erasure.
         """
-        ended = sum(self._consents.ended())
-        after, people, old, purposeless, unreadable = b"", 0, 0, 0, 0
+        ended, kept_days = sum(self._consents.ended()), self._inventory.minimisation.logs_days
+        after, people, old, purposeless, left, unreadable = b"", 0, 0, 0, 0, 0
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():
                 for pseudonym in rows:
@@ -530,17 +533,18 @@ class Vault:
                         gone = self._rewrite(
                             pseudonym, (lambda events: events) if stays else (lambda events: events[:0])
                         )
+                        old, purposeless = old + gone * stays, purposeless + gone * (not stays)
+                        if not stays and self._consents.has_left(pseudonym, now(), kept_days):
+                            self.erase(pseudonym, by=SERVICE)
+                            left += 1
                     except SealBroken:  # of one, which is no reason not to go on with the others
                         unreadable += 1
-                        continue
-                    old, purposeless = old + gone * stays, purposeless + gone * (not stays)
             people, after = people + len(rows), rows[-1]
             yield people
-        before = stamp(datetime.now(UTC) - timedelta(days=self._inventory.minimisation.logs_days))
         with self._db.transaction():
-            self._db.execute(_OLD_BATCHES, before=before)
+            self._db.execute(_OLD_BATCHES, before=later(now(), -kept_days))
             facts = {"ended": str(ended), "too_old": str(old), "purposeless": str(purposeless)}
-            facts["unreadable"] = str(unreadable)
+            facts |= {"left": str(left), "unreadable": str(unreadable)}
             self._journal.append("retain", people=str(people), **facts)
         self._db.scrub()
 

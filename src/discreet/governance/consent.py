@@ -27,6 +27,7 @@ the words change               `ended` writes ``ConsentInvalidated``, likewise; 
                                ``ANSWER_DAYS``, and for no longer than the consent was for
 what stands was changed        ``ConsentUnknown``: nothing is read; `agrees` raises SealBroken; `ended` leaves it
 a purpose is declared no more  nothing is read for it; its consents stay as they are
+nothing is permitted any more  nor may it be: whoever said nothing for a while `has_left`
 asked, or answered later       permits nothing; of a consent that stands it is a Conflict
 Global Privacy Control         noted, once of each consent; nothing goes to recipients; and what the inventory says
                                beyond. Another level does not undo it; to agree again without the signal does
@@ -131,6 +132,15 @@ _DOCUMENTS = (
 _DOCUMENT = select(_d.content).where(
     _d.pseudonym == bindparam("pseudonym"), _d.kind == bindparam("kind"), _d.seq == bindparam("seq")
 )
+_LATEST = (  # no older than what stands names: that is bound to the person's key
+    select(_d.kind, _d.seq, _d.content)
+    .where(
+        _d.pseudonym == bindparam("pseudonym"),
+        _d.seq >= select(func.max(_s.seq)).where(_s.pseudonym == bindparam("pseudonym")).scalar_subquery(),
+    )
+    .order_by(_d.seq.desc())
+    .limit(1)
+)
 _ENDED = (
     select(_s.pseudonym, _s.until)
     .where(
@@ -217,6 +227,18 @@ class Documents:
             return None if row is None else document(seal.open(bytes(row[0]), place_of(pseudonym, kind, seq)))
         return None
 
+    def latest(self, pseudonym: bytes) -> dict[str, Any]:
+        """Return the one that was kept last, of any kind, of somebody of whom something stands.
+
+        Raises:
+            SealBroken: it was changed, or is gone.
+        """
+        seal, row = self._holders.seal(pseudonym), self._db.one(_LATEST, pseudonym=pseudonym)
+        if seal is None or row is None:
+            raise SealBroken("what was noted of somebody is gone from the database; run `discreet journal verify`")
+        kind, seq, content = row
+        return document(seal.open(bytes(content), place_of(pseudonym, kind, seq)))
+
     def of(self, pseudonym: bytes, kind: str) -> list[dict[str, Any]]:
         """Return all of a kind, the oldest first."""
         seal = self._holders.seal(pseudonym)
@@ -256,12 +278,25 @@ class Consents:
 
     def _any(self, pseudonym: bytes, purposes: Iterable[str], true: Callable[[Standing], bool]) -> bool:
         said = self._said(pseudonym)
-        found = [said.get(purpose, NEVER) for purpose in purposes]
-        if any(each is not None and true(each) for each in found):
-            return True
-        if None in found:
-            raise SealBroken("what somebody agreed to was changed in the database; run `discreet journal verify`")
-        return False
+        return _is_any([said.get(purpose, NEVER) for purpose in purposes], true)
+
+    def has_left(self, pseudonym: bytes, time: str, days: int) -> bool:
+        """Whether somebody who is held permits nothing at a time, may not answer, and nothing was noted for so long.
+
+        Of whoever permits something no record is opened.
+
+        Args:
+            pseudonym: of the person.
+            time: at which.
+            days: before it, in which nothing was noted: neither what they said, nor that staff looked.
+
+        Raises:
+            SealBroken: their key, or what stands and decides it, or what was noted last was changed.
+        """
+        if _is_any([*self._said(pseudonym).values()], lambda stands: stands.keeps(time)):
+            return False
+        noted = self.documents.latest(pseudonym)
+        return str(noted["event"]["event_time"] if "event" in noted else noted["at"]) < later(time, -days)
 
     def permitted(self, purpose: str) -> dict[str, str]:
         """Return what `PERMITTED` asks for: by whom a purpose is permitted now, on the terms in force."""
@@ -562,6 +597,15 @@ def bound(seal: Seal, stands: Sequence[object], row: int | None = None) -> bytes
 def is_bound(seal: Seal, mac: bytes, stands: Sequence[object]) -> bool:
     """Whether what stands of a consent is what the person said, now or once."""
     return hmac.compare_digest(mac, bound(seal, stands))
+
+
+def _is_any(found: Sequence[Standing | None], true: Callable[[Standing], bool]) -> bool:
+    """Whether something is true of any of them. Raises SealBroken: of none that was not changed, and some were."""
+    if any(each is not None and true(each) for each in found):
+        return True
+    if None in found:
+        raise SealBroken("what somebody agreed to was changed in the database; run `discreet journal verify`")
+    return False
 
 
 def _answered_by(until: str | None, time: str) -> str:

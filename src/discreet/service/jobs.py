@@ -42,7 +42,7 @@ from discreet.training.fitting import fit
 KIND = "job"
 SCHEDULED, RUNNING, DONE, FAILED, CANCELLED = "scheduled", "running", "done", "failed", "cancelled"
 RETIRED = "retired"
-ERASURE, PENDING, COMPLETED = "erasure", "pending", "completed"
+ERASURE, PENDING, IN_PROGRESS, COMPLETED = "erasure", "pending", "in-progress", "completed"
 LOOK = 0.2
 """Seconds between two looks at what is due."""
 SCRUBBED = 10.0
@@ -181,11 +181,13 @@ class Jobs:
 
     def _train(self, records: Records, job: Matter) -> None:
         if job.state == SCHEDULED:
-            job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body={"began": now()})
+            with records.matters.together():
+                began = {"began": now(), "began_row": records.journal.head().seq + 1}  # this step's own
+                job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body=began)
         path = self._models / f"{job.name}.npz"
         read = str(job.body["began"]) if path.exists() else now()
         try:
-            read_at = self._fit(records, job, path) if not path.exists() else None
+            read_at = self._fit(records, job, path) if not path.exists() else int(job.body["began_row"])
             self._published(path)
         except ReleaseConflict:
             self._begin_anew(records, job)
@@ -199,8 +201,8 @@ class Jobs:
                 "row": records.journal.head().seq,
                 "sha256": sha256(path.read_bytes()),
             }
-            records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
-            if read_at is not None:
+            with records.matters.together():
+                records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
                 _complete(records, job.name, read_at)
 
     def _retire(self, records: Records) -> None:
@@ -290,6 +292,21 @@ def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
         records.matters.open(ERASURE, state, {"at": gone.at, "row": gone.journal_row}, by=by, due=due, name=name)
     records.database.scrub()
     return gone
+
+
+def erasure(records: Records, receipt_id: str) -> Matter | None:
+    """Return how far an erasure is, if there is one.
+
+    It is in progress, rather than pending, while a job runs that began after it: by the rows of the journal, so that
+    whoever was read for that job, at its first begin or after a restart, was read when they were gone.
+    """
+    with records.database.snapshot():
+        found = records.matters.find(ERASURE, receipt_id)
+        if found is None or found.state != PENDING:
+            return found
+        running = [job for job in records.matters.all(KIND) if job.state == RUNNING]
+    after = any(int(job.body["began_row"]) > int(found.body["row"]) for job in running)
+    return found._replace(state=IN_PROGRESS) if after else found
 
 
 def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:

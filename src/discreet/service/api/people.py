@@ -36,8 +36,9 @@ from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
 from discreet.service.api.house import told_of
 from discreet.service.http import Refused
-from discreet.service.jobs import ERASURE, next_release
 from discreet.service.jobs import erase as erased
+from discreet.service.jobs import erasure as progress
+from discreet.service.jobs import next_release
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -269,7 +270,8 @@ async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
 
 @router.post("/object")
 async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Receipt:
-    """Object to everything that is done with your data: all consents end. It stays until you have it erased."""
+    """Object to everything that is done with your data: all consents end. What is held goes with the next retention,
+    and the records of it ``records_days`` (see `access`) after the last."""
 
     def take(records: Records) -> Receipt:
         effective = next_release(records)
@@ -298,11 +300,13 @@ async def erase(me: Me, house: Here) -> Receipt:
 
 @public.get("/erasures/{receipt_id}")
 async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> dict[str, Any]:
-    """How far an erasure is: ``pending``, or ``completed`` by a release that learnt nothing from them. Needs no key.
+    """How far an erasure is. Needs no key.
 
-    It is completed when it is due at the latest: a model is served for so long at most.
+    It is ``pending``; ``in-progress`` while a model is made that learns nothing from them, and ``pending`` again if
+    that fails; ``completed`` by a release that learnt nothing from them, or when it is due at the latest: a model is
+    served for so long at most.
     """
-    found = await house.reading.do(lambda records: records.matters.find(ERASURE, receipt_id))
+    found = await house.reading.do(lambda records: progress(records, receipt_id))
     if found is None:
         raise unknown()
     return found.to_dict()
@@ -426,6 +430,7 @@ def _declared(records: Records) -> dict[str, Any]:
         "processing": {name: value for name, value in stored["processing"].items() if value},
         "source": SOURCE,
         "retention_days": declared.retention_days,
+        "records_days": declared.minimisation.logs_days,
         "history": declared.minimisation.history,
         "rights": RIGHTS,
         "authority": {name: value for name, value in (stored["authority"] or {}).items() if value},
