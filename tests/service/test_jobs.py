@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import PEOPLE, Running, running, seed
+from services import PEOPLE, PURPOSES, Running, running, seed
 from sqlalchemy import update
 
+from discreet.data.catalogue import Catalogue
 from discreet.data.records import Records
+from discreet.errors import ArtefactError
 from discreet.governance import duties, matters, schema
 from discreet.governance.checks import now
 from discreet.governance.consent import later
 from discreet.governance.duties import AUDIT, JOURNAL
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter
 from discreet.governance.roles import Role
+from discreet.privacy.levels import Level
 from discreet.service import checking, jobs
 from discreet.service.api.house import Settings
 from discreet.service.checking import Auditor
@@ -116,30 +121,122 @@ def test_an_erasure_is_in_progress_while_a_job_that_began_after_it_runs(
     assert state(meanwhile) == "pending"
 
 
-@pytest.mark.parametrize("published", [False, True])
-def test_what_was_in_progress_is_pending_if_the_job_fails_and_completed_if_its_model_was_there(
-    records: Records, tmp_path: Path, published: bool
-) -> None:
-    """The model, of a service that was ended before it said so."""
+class Crash(BaseException):
+    """The end of the process."""
 
-    def erased(person: str) -> str:
-        records.consents.give(person, "recommend")
-        return jobs.erase(records, records.holders.pseudonym(person), by="person").receipt_id
+
+def people_of(records: Records) -> list[str]:
+    """Have people agree and choose, and open a budget."""
+    names = [f"p{number}" for number in range(12)]
+    records.vault.set_items(Catalogue(tuple("abcdef")))
+    for number, name in enumerate(names):
+        for purpose in PURPOSES:
+            records.consents.give(name, purpose, level=Level.LIGHT)
+        chosen(records, name, number)
+    with records.book() as book:
+        book.open_budget(Account(records.inventory.name, PURPOSES[1]), epsilon=20, delta=1e-4)
+    return names
+
+
+def chosen(records: Records, name: str, number: int) -> None:
+    batch = f"{name}-{records.journal.head().seq}"
+    records.vault.collect([records.vault.prepared(batch, batch, [(name, "abcdef"[number % 6], None)])])
+
+
+CUTS: dict[str, tuple[object, str]] = {
+    "before it is charged": (jobs, "fit"),
+    "commit": (Ledger, "commit"),
+    "link": (os, "link"),
+    "told": (jobs, "sha256"),
+}
+
+
+@pytest.mark.parametrize("change", ["nobody", "somebody leaves", "somebody is erased and comes back"])
+@pytest.mark.parametrize("where", [*CUTS, "served"])
+def test_a_job_that_is_cut_off_anywhere(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, change: str
+) -> None:
+    """It ends; no other job waits for it; nothing but what is served is kept; no erasure is completed by what knew."""
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    first, *_ = people_of(records)
+    served: list[Path | None] = []
+    calendar = Calendar(kind="popularity")
+    job = jobs.schedule(records, calendar, now(), by="ann")
+    with monkeypatch.context() as patched:
+        if where in CUTS:
+            patched.setattr(*CUTS[where], crash)
+        worker = Jobs(lambda: records, tmp_path, calendar, crash if where == "served" else served.append, tmp_path)
+        with pytest.raises(Crash):
+            worker._train_due(records)
+    receipt = ""
+    if change == "somebody leaves":
+        records.consents.withdraw(first, PURPOSES[1])
+    if change == "somebody is erased and comes back":
+        receipt = jobs.erase(records, records.holders.pseudonym(first), by="person").receipt_id
+        for purpose in PURPOSES:
+            records.consents.give(first, purpose, level=Level.LIGHT)
+        chosen(records, first, 0)
+    worker = Jobs(lambda: records, tmp_path, calendar, served.append, tmp_path)
+    for _ in range(3):
+        worker._train_due(records)
+        worker._retire(records)
+    states = {each.name: each.state for each in records.matters.all(jobs.KIND)}
+    given_up = change == "somebody leaves" and where == "commit"
+    assert sorted(states.values()) == (["done", "failed"] if given_up else ["done"])
+    (last,) = (name for name, state in states.items() if state == "done")
+    assert (last == job.name) is not given_up
+    assert [path.name for path in tmp_path.iterdir()] == [f"{last}.npz"]
+    assert served[-1] == tmp_path / f"{last}.npz"
+    assert records.verified(tmp_path).ok
+    if receipt:
+        found = jobs.erasure(records, receipt)
+        assert found is not None
+        assert found.state == ("pending" if where in {"link", "served", "told"} else "completed")
+        jobs.schedule(records, calendar, now(), by="ann")
+        worker._train_due(records)
+        worker._retire(records)
+        found = jobs.erasure(records, receipt)
+        assert found is not None
+        assert found.state == "completed"
+
+
+def test_a_job_whose_file_was_damaged_leaves_nothing(records: Records, tmp_path: Path) -> None:
+    people_of(records)
+    calendar = Calendar(kind="popularity")
+    job = jobs.schedule(records, calendar, now(), by="ann")
+
+    def crash(path: Path | None) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        Jobs(lambda: records, tmp_path, calendar, crash, tmp_path)._train_due(records)
+    (tmp_path / f"{job.name}.npz").write_bytes(b"nonsense")
+    Jobs(lambda: records, tmp_path, calendar, lambda _: None, tmp_path)._train_due(records)
+    assert records.matters.one(jobs.KIND, job.name).state == "failed"
+    assert [*tmp_path.iterdir()] == []
+    assert records.verified(tmp_path).ok
+
+
+def test_who_is_erased_again_waits_as_before(records: Records, tmp_path: Path) -> None:
+    """The model that learnt from them is served all the same."""
+    first, *_ = people_of(records)
+    calendar, served = Calendar(kind="popularity"), list[Path | None]()
+    worker = Jobs(lambda: records, tmp_path, calendar, served.append, tmp_path)
+    jobs.schedule(records, calendar, now(), by="ann")
+    worker._train_due(records)
+    receipts = [jobs.erase(records, records.holders.pseudonym(first), by="person").receipt_id for _ in range(2)]
 
     def states() -> list[str]:
+        worker._retire(records)
         return [found.state for each in receipts if (found := jobs.erasure(records, each)) is not None]
 
-    receipts = [erased("ann")]
-    job = jobs.schedule(records, Calendar(), now(), by="ann")
-    began = {"began": now(), "began_row": records.journal.head().seq + 1}
-    records.matters.move(jobs.KIND, job.name, [jobs.SCHEDULED], jobs.RUNNING, by="discreet", body=began)
-    receipts.append(erased("bob"))
-    assert states() == ["in-progress", "pending"]
-    if published:
-        (tmp_path / f"{job.name}.npz").write_bytes(b"a model")
-    Jobs(lambda: records, tmp_path, Calendar(), lambda _: None, tmp_path)._train_due(records)
-    assert records.matters.one(jobs.KIND, job.name).state == ("done" if published else "failed")
-    assert states() == (["completed", "pending"] if published else ["pending", "pending"])
+    assert states() == ["pending"] * 2
+    jobs.schedule(records, calendar, now(), by="ann")
+    worker._train_due(records)
+    assert states() == ["completed"] * 2
     assert jobs.erasure(records, "0" * 36) is None
 
 
@@ -248,3 +345,39 @@ def test_the_audit_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     """Of which each part is tested by itself; here that it is asked for with options that there are."""
     command = [*Auditor(tmp_path, 1.0).command(), "--help"]
     assert "synthetic people" in subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_a_model_that_cannot_be_served_is_not_kept(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    (served,) = shop.settings.models.glob("*.npz")
+
+    def refuse(path: Path | None) -> None:
+        raise ArtefactError(f"{path} is none")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.house.jobs, "_published", refuse)
+        job = shop.trained()
+        assert job["state"] == "failed"
+    until(lambda: not (shop.settings.models / f"{job['name']}.npz").exists())
+    assert [*shop.settings.models.glob("*.npz")] == [served]
+    with shop.settings.records() as records:
+        assert records.verified(shop.settings.models).ok
+
+
+def test_nothing_is_completed_while_a_model_that_was_replaced_is_still_there(
+    shop: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, unlink = erasure(shop, PEOPLE[4]), Path.unlink
+
+    def fails(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".npz":
+            raise PermissionError(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    second = shop.trained()["name"]
+    time.sleep(1)
+    assert len([*shop.settings.models.glob("*.npz")]) == 2
+    assert shop.ask("GET", followed).json()["state"] == "pending"
+    monkeypatch.undo()
+    until(lambda: bool(shop.ask("GET", followed).json()["state"] == "completed"))
+    assert [path.stem for path in shop.settings.models.glob("*.npz")] == [second]

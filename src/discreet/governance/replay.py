@@ -214,7 +214,7 @@ class Replay:
     def _step(self, entry: Entry) -> str | None:
         """Take a step of a matter, or that somebody looked by a grant, which stays as it is."""
         facts = entry.facts
-        if (entry.kind, facts["state"]) == ("job", "retired"):
+        if entry.kind == "job" and facts["state"] in {"retired", "failed"}:
             self._retired.add(facts["name"])
         if (entry.kind, facts["state"]) != ("grant", "used"):
             self._told[MATTER, entry.kind, facts["name"]] = (facts["state"], facts["due"], facts["body"]), entry.seq

@@ -10,7 +10,7 @@ state       what it means                        what comes next
 scheduled   it begins when it is due             running
 running     it trains; after a restart, again    done, or failed
 done        its model is served                  retired
-retired     its model was replaced, or is older than a model may be: its file is deleted
+retired     its model was replaced, never served, or is older than a model may be: its file is deleted
 failed      it says why; nothing was published   the next one, if there is a calendar
 cancelled   somebody called it off in time       the next one, if there is a calendar
 ==========  ===================================  ============================================
@@ -29,14 +29,18 @@ from typing import Any, NamedTuple, get_args
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError, ReleaseConflict, SettingError
+from discreet.governance.artefacts import sweep
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
 from discreet.governance.inventory import LONGEST
+from discreet.governance.ledger import Ledger
 from discreet.governance.matters import Matter
+from discreet.governance.publication import resume
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
 from discreet.service.checking import Auditor, verify_when_due
+from discreet.training.billing import is_published
 from discreet.training.fitting import fit
 
 KIND = "job"
@@ -99,6 +103,7 @@ class Jobs:
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
         self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
+        self._settled: str | None = None  # the release that erasures were last held against
         self._auditor = Auditor(reports, calendar.epsilon)
         self._threads = [
             threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
@@ -181,65 +186,80 @@ class Jobs:
 
     def _train(self, records: Records, job: Matter) -> None:
         if job.state == SCHEDULED:
-            with records.matters.together():
-                began = {"began": now(), "began_row": records.journal.head().seq + 1}  # this step's own
-                job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body=began)
-        path = self._models / f"{job.name}.npz"
-        read = str(job.body["began"]) if path.exists() else now()
+            job = records.matters.move(KIND, job.name, [SCHEDULED], RUNNING, by="discreet", body={"began": now()})
         try:
-            read_at = self._fit(records, job, path) if not path.exists() else int(job.body["began_row"])
-            self._published(path)
+            with records.book() as book:
+                if is_published(
+                    book, job.name
+                ):  # by an attempt that was cut off then: of the people whom that one read
+                    resume(book, job.name, self._models, self._file(job).name)
+                else:
+                    job = _reading(records, job)
+                    self._fit(records, book, job)
+            self._published(self._file(job))
         except ReleaseConflict:
             self._begin_anew(records, job)
         except Exception as error:  # noqa: BLE001 - a job that cannot be done is not begun again and again
             why = str(error) if isinstance(error, DiscreetError) else f"a defect: {type(error).__name__}"
-            records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
+            self._fail(records, job, why)
         else:
-            told = {
-                "read": read,
-                "ended": now(),
-                "row": records.journal.head().seq,
-                "sha256": sha256(path.read_bytes()),
-            }
-            with records.matters.together():
-                records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
-                _complete(records, job.name, read_at)
+            told = {"ended": now(), "row": records.journal.head().seq, "sha256": sha256(self._file(job).read_bytes())}
+            records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
 
     def _retire(self, records: Records) -> None:
-        """Delete the models that were replaced, and the one that is older than a model may be."""
+        """Delete the models that were replaced, that were never served, and the one that is older than a model may be.
+
+        Then, and not before, those erasures are completed that the one that is left has learnt nothing from.
+        """
         done, oldest = _served(records), later(now(), -records.inventory.minimisation.models_days)
         while done and (len(done) > 1 or str(done[0].body["read"]) < oldest):
             old = done.pop(0)
             if not done:
                 self._published(None)
-            (self._models / f"{old.name}.npz").unlink(missing_ok=True)
+            self._discard(old)
             records.matters.move(KIND, old.name, [DONE], RETIRED, by="discreet", body={"retired": now()})
-        if not done and not any(job.state == RUNNING for job in records.matters.all(KIND)):
+        if done and done[0].name != self._settled:
+            _complete(records, done[0].name, done[0].body["read_row"])
+            self._settled = done[0].name
+        elif not done and not any(job.state == RUNNING for job in records.matters.all(KIND)):
             _complete(records, None, records.journal.head().seq)
 
-    def _fit(self, records: Records, job: Matter, path: Path) -> int:
-        """Train and publish; return how long the journal was before anybody was read."""
-        purpose, read_at = str(job.body["purpose"]), records.journal.head().seq
+    def _fail(self, records: Records, job: Matter, why: str) -> None:
+        """Give a job up: what it made is served by nobody, and stays nowhere."""
+        self._discard(job)
+        records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
+
+    def _discard(self, job: Matter) -> None:
+        self._file(job).unlink(missing_ok=True)
+        sweep(self._models, job.name)
+
+    def _file(self, job: Matter) -> Path:
+        return self._models / f"{job.name}.npz"
+
+    def _fit(self, records: Records, book: Ledger, job: Matter) -> None:
+        """Train and publish."""
+        purpose = str(job.body["purpose"])
         histories, levels = records.vault.opened_for(purpose)
-        with records.book() as book:
-            fit(
-                histories,
-                epsilon=float(job.body["epsilon"]),
-                ledger=book,
-                kind=job.body["model"],
-                purpose=purpose,
-                levels=levels,
-                release=job.name,
-                out=path,
-            )
-        return read_at
+        fit(
+            histories,
+            epsilon=float(job.body["epsilon"]),
+            ledger=book,
+            kind=job.body["model"],
+            purpose=purpose,
+            levels=levels,
+            release=job.name,
+            out=self._file(job),
+        )
 
     def _begin_anew(self, records: Records, job: Matter) -> None:
         """Give up a job whose people changed after it was charged: a release is of one group, so another is charged."""
         with records.book() as book:
             book.abandon(job.name)
-        why = "it was cut off, and people came or went meanwhile: it stays charged, and another job is charged anew"
-        records.matters.move(KIND, job.name, [RUNNING], FAILED, by="discreet", body={"ended": now(), "why": why})
+        self._fail(
+            records,
+            job,
+            "it was cut off, and people came or went meanwhile: it stays charged, and another job is charged anew",
+        )
         calendar = Calendar(
             epsilon=float(job.body["epsilon"]), kind=job.body["model"], purpose=str(job.body["purpose"])
         )
@@ -254,6 +274,13 @@ def _keep(records: Records) -> None:
         records.seen = head
 
 
+def _reading(records: Records, job: Matter) -> Matter:
+    """Note that people are read now for a job: whom the journal says before this row are gone are not among them."""
+    with records.matters.together():
+        told = {"read": now(), "read_row": records.journal.head().seq + 1}  # this step's own
+        return records.matters.move(KIND, job.name, [RUNNING], RUNNING, by="discreet", body=told)
+
+
 def _complete(records: Records, release: str | None, read_at: int) -> None:
     """Note of each erasure that the journal had before the people of a release were read: nothing was learnt of them.
 
@@ -263,7 +290,7 @@ def _complete(records: Records, release: str | None, read_at: int) -> None:
         read_at: how long the journal was then.
     """
     for each in records.matters.due(ERASURE, PENDING, time=later(now(), LONGEST)):
-        if int(each.body["row"]) <= read_at:
+        if int(each.body["after"]) <= read_at:
             records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": release})
 
 
@@ -279,7 +306,8 @@ class Gone(NamedTuple):
 def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
     """Erase somebody; the receipt is followed until a release has learnt nothing from them.
 
-    Nobody is erased without a receipt. If nothing was held it is done already.
+    Nobody is erased without a receipt. Of whom nothing is held it is not known whether they were erased before: the
+    model may have learnt from them all the same.
     """
     name = str(uuid.uuid4())
     with records.database.transaction():
@@ -287,9 +315,9 @@ def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
         gone = (
             Gone(name, now(), 0, None) if erased is None else Gone(name, erased.at, erased.events, erased.journal_row)
         )
-        state = COMPLETED if erased is None else PENDING
         due = later(gone.at, records.inventory.minimisation.models_days)
-        records.matters.open(ERASURE, state, {"at": gone.at, "row": gone.journal_row}, by=by, due=due, name=name)
+        told = {"at": gone.at, "row": gone.journal_row, "after": records.journal.head().seq}
+        records.matters.open(ERASURE, PENDING, told, by=by, due=due, name=name)
     records.database.scrub()
     return gone
 
@@ -297,15 +325,15 @@ def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
 def erasure(records: Records, receipt_id: str) -> Matter | None:
     """Return how far an erasure is, if there is one.
 
-    It is in progress, rather than pending, while a job runs that began after it: by the rows of the journal, so that
-    whoever was read for that job, at its first begin or after a restart, was read when they were gone.
+    It is in progress, rather than pending, while a job runs for which people were read after it, by the rows of the
+    journal.
     """
     with records.database.snapshot():
         found = records.matters.find(ERASURE, receipt_id)
         if found is None or found.state != PENDING:
             return found
         running = [job for job in records.matters.all(KIND) if job.state == RUNNING]
-    after = any(int(job.body["began_row"]) > int(found.body["row"]) for job in running)
+    after = any(int(job.body.get("read_row", -1)) > int(found.body["after"]) for job in running)
     return found._replace(state=IN_PROGRESS) if after else found
 
 
