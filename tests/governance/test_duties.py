@@ -10,10 +10,10 @@ import pytest
 from systems import System, inventory, system
 
 from discreet.data.records import Records
-from discreet.errors import SettingError
+from discreet.errors import Conflict, SettingError
 from discreet.governance import consent, matters
 from discreet.governance import duties as module
-from discreet.governance.duties import FIRST, KIND, RETENTION, Duties
+from discreet.governance.duties import AUDIT, FIRST, JOURNAL, KIND, RETENTION, Duties
 from discreet.governance.keys import Master, new_key
 from discreet.governance.ledger import Ledger
 
@@ -59,16 +59,27 @@ def test_what_is_due_is_late_until_it_is_done(duties: Duties, monkeypatch: pytes
     for each in (module, matters):
         monkeypatch.setattr(each, "now", lambda: week)
     assert {each.name for each in duties.late()} == {RETENTION, "verify-journal"}
-    assert duties.done("verify-journal", by="ann", found="it fits", evidence="0" * 64).due == consent.later(week, 7)
+    assert duties.done("verify-journal", by="discreet", found="it fits", evidence="0" * 64).due == consent.later(
+        week, 7
+    )
 
 
 def test_what_is_none_and_what_is_too_long(shop: System, duties: Duties) -> None:
     rows = shop.journal.head()
     for name, found in (("none", "x"), (RETENTION, ""), (RETENTION, "x" * 1_001)):
         with pytest.raises(SettingError):
-            duties.done(name, by="ann", found=found)
+            duties.done(name, by="discreet", found=found)
     assert shop.journal.head() == rows
-    assert duties.done(RETENTION, by="ann", found="x" * 1_000).body["found"] == "x" * 1_000
+    assert duties.done(RETENTION, by="discreet", found="x" * 1_000).body["found"] == "x" * 1_000
+
+
+@pytest.mark.parametrize("name", [RETENTION, AUDIT, JOURNAL])
+def test_what_the_service_does_is_done_by_nobody_else(shop: System, duties: Duties, name: str) -> None:
+    before, rows = shop.matters.all(KIND), shop.journal.head()
+    with pytest.raises(Conflict, match="is done by the service itself"):
+        duties.done(name, by="ann", found="all fine")
+    assert (shop.matters.all(KIND), shop.journal.head()) == (before, rows)
+    assert duties.done("review-inventory", by="ann", found="it is what we collect").body["done_by"] == "ann"
 
 
 def test_two_services_begin_at_once(shop: System, place: str | Path) -> None:

@@ -127,8 +127,12 @@ def test_duties_fall_due_and_retention_is_done_by_itself(shop: Running) -> None:
     assert {"retention", "audit", "verify-journal"} <= {*duties}
     assert duties["retention"]["done_by"] == "discreet"
     assert not duties["retention"]["late"]
-    done = shop.as_(AUDITOR, "POST", "/api/v1/duties/audit/done", json={"found": "no promise was refuted"}).json()
-    assert done["due"] > duties["audit"]["due"] or done["done"] is not None
+    reviewed = {"found": "it is what we collect"}
+    done = shop.as_(AUDITOR, "POST", "/api/v1/duties/review-inventory/done", json=reviewed).json()
+    assert done["due"] >= duties["review-inventory"]["due"]
+    assert done["done"] is not None
+    for name in ("retention", "audit", "verify-journal"):
+        assert shop.as_(AUDITOR, "POST", f"/api/v1/duties/{name}/done", json=reviewed).status_code == 409
     found = {"found": "all well", "evidence": "0" * 64}
     assert shop.as_(AUDITOR, "POST", "/api/v1/duties/none/done", json=found).status_code == 404
     assert shop.as_(AUDITOR, "POST", "/api/v1/duties/audit/done", json={"found": ""}).status_code == 422
@@ -160,6 +164,24 @@ def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_recei
     assert shop.as_(AUDITOR, "POST", "/api/v1/journal/consistency", json=forged).status_code == 422
     assert shop.as_(AUDITOR, "GET", "/api/v1/journal/rows/99999999/proof").status_code == 404
     assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}/proof").status_code == 404
+
+
+@pytest.mark.parametrize("how", ["key", "account"])
+def test_nobody_makes_themselves_the_second_by_removing_the_second(
+    tmp_path_factory: pytest.TempPathFactory, how: str
+) -> None:
+    with running(new_settings(tmp_path_factory.mktemp("service"))) as found:
+        officer = found.keys[OFFICER].split("_")[1]
+        assert found.as_(OWNER, "DELETE", f"/api/v1/access/{officer}").status_code == 204
+        assert found.as_(OFFICER, "GET", "/api/v1/inventory").status_code == 401
+        wanted = {"role": "privacy-officer"}
+        path, more = (
+            ("access", {"owner": "fake"}) if how == "key" else ("accounts", {"name": "f", "password": "x" * 12})
+        )
+        refused = found.as_(OWNER, "POST", f"/api/v1/{path}", json=wanted | more)
+        assert (refused.status_code, refused.json()["type"]) == (403, "urn:discreet:not-allowed")
+        assert "discreet people key" in refused.json()["title"]
+        assert found.as_(OWNER, "POST", "/api/v1/access", json={"role": "auditor", "owner": "C"}).status_code == 201
 
 
 def test_without_a_witness_nothing_is_signed(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -5,9 +5,9 @@ A duty that is not done is late, and says so until it is. A service that runs do
 
 from __future__ import annotations
 
-from discreet.errors import SettingError
+from discreet.errors import Conflict, SettingError
 from discreet.governance.checks import now
-from discreet.governance.consent import later
+from discreet.governance.consent import SERVICE, later
 from discreet.governance.matters import Matter, Matters
 
 KIND, OPEN = "duty", "open"
@@ -48,7 +48,10 @@ class Duties:
 
         Raises:
             SettingError: there is no such duty, or what was found is not said, or too long.
+            Conflict: the service does this duty by itself, and somebody else says that they did.
         """
+        if name in (RETENTION, AUDIT, JOURNAL) and by != SERVICE:
+            raise Conflict(f"{name} is done by the service itself; what you found besides is an incident, or nothing")
         if not 0 < len(found) <= 1_000:
             raise SettingError("what was found is told in 1 to 1,000 characters")
         duty, time = self._matters.one(KIND, name), now()

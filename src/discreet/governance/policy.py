@@ -6,17 +6,35 @@ edited alone changes nothing: whoever runs the service cannot widen by themselve
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from discreet.errors import SettingError
 from discreet.governance.inventory import Inventory
 from discreet.governance.matters import Matters
 
-KIND, NAME, IN_FORCE = "policy", "inventory", "in-force"
+KIND, NAME, TWO, IN_FORCE = "policy", "inventory", "two-decide", "in-force"
 
 
 def in_force(matters: Matters) -> str | None:
     """Return the inventory that holds, as TOML, or None before there is one."""
     found = matters.find(KIND, NAME)
     return None if found is None else str(found.body["toml"])
+
+
+def note_two(matters: Matters, deciders: Collection[str]) -> None:
+    """Note that there are two who decide, once there are: from then on it takes two to make another.
+
+    So it stays when one of them leaves, or is made to: whoever is left does not make themselves the second.
+    """
+    if len(deciders) > 1 and not takes_two(matters):
+        with matters.together():  # two may note it at once
+            if not takes_two(matters):
+                matters.open(KIND, IN_FORCE, {}, by="discreet", name=TWO)
+
+
+def takes_two(matters: Matters) -> bool:
+    """Whether there were ever two who decide."""
+    return matters.find(KIND, TWO) is not None
 
 
 def put(matters: Matters, toml: str, *, by: str) -> Inventory:

@@ -95,8 +95,8 @@ BY_TWO = frozenset({P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY, P.MAKE_DECIDER})
 """What somebody asks for and another agrees to."""
 
 DECIDING = (Role.OWNER, Role.PRIVACY_OFFICER)
-"""Who takes part in what takes two. Once there are two of them, it takes two to make another: nobody makes themselves
-the second."""
+"""Who takes part in what takes two. Once there were two of them, it takes two to make another: nobody makes themselves
+the second, not after they took the other's key away either."""
 
 
 def allowed(role: Role, permission: Permission) -> bool:

@@ -14,6 +14,7 @@ from discreet.errors import DiscreetError
 from discreet.governance.access import Visitor
 from discreet.governance.inventory import Inventory
 from discreet.governance.keys import Wrapping
+from discreet.governance.policy import note_two
 from discreet.models.trained import Trained
 from discreet.service.desk import Desk, Intake
 from discreet.service.jobs import Calendar, Jobs, released
@@ -69,6 +70,7 @@ class House:
         self._model: Trained | None = None
         with settings.records() as records:
             path = released(records, settings.models)
+            note_two(records.matters, records.access.deciders())  # or one of them was made at the desk
         if path is not None:
             try:
                 self.take(path)

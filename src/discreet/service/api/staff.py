@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed, SettingError
+from discreet.governance import policy
 from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
@@ -194,7 +195,7 @@ async def keys(
 async def make_key(
     owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, wanted: NewKey
 ) -> dict[str, str]:
-    """Make a key. It is told this once. Of an owner or a privacy officer alone while there is but one of them.
+    """Make a key. It is told this once. Of an owner or a privacy officer alone while there never were two of them.
 
     ``only`` narrows it to some of what its role allows: an application needs no more than ``ask-for-people``,
     ``send-events`` and, if it signs people in, ``sign-people-in``.
@@ -204,7 +205,9 @@ async def make_key(
     def made(records: Records) -> str:
         _check_second(records, wanted.role)
         only = None if wanted.only is None else [each for each in Permission if str(each) in wanted.only]
-        return records.access.make(Role(wanted.role), wanted.owner, days=wanted.days, only=only)
+        key = records.access.make(Role(wanted.role), wanted.owner, days=wanted.days, only=only)
+        _note_two(records)
+        return key
 
     return {"key": await house.writing.do(made)}
 
@@ -219,6 +222,7 @@ async def sign_up(
     def made(records: Records) -> dict[str, str]:
         _check_second(records, wanted.role)
         records.access.sign_up(wanted.name, Role(wanted.role), wanted.password)
+        _note_two(records)
         return {"name": wanted.name, "role": wanted.role}
 
     return await house.writing.do(made)
@@ -234,9 +238,14 @@ async def sign_in(house: Here, request: Request, who: SignIn) -> dict[str, str]:
 
 @router.delete("/access/{name}", status_code=204)
 async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, name: Name) -> None:
-    """Take a key away."""
+    """Take a key away, and the keys for people that it made. What took two people goes on to take two."""
     del owner
-    await house.writing.do(lambda records: records.access.take(name))
+
+    def take(records: Records) -> None:
+        _note_two(records)
+        records.access.take(name)
+
+    await house.writing.do(take)
     house.known.forget()
 
 
@@ -257,6 +266,14 @@ async def key_of_person(
 
 
 def _check_second(records: Records, role: str) -> None:
-    """Refuse to make somebody who decides by two, once there are two of them."""
-    if Role(role) in DECIDING and len(records.access.deciders()) > 1:
-        raise NotAllowed(f"another {role} takes two people: POST /api/v1/motions with make-decider")
+    """Refuse to make somebody who decides by two, once there were two of them."""
+    _note_two(records)
+    if Role(role) in DECIDING and policy.takes_two(records.matters):
+        raise NotAllowed(
+            f"another {role} takes two people: POST /api/v1/motions with make-decider; if there is but one left, "
+            "`discreet people key` makes one at the desk"
+        )
+
+
+def _note_two(records: Records) -> None:
+    policy.note_two(records.matters, records.access.deciders())
