@@ -90,6 +90,13 @@ def test_nothing_is_written_to_a_file_that_is_no_longer_at_its_place(
     assert ledger.verify().ok
 
 
+def test_a_file_is_claimed_by_whoever_locks_its_folder(ledger: Ledger, path: Path) -> None:
+    with Ledger(path) as other:
+        for each in (ledger, other):
+            each._db.claim()
+    assert ledger.verify().ok
+
+
 def test_busy_deadline(ledger: Ledger, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other, Ledger(path, deadline=0.05) as waiting:
         other.execute("BEGIN IMMEDIATE")

@@ -468,6 +468,17 @@ def test_without_the_lock_they_would_not(url: str, monkeypatch: pytest.MonkeyPat
         assert other.account(TRAIN).spent == 0
 
 
+def test_one_claims_a_database_until_it_is_closed(url: str, server: Server) -> None:
+    with Ledger(url) as one, Ledger(url) as other, Ledger(server.new()) as elsewhere:
+        for _ in range(2):
+            one._db.claim()
+        elsewhere._db.claim()
+        with pytest.raises(LedgerError, match="is served by another process"):
+            other._db.claim()
+        one.close()
+        other._db.claim()
+
+
 def test_what_was_acknowledged_outlives_the_server() -> None:
     """One that is set to acknowledge first and write later, and is then killed."""
     with running(synchronous_commit="off", wal_writer_delay="10s") as server:

@@ -182,6 +182,16 @@ class Database(ABC):
         """Have what was deleted overwritten where this database itself keeps it, as far as it can."""
 
     @abstractmethod
+    def claim(self) -> None:
+        """Be the only one that trains and deletes for this database, until it is closed.
+
+        Of a file nothing is asked: the service locks its folder.
+
+        Raises:
+            LedgerError: another has claimed it.
+        """
+
+    @abstractmethod
     def damage(self) -> Iterator[str]:
         """Yield what the database finds wrong with itself."""
 

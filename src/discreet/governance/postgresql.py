@@ -27,6 +27,8 @@ _BATCH = 1_000
 # Whoever writes holds the lock of this ledger: that of its journal's own number or, while there is none, this one.
 _LOCK = "SELECT pg_advisory_xact_lock(COALESCE(to_regclass('journal')::oid::bigint, -2))"
 
+_CLAIM = "SELECT pg_try_advisory_lock(-3 - to_regclass('journal')::oid::bigint)"
+
 # What a server may have been set to otherwise. Acknowledged without the first, rows are lost when the power goes; with
 # fewer digits an epsilon is not the one that was stored; with other quotes the rules are not told as they were.
 _SESSION = (
@@ -183,6 +185,13 @@ class PostgreSQL(Database):
         with self._connection.cursor(name=f"each_{next(self._cursors)}", scrollable=False) as cursor:
             cursor.itersize = _BATCH
             yield from cursor.execute(words, values)
+
+    def claim(self) -> None:
+        """As `Database.claim`. A connection that breaks gives it up."""
+        with self._translated():
+            (claimed,) = self._run(_CLAIM).fetchone()
+        if not claimed:
+            raise LedgerError(f"{self.name} is served by another process, which trains and deletes; stop one of them")
 
     def _begin(self) -> None:
         self._run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")  # each statement sees what came before the lock

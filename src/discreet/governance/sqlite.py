@@ -101,6 +101,9 @@ class SQLite(Database):
         finally:
             self.setting(f"busy_timeout = {round(1000 * self.deadline)}")
 
+    def claim(self) -> None:
+        """Do nothing: see `Database.claim`."""
+
     def version(self) -> object:
         """Return the number in the header of the file."""
         return self.setting("user_version")

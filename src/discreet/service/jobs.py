@@ -106,7 +106,7 @@ class Jobs:
         self._settled: str | None = None  # the release that erasures were last held against
         self._auditor = Auditor(reports, calendar.epsilon)
         self._threads = [
-            threading.Thread(target=self._work, args=(tasks,), name=name, daemon=True)
+            threading.Thread(target=self._work, args=(tasks, name == "jobs"), name=name, daemon=True)
             for name, tasks in (
                 ("jobs", (self._begin, self._bind, self._retain, self._plan, self._train_due, self._retire)),
                 ("checks", (verify_when_due, self._auditor)),
@@ -131,10 +131,12 @@ class Jobs:
             thread.join(timeout=2.0)
         self._auditor.close()
 
-    def _work(self, tasks: Sequence[Callable[[Records], None]]) -> None:
+    def _work(self, tasks: Sequence[Callable[[Records], None]], alone: bool = False) -> None:
         while not self._stop.is_set():
             try:
                 with self._open() as records:
+                    if alone:  # or two services would train each other's jobs, each in its own folder
+                        records.database.claim()
                     sound = True
                     while sound and not self._stop.is_set():
                         sound = all([self._done(task, records) for task in tasks])  # noqa: C419 - all are done
