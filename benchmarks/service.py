@@ -291,7 +291,7 @@ def main() -> None:
     found = []
     with TemporaryDirectory() as one, TemporaryDirectory() as other:
         head = iter([f"{machine()}; load before: {os.getloadavg()[0]:.1f}", ""])
-        for line in itertools.chain(head, over_http(Path(one), arguments.soak), iter([""]), people(Path(other))):
+        for line in itertools.chain(head, people(Path(other)), iter([""]), over_http(Path(one), arguments.soak)):
             print(line, flush=True)
             found.append(line)
     if arguments.out:
