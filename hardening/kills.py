@@ -42,11 +42,11 @@ ITEMS = [f"item-{number}" for number in range(200)]
 ACCOUNT = Account("shop", "train-recommender")
 PURPOSE = "recommend"
 STEPS = 10
-"""What a process says from when it is ready is less than so many things, before its last moment."""
+"""What one of two processes says from when it is ready is less than so many things, before their last moment."""
 MOMENT = 0.01
 """Seconds that it lasts at most: about a step or two."""
 PATIENCE = 60.0
-"""Seconds that two processes have for what they are to say."""
+"""Seconds that they have for that."""
 LOOKED = 100
 """Kills between two looks at everything."""
 TURNS = 10_000
@@ -183,14 +183,19 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
         os.close(write)
         children.append((pid, read))
     heard, until = dict.fromkeys((read for _, read in children), b""), time.monotonic() + PATIENCE
-    behind = [*heard]
-    while behind and (telling := select.select(behind, [], [], max(0.0, until - time.monotonic()))[0]):
+
+    def done() -> bool:  # of two that write at once one waits for long: so much is not asked of both
+        said = sorted(each.count(b"\n") for each in heard.values())
+        return said[0] > 0 and said[-1] >= lines
+
+    talking = [*heard]
+    while talking and not done() and (telling := select.select(talking, [], [], max(0.0, until - time.monotonic()))[0]):
         for read in telling:
             said = os.read(read, 1 << 16)
             heard[read] += said
-            if not said or heard[read].count(b"\n") >= lines:
-                behind.remove(read)
-    done = all(said.count(b"\n") >= lines for said in heard.values())
+            if not said:
+                talking.remove(read)
+    worked = done()
     time.sleep(random.uniform(0, MOMENT))
     for pid, _ in children:
         os.kill(pid, signal.SIGKILL)
@@ -200,7 +205,7 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
             for line in (heard[read] + file.read()).decode().splitlines(keepends=True):
                 if line.endswith("\n"):
                     world.hear(line.strip())
-    return done
+    return worked
 
 
 def main() -> None:
