@@ -200,15 +200,12 @@ def test_a_key_that_was_lost_is_made_at_the_desk(tmp_path: Path) -> None:
 
 def test_the_demo_takes_the_folder_as_the_service_does(tmp_path: Path) -> None:
     folder = tmp_path / "service"
-    stay = (
-        f"from pathlib import Path; from discreet.cli import serving_demo as s; s.stay(None, Path({str(folder)!r}), 0)"
-    )
+    stay = "from pathlib import Path; from discreet.cli import serving_demo"
+    demo = [sys.executable, "-c", f"{stay}; serving_demo.stay(None, Path({str(folder)!r}), 0)"]
     folder.mkdir()
     for lock in (RUNNING, ROTATING):
         with alone(folder / lock):
-            ended = subprocess.run(
-                [sys.executable, "-c", stay], check=False, capture_output=True, text=True, timeout=60
-            )
+            ended = subprocess.run(demo, check=False, capture_output=True, text=True, timeout=60)
             assert f"in use by another process: {lock}" in ended.stderr
 
 
