@@ -326,6 +326,20 @@ def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_
         assert "1 events deleted" in discreet("people", "erase", str(folder), "ann", "--yes")
 
 
+def test_a_demo_that_is_still_up_is_not_deleted_by_the_next(tmp_path: Path) -> None:
+    from discreet.cli.demo import _prepare
+    from discreet.cli.serving_demo import SERVICE
+    from discreet.data.intake import read_interactions
+
+    data, folder = read_interactions({"user_id": [1], "item_id": [1]}, name="films"), tmp_path / SERVICE
+    seeded(folder)
+    with alone(folder / RUNNING), pytest.raises(SettingError, match=r"in use by another process: running\.lock"):
+        _prepare(tmp_path, data)
+    assert (folder / "master.key").exists()
+    _prepare(tmp_path, data)
+    assert not folder.exists()
+
+
 def test_whoever_is_asked_anew_is_shown_so_at_the_desk(tmp_path: Path) -> None:
     from discreet.governance.matters import Matters
     from discreet.governance.policy import in_force, put

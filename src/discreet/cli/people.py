@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Take in events and items, serve one person at the desk, rotate the master key, and check an inventory."""
+    """Take in events and items, serve one person at the desk, make keys, and check an inventory."""
 
 
 @app.command()
