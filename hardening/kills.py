@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,6 +169,12 @@ def campaign(place: str | Path, kills: int, *, tell: bool = False) -> tuple[Worl
     return world, broken
 
 
+def _is_done(heard: Mapping[int, bytes], lines: int) -> bool:
+    """Whether all are ready, and the quickest said so much: of two that write at once one waits for long."""
+    said = sorted(each.count(b"\n") for each in heard.values())
+    return said[0] > 0 and said[-1] >= lines
+
+
 def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: World, number: int) -> bool:
     """Let two processes work, and kill them; return whether they did what they were to do before."""
     children, lines = [], 1 + random.Random(number).randrange(STEPS)
@@ -183,19 +190,16 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
         os.close(write)
         children.append((pid, read))
     heard, until = dict.fromkeys((read for _, read in children), b""), time.monotonic() + PATIENCE
-
-    def done() -> bool:  # of two that write at once one waits for long: so much is not asked of both
-        said = sorted(each.count(b"\n") for each in heard.values())
-        return said[0] > 0 and said[-1] >= lines
-
     talking = [*heard]
-    while talking and not done() and (telling := select.select(talking, [], [], max(0.0, until - time.monotonic()))[0]):
+    while talking and not _is_done(heard, lines):
+        telling = select.select(talking, [], [], max(0.0, until - time.monotonic()))[0]
+        if not telling:
+            break
         for read in telling:
             said = os.read(read, 1 << 16)
             heard[read] += said
             if not said:
                 talking.remove(read)
-    worked = done()
     time.sleep(random.uniform(0, MOMENT))
     for pid, _ in children:
         os.kill(pid, signal.SIGKILL)
@@ -205,7 +209,7 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
             for line in (heard[read] + file.read()).decode().splitlines(keepends=True):
                 if line.endswith("\n"):
                     world.hear(line.strip())
-    return worked
+    return _is_done(heard, lines)
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 import requests
 
+from discreet.cli.serving import ROTATING, RUNNING, alone, settings_of
+from discreet.errors import DiscreetError, SettingError
 from discreet.governance.ledger import Ledger
+from discreet.governance.roles import Role
 
 ROOT = Path(__file__).parents[2]
 DISCREET = [sys.executable, "-m", "discreet"]
@@ -90,6 +93,122 @@ def test_the_first_start_makes_what_is_missing_and_shows_a_key_once(tmp_path: Pa
         assert {field["retention_days"] for field in fields} == {730}
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"format = 1\nname = \n", "line 2"),
+        (b"\xff", "not TOML"),
+        (b"format = 1", "not of type str"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_in_force_holds_whatever_became_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, why: str
+) -> None:
+    inventory = tmp_path / "inventory.toml"
+    settings = settings_of(tmp_path, None, None, None)
+    assert "not what is in force" not in capsys.readouterr().err
+    if content is None:
+        inventory.unlink()
+    else:
+        inventory.write_bytes(content)
+    assert settings_of(tmp_path, None, None, None).inventory == settings.inventory
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not what is in force" in said
+    assert why in said
+    assert inventory.exists() == (content is not None)
+    assert discreet("incident", "list", str(tmp_path), "--json") == '{\n  "incidents": []\n}\n'
+
+
+def test_the_first_start_needs_an_inventory_that_the_service_can_work_with(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.toml"
+    settings_of(tmp_path / "other", None, None, None)
+    good = (tmp_path / "other" / "inventory.toml").read_text()
+    for content, why in (
+        ("format = 1\nname = \n", "line 2"),
+        (good.replace('"recommend"', '"lists"'), "needs the purpose recommend"),
+    ):
+        inventory.write_text(content)
+        with pytest.raises(DiscreetError, match=why):
+            settings_of(tmp_path, None, None, None)
+        with pytest.raises(SettingError, match="never started there"):
+            settings_of(tmp_path, None, None, None, may_make=False)
+    inventory.write_text(good)
+    assert settings_of(tmp_path, None, None, None).inventory.name == "shop"
+
+
+def test_a_port_in_use_leaves_nothing_behind(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        assert "cannot listen" in discreet("serve", str(tmp_path / "service"), "--port", port, code=1)
+    assert not (tmp_path / "service").exists()
+
+
+@pytest.mark.parametrize("how", ["model", "signal"])
+def test_the_owners_key_is_made_when_it_can_be_shown(tmp_path: Path, how: str) -> None:
+    """A start that fails before, or is told to stop while the key is made, loses none."""
+    folder, port = tmp_path / "service", str(free_port())
+    broken = {
+        "model": "house.House.__init__ = lambda *_: (_ for _ in ()).throw(DataError('the house cannot be opened'))",
+        "signal": "made = access.Access.make\n"
+        "access.Access.make = lambda *told, **more: (made(*told, **more), os.kill(os.getpid(), signal.SIGTERM))[0]",
+    }[how]
+    program = f"""
+import os, signal
+from discreet.errors import DataError
+from discreet.governance import access
+from discreet.service.api import house
+{broken}
+from discreet.cli import main
+main()
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program, "serve", str(folder), "--port", port],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    with settings_of(folder, None, None, None).records() as records:
+        made = [key.role for key in records.access.all()]
+    if how == "model":
+        assert (told.returncode, made) == (1, [])
+    else:
+        assert (told.returncode, made) == (0, ["owner"])
+        assert key_in([told.stdout])
+
+
+def test_a_key_that_was_lost_is_made_at_the_desk(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    words = ["people", "key", str(folder), "--owner", "ann"]
+    assert "no folder of a service" in discreet(*words, "--role", "owner", code=1)
+    settings_of(folder, None, None, None)
+    assert "is one of owner" in discreet(*words, "--role", "person", code=1)
+    made = key_in([discreet(*words, "--role", "owner", "--days", "3")])
+    with settings_of(folder, None, None, None).records() as records:
+        visitor = records.access.visitor(made)
+        assert visitor is not None
+        assert (visitor.role, visitor.owner) == (Role.OWNER, "ann")
+        told = [(row.kind, row.facts["key"]) for row in records.journal.rows() if "key" in row.kind]
+        assert told == [("desk-key", visitor.name)]
+        assert records.verified().ok
+    with alone(folder / ROTATING):
+        assert "in use by another process" in discreet(*words, "--role", "owner", code=1)
+
+
+def test_the_demo_takes_the_folder_as_the_service_does(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    stay = "from pathlib import Path; from discreet.cli import serving_demo"
+    demo = [sys.executable, "-c", f"{stay}; serving_demo.stay(None, Path({str(folder)!r}), 0)"]
+    folder.mkdir()
+    for lock in (RUNNING, ROTATING):
+        with alone(folder / lock):
+            ended = subprocess.run(demo, check=False, capture_output=True, text=True, timeout=60)
+            assert f"in use by another process: {lock}" in ended.stderr
+
+
 def test_it_listens_on_this_machine_alone_unless_there_is_tls(tmp_path: Path) -> None:
     said = discreet("serve", str(tmp_path / "service"), "--host", "192.0.2.1", code=1)
     assert "without TLS nothing listens" in said
@@ -111,6 +230,9 @@ def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> No
     (tmp_path / "items.csv").write_text("item_id,title\na,A\nb,B\n")
     (tmp_path / "events.csv").write_text("user_id,item_id,shoe_size\nann,a,40\nbob,b,41\n")
     collect = ["people", "collect", str(folder), str(tmp_path / "events.csv")]
+    assert "no folder of a service" in discreet(*collect, code=1)
+    assert not folder.exists()
+    settings_of(folder, None, None, None)
     told = json.loads(discreet(*collect, "--items", str(tmp_path / "items.csv"), "--json"))
     assert told == {"kept": 0, "people_in_batches": 0, "without_consent": 2, "unread": ["shoe_size"]}
     assert "do not" not in discreet(*collect)
@@ -125,8 +247,13 @@ def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> No
 
 
 def test_what_is_handed_out_is_written_once(tmp_path: Path) -> None:
-    folder, out = str(tmp_path / "service"), str(tmp_path / "out.csv")
-    words = ["people", "hand-out", folder, "--purpose", "train-recommender", "--out", out]
+    folder, out = tmp_path / "service", str(tmp_path / "out.csv")
+    words = ["people", "hand-out", str(folder), "--purpose", "train-recommender", "--out", out]
+    assert "no folder of a service" in discreet(*words, code=1)
+    assert not folder.exists()
+    settings_of(folder, None, None, None)
+    with alone(folder / ROTATING):
+        assert "in use by another process: rotating.lock" in discreet(*words, code=1)
     assert "no other purpose" in discreet(*words)
     assert Path(out).read_text().strip() == "user_id,item_id"
     assert "there already" in discreet(*words, code=1)
@@ -145,7 +272,6 @@ def test_keys_are_not_rotated_under_a_running_service(tmp_path: Path) -> None:
 
 def seeded(folder: Path) -> None:
     """Make a service with one person."""
-    from discreet.cli.serving import settings_of
     from discreet.data.catalogue import Catalogue
 
     with settings_of(folder, None, None, None).records() as records:
@@ -188,10 +314,8 @@ def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -
 
 
 def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_path: Path) -> None:
-    from discreet.cli.serving import ROTATING, alone
-
     folder = tmp_path / "service"
-    assert "holds no inventory.toml" in discreet("people", "consents", str(folder), "ann", code=1)
+    assert "holds no discreet.db" in discreet("people", "consents", str(folder), "ann", code=1)
     assert not folder.exists()
     seeded(folder)
     with alone(folder / ROTATING):
@@ -200,6 +324,20 @@ def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_
             assert "in use by another process: rotating.lock" in said
     with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
         assert "1 events deleted" in discreet("people", "erase", str(folder), "ann", "--yes")
+
+
+def test_a_demo_that_is_still_up_is_not_deleted_by_the_next(tmp_path: Path) -> None:
+    from discreet.cli.demo import _prepare
+    from discreet.cli.serving_demo import SERVICE
+    from discreet.data.intake import read_interactions
+
+    data, folder = read_interactions({"user_id": [1], "item_id": [1]}, name="films"), tmp_path / SERVICE
+    seeded(folder)
+    with alone(folder / RUNNING), pytest.raises(SettingError, match=r"in use by another process: running\.lock"):
+        _prepare(tmp_path, data)
+    assert (folder / "master.key").exists()
+    _prepare(tmp_path, data)
+    assert not folder.exists()
 
 
 def test_whoever_is_asked_anew_is_shown_so_at_the_desk(tmp_path: Path) -> None:
@@ -243,6 +381,8 @@ def test_keys_can_be_wrapped_by_somebody_elses_service(tmp_path: Path, monkeypat
         "--items",
         str(tmp_path / "items.csv"),
     ]
+    with started(*DISCREET, "serve", str(tmp_path / "s"), "--port", str(free_port()), "--key-service", "mykms:make"):
+        pass
     discreet(*words, "--key-service", "mykms:make")
     assert not (tmp_path / "s" / "master.key").exists()
     assert "no such function" in discreet(*words, "--key-service", "mykms:none", code=1)

@@ -12,6 +12,8 @@ from discreet.errors import DataError, SettingError
 from discreet.governance import policy
 from discreet.governance.inventory import example
 from discreet.governance.ledger import Ledger
+from discreet.service.api.recommending import PURPOSE
+from discreet.service.jobs import Calendar
 
 
 @pytest.fixture
@@ -39,4 +41,11 @@ def test_what_is_not_put_in_force(shop: System) -> None:
         policy.put(shop.matters, "format = 1", by="ann, bob")
     with pytest.raises(SettingError, match="keeps its name"):
         policy.put(shop.matters, example("books"), by="ann, bob")
+    assert set(policy.NEEDED) == {PURPOSE, Calendar().purpose}
+    for purpose, other in (policy.NEEDED, policy.NEEDED[::-1]):
+        undeclared = example("shop").replace(f'"{purpose}"', '"another"')
+        unread = example("shop").replace('["recommend", "train-recommender"]', f'["{other}"]')
+        for toml in (undeclared, unread):
+            with pytest.raises(SettingError, match=f"needs the purpose {purpose}, and that item_id is read for it"):
+                policy.put(shop.matters, toml, by="ann, bob")
     assert policy.in_force(shop.matters) == example("shop")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jsonschema
@@ -21,10 +22,12 @@ from servers import Server, Unavailable
 from servers import running as server_running
 from services import ITEMS, PEOPLE, PURPOSES, Running, new_settings, running, seed
 
+from discreet.errors import LedgerError
 from discreet.governance.checks import now
 from discreet.governance.consent import later
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import MATRIX, Permission, Role
+from discreet.service.api.door import Bucket
 from discreet.service.api.house import Settings
 from discreet.service.jobs import Calendar, schedule
 
@@ -134,6 +137,67 @@ def test_whoever_has_no_key_may_ask_so_often_from_an_address(shop: Running, monk
         assert (refused.status_code, refused.json()["type"]) == (429, "urn:discreet:too-often")
     assert shop.ask("POST", "/api/v1/sessions", json={"name": "x", "password": "y"}).status_code == 429
     assert shop.as_(Role.ANALYST, "GET", "/api/v1/items").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "content", "status"),
+    [
+        ("POST", "/api/v1/events", {"Content-Type": "application/json"}, b"{bad", 422),
+        ("POST", "/api/v1/events", {"Authorization": "Bearer discreet_x_y"}, b"x" * 70_000, 401),
+        ("POST", "/api/v1/events", {"Authorization": "Bearer discreet_x_y"}, b"{}", 401),
+        ("POST", "/api/v1/events", {}, b"x" * (9 << 20), 413),
+        ("POST", "/api/v1/events", {"Transfer-Encoding": "chunked"}, b"", 411),
+        ("GET", "/api/v1/nothing", {}, None, 404),
+        ("DELETE", "/api/v1/health/live", {}, None, 405),
+        ("GET", "/api/v1/openapi.json", {}, None, 200),
+        ("POST", "/api/v1/sessions", {}, b"{}", 422),
+    ],
+)
+def test_whoever_has_no_key_is_counted_once_wherever_they_are_refused(
+    shop: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    content: bytes | None,
+    status: int,
+) -> None:
+    monkeypatch.setitem(shop.app.state._state, "strangers", Bucket(3))
+    found = [shop.ask(method, path, headers=headers, data=content).status_code for _ in range(4)]
+    assert found == [status, status, status, 429]
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/items").status_code == 200
+    assert shop.as_(Role.ANALYST, "GET", "/api/v1/nothing").status_code == 404
+    bad = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=b"{bad", headers={"Content-Type": "application/json"})
+    assert bad.status_code == 422
+
+
+def test_a_database_that_is_away_is_no_defect_of_whoever_asks(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(key: str) -> None:
+        raise LedgerError("the database is away")
+
+    monkeypatch.setattr(shop.house.known, "visitor", away)
+    found = shop.as_(Role.ANALYST, "GET", "/api/v1/items")
+    assert (found.status_code, found.json()["type"]) == (503, "urn:discreet:not-now")
+
+
+def test_what_an_address_takes_is_told(shop: Running) -> None:
+    found = shop.as_(Role.ANALYST, "PATCH", "/api/v1/me/consents/recommend")
+    assert (found.status_code, found.headers["allow"]) == (405, "DELETE, PUT")
+    assert found.json()["title"] == "this is not done at this address, which takes DELETE, PUT"
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "told", "said"),
+    [
+        (Role.OPERATOR, "/api/v1/jobs", {"due": "soon"}, "a time must be"),
+        (Role.OPERATOR, "/api/v1/incidents", {"told": {}, "detected_at": "lately"}, "detected_at must be"),
+        (Role.OPERATOR, "/api/v1/incidents", {"told": {"occurred_from": "x"}}, "occurred_from must be"),
+    ],
+)
+def test_a_time_that_is_none_is_named(shop: Running, role: Role, path: str, told: dict[str, Any], said: str) -> None:
+    found = shop.as_(role, "POST", path, json=told)
+    assert found.status_code == 422
+    assert found.json()["title"].startswith(said)
 
 
 def test_a_defect_is_told_without_what_it_quotes(

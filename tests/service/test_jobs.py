@@ -341,6 +341,60 @@ def test_an_audit_that_hangs_or_outlives_the_service_is_ended(
     auditor.close()
 
 
+@pytest.mark.parametrize("fault", ["folder", "command"])
+def test_an_audit_that_cannot_be_begun_is_tried_again_later(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    fall_due(monkeypatch)
+    auditor, reports = Auditor(tmp_path / "audits", 0.5), tmp_path / "audits"
+    if fault == "folder":
+        reports.write_text("a file")
+    monkeypatch.setattr(auditor, "command", lambda: ("there is no such command",))
+    for _ in range(3):
+        auditor(records)
+    assert caplog.text.count("the audit could not be begun") == 1
+    assert {"folder": "audits: File exists", "command": "no such command: No such file"}[fault] in caplog.text
+    assert found_of(records, AUDIT).body["done"] is None
+    reports.unlink() if fault == "folder" else reports.rmdir()  # where nothing was left
+    monkeypatch.setattr(auditor, "command", lambda: (sys.executable, "-c", "raise SystemExit(0)"))
+    auditor._again = 0.0
+    auditor(records)
+    until(lambda: _ended(auditor))
+    auditor(records)
+    assert found_of(records, AUDIT).body["done"] is not None
+
+
+def test_an_audit_ends_with_the_service_however_that_ends(tmp_path: Path) -> None:
+    """An audit of the command line that would take minutes, begun by a process that is killed."""
+    program = f"""
+import time
+from pathlib import Path
+from discreet.service.checking import Auditor
+auditor = Auditor(Path({str(tmp_path)!r}), 1.0)
+auditor._begin()
+print(auditor._running.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        audit = int(service.stdout.readline())
+        try:
+            until(lambda: os.getpriority(os.PRIO_PROCESS, audit) == 19)  # it is at work
+        finally:
+            service.kill()
+    until(lambda: not _is_at_work(audit))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _is_at_work(process: int) -> bool:
+    try:
+        return (
+            Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )  # whoever is to look after it may be slow
+    except FileNotFoundError:
+        return False
+
+
 def test_the_audit_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     """Of which each part is tested by itself; here that it is asked for with options that there are."""
     command = [*Auditor(tmp_path, 1.0).command(), "--help"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +39,9 @@ def audit(
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the outcome here as JUnit XML.")] = None,
     sarif: Annotated[Path | None, typer.Option("--sarif", help="Write what failed here as SARIF.")] = None,
+    aside: Annotated[
+        bool, typer.Option("--aside", help="At the lowest priority, and for no longer than standard input is open.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Attack this very installation on synthetic people, and hold what comes out against what it claims.
@@ -45,6 +51,8 @@ def audit(
     """
     claims = _claims(claim)
     _check_whole(ci, gate, model)
+    if aside:
+        _give_way()
     for file in (junit, sarif):
         _check_place(file)
     made = _made(claims, gate, model, processes or min(2, os.cpu_count() or 1))
@@ -125,6 +133,19 @@ def _check_whole(ci: bool, gates: Sequence[str] | None, kinds: Sequence[str] | N
 
     if ci and (gates or kinds):
         raise SettingError("--ci runs every gate on every model: leave out --gate and --model")
+
+
+def _give_way() -> None:
+    """Let everything else go first, and end with whoever holds the other end of standard input, however they end."""
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1 << 10):
+                pass
+        os._exit(1)
+
+    os.nice(19)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _check_place(file: Path | None) -> None:

@@ -16,7 +16,7 @@ from discreet.cli.budgets import show_budgets
 from discreet.cli.data import check_cache, there
 from discreet.cli.models import show_slate, tradeoff_table
 from discreet.cli.output import progress, say, screen
-from discreet.cli.serving import PORT
+from discreet.cli.serving import PORT, RUNNING, alone
 from discreet.cli.serving_demo import SERVICE
 
 if TYPE_CHECKING:
@@ -101,11 +101,12 @@ def _prepare(out: Path, data: Interactions) -> None:
 
     with writing(out / MARK):
         out.mkdir(parents=True, exist_ok=True)
+    if (out / SERVICE).is_dir():  # of an earlier demo, which may still be up
+        with alone(out / SERVICE / RUNNING):
+            shutil.rmtree(out / SERVICE, ignore_errors=True)
     for name in _known(out) - {SERVICE}:
         with writing(out / name):
             (out / name).unlink(missing_ok=True)
-    with writing(out / SERVICE):
-        shutil.rmtree(out / SERVICE, ignore_errors=True)
     told = f"Made by `discreet demo`, which may delete what it left here.\n{data.name}.parquet\n"
     write_bytes(out / MARK, told.encode())
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from discreet.cli.output import Json, progress, say, say_json
-from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, held, settings_of
+from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
 
 Person = Annotated[str, typer.Argument(help="Their id, as the application knows them.")]
 
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Take in events and items, serve one person at the desk, rotate the master key, and check an inventory."""
+    """Take in events and items, serve one person at the desk, make keys, and check an inventory."""
 
 
 @app.command()
@@ -39,8 +39,7 @@ def collect(
     catalogue = None if items is None else read_catalogue(items)
     told = {"kept": 0, "people_in_batches": 0, "without_consent": 0}
     unread: tuple[str, ...] = ()
-    settings = settings_of(folder, database, master_key, key_service)
-    with held(folder / ROTATING), settings.records() as records, progress() as bars:
+    with desk(folder, database, master_key, key_service) as records, progress() as bars:
         bar = bars.add_task("events", total=None)
         if catalogue is not None:
             records.vault.set_items(catalogue)
@@ -50,7 +49,6 @@ def collect(
             told["without_consent"] += batch.without_consent
             unread = batch.unread
             bars.update(bar, completed=told["kept"])
-        records.keep()
     if as_json:
         say_json(told | {"unread": list(unread)})
         return
@@ -80,9 +78,8 @@ def hand_out(
     lines = io.StringIO(newline="")
     writer = csv.writer(lines)
     writer.writerow(["user_id", "item_id"])
-    with settings_of(folder, database, master_key, key_service).records() as records:
+    with desk(folder, database, master_key, key_service) as records:
         writer.writerows(records.vault.handed_out(purpose))
-        records.keep()
     write_bytes(out, lines.getvalue().encode())
     say(f"{out}: for {purpose}, and no other purpose")
 
@@ -182,6 +179,33 @@ def erase(
     say("That is the receipt: GET /api/v1/erasures/RECEIPT says when a release has learnt nothing from them.", "dim")
 
 
+@app.command()
+def key(
+    folder: Folder,
+    role: Annotated[str, typer.Option("--role", help="owner, privacy-officer, operator, analyst or auditor.")],
+    owner: Annotated[str, typer.Option("--owner", help="Who answers for it, by name.")],
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="After which it ends.")] = 90,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+) -> None:
+    """Make a key of the staff, if one was lost, and show it this once. On record as made at the desk; takes no second.
+
+    Whoever has the folder has the master key, and with it all that a key opens.
+    """
+    from discreet.errors import SettingError
+    from discreet.governance.consent import DESK
+    from discreet.governance.roles import Role
+
+    staff = {str(each): each for each in Role if each is not Role.PERSON}
+    if role not in staff:
+        raise SettingError(f"a key that is made at the desk is one of {', '.join(staff)}, not {role!r}")
+    with desk(folder, database, master_key, key_service) as records, records.database.transaction():
+        made = records.access.make(staff[role], owner, days=days)
+        records.journal.append("desk-key", key=made.split("_")[1], by=DESK)
+    say(f"The key of {owner}, {role}, shown this once: {made}", "bold")
+
+
 def _show_consents(found: dict[str, Any]) -> None:
     from discreet.cli.output import screen, table
 
@@ -205,7 +229,8 @@ def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey 
         before = Master.read(path)
         both = before if len(before.keys) > 1 else before.rotated()
         both.write(path)
-        with settings_of(folder, database, master_key, None).records() as records, progress() as bars:
+        settings = settings_of(folder, database, master_key, None, may_make=False)
+        with settings.records() as records, progress() as bars:
             bar = bars.add_task("keys", total=len(records.holders))
             for done in records.holders.rotate():
                 bars.update(bar, completed=done)

@@ -19,6 +19,7 @@ from discreet.governance.places import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from socket import socket
 
     from discreet.data.records import Records
     from discreet.governance.inventory import Inventory
@@ -74,15 +75,36 @@ def serve(
 
     address = Address(host, port, certificate, key)
     calendar = Calendar(every_days=every_days or None, epsilon=epsilon, kind=kind)  # type: ignore[arg-type]
-    settings = settings_of(folder, database, master_key, key_service, calendar=calendar, per_minute=per_minute)
-    with closing(address.bound()) as listening, alone(folder / RUNNING), held(folder / ROTATING):
-        owner = first_key(settings)
-        with closing(House(settings)) as house:
+    with occupied(folder, address) as listening:
+        settings = settings_of(folder, database, master_key, key_service, calendar=calendar, per_minute=per_minute)
+
+        def begun() -> None:
+            owner = first_key(settings)
             if owner is not None:
                 say(f"The owner's key, shown this once: {owner}", "bold")
+                screen.file.flush()
             say(json.dumps({"said": "listening", "port": port}))
             screen.file.flush()
-            asyncio.run(until_stopped(house, address, listening))
+
+        with closing(House(settings)) as house:
+            asyncio.run(until_stopped(house, address, listening, begun))
+
+
+@contextmanager
+def occupied(folder: Path, address: Address) -> Iterator[socket]:
+    """Take an address, then a folder, in which nobody else serves or rotates keys within the block; make it if need be.
+
+    Raises:
+        SettingError: the address cannot be had, and nothing was made; or somebody is at work in the folder.
+        FileNotWritten: the folder cannot be made.
+    """
+    from discreet.files import writing
+
+    with closing(address.bound()) as listening:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with alone(folder / RUNNING), held(folder / ROTATING):
+            yield listening
 
 
 @contextmanager
@@ -127,36 +149,51 @@ def desk(folder: Path, database: str | None, master_key: Path | None, key_servic
     """
     from discreet.errors import SettingError
 
-    if not (folder / INVENTORY).exists():
-        raise SettingError(f"{folder} is no folder of a service: it holds no {INVENTORY}")
-    with held(folder / ROTATING), settings_of(folder, database, master_key, key_service).records() as records:
-        yield records
-        records.keep()
+    if not folder.is_dir() or not (database or (folder / DATABASE).exists()):
+        raise SettingError(f"{folder} is no folder of a service: it holds no {DATABASE}; `discreet serve` makes one")
+    with held(folder / ROTATING):
+        settings = settings_of(folder, database, master_key, key_service, may_make=False)
+        with settings.records() as records:
+            yield records
+            records.keep()
 
 
 def settings_of(
-    folder: Path, database: str | None, master_key: Path | None, key_service: str | None, **more: Any
+    folder: Path,
+    database: str | None,
+    master_key: Path | None,
+    key_service: str | None,
+    *,
+    may_make: bool = True,
+    **more: Any,
 ) -> Settings:
-    """Return how to run the service of a folder; make what is missing there.
+    """Return how to run the service of a folder.
+
+    Args:
+        folder: of the service.
+        database: URL, if it is not the file in the folder.
+        master_key: file, if it is not the one in the folder.
+        key_service: what wraps keys instead.
+        may_make: make what is missing: folder, inventory, master key, database.
+        more: of ``Settings``.
 
     Raises:
-        DataError: the inventory or the master key cannot be used; or the hook is none.
+        DataError: the master key cannot be used, or the inventory at the first start; or the hook is none.
+        SettingError: the inventory at the first start lacks what the service needs; or nothing may be made, and no
+            service was started here before.
         FileNotWritten: the folder cannot be written.
     """
     from discreet.files import writing
-    from discreet.governance.inventory import example
     from discreet.service.api.house import Settings
 
-    inventory = folder / INVENTORY
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / MODELS).mkdir(exist_ok=True, mode=0o700)
-        if not inventory.exists():
-            inventory.write_text(example("shop"))
-    wrapping = hooked(key_service) if key_service else _master(master_key or folder / MASTER)
+    if may_make:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (folder / MODELS).mkdir(exist_ok=True, mode=0o700)
+    wrapping = hooked(key_service) if key_service else _master(master_key or folder / MASTER, may_make=may_make)
     place: str | Path = database or folder / DATABASE
     witness = None if os.environ.get(NAMED) else folder / WITNESS
-    declared = _in_force(place, inventory, witness)
+    declared = _in_force(place, folder / INVENTORY, witness, may_make=may_make)
     return Settings(
         place=place,
         models=folder / MODELS,
@@ -168,24 +205,42 @@ def settings_of(
     )
 
 
-def _in_force(place: str | Path, path: Path, witness: Path | None) -> Inventory:
+def _in_force(place: str | Path, path: Path, witness: Path | None, *, may_make: bool) -> Inventory:
     """Return the inventory that holds: at the first start the file's, from then on what two people agreed to."""
+    from discreet.errors import DiscreetError, SettingError
     from discreet.governance import policy
     from discreet.governance.inventory import Inventory
     from discreet.governance.matters import Matters
     from discreet.governance.witness import configured, opened_with
 
-    proposed = Inventory.read(path)
-    database, journal = opened_with(configured(witness), place, 30.0, may_create=True)
+    database, journal = opened_with(configured(witness), place, 30.0, may_create=may_make)
     with closing(database):
         matters = Matters(database, journal)
         held = policy.in_force(matters)
-        if held is None:
-            return policy.put(matters, path.read_text(), by="first start")
+        if held is None and may_make:
+            return policy.put(matters, _first_inventory(path), by="first start")
+    if held is None:
+        raise SettingError(f"no inventory is in force in {path.parent}: `discreet serve` was never started there")
     declared = Inventory.from_toml(held.encode())
-    if declared != proposed:
-        note(f"{path} is not what is in force: two people put it in force, by POST /api/v1/motions")
+    try:
+        differs = Inventory.read(path) != declared
+        why = "it says something else"
+    except DiscreetError as error:  # what is in force does not hang on a file that anybody may have edited
+        differs, why = True, str(error)
+    if differs:
+        note(f"{path} is not what is in force, which holds ({why}); two people change it, by POST /api/v1/motions")
     return declared
+
+
+def _first_inventory(path: Path) -> str:
+    from discreet.files import writing
+    from discreet.governance.inventory import Inventory, example
+
+    if not path.exists():
+        with writing(path):
+            path.write_text(example("shop"))
+    Inventory.read(path)
+    return path.read_text()
 
 
 def first_key(settings: Settings) -> str | None:
@@ -195,11 +250,22 @@ def first_key(settings: Settings) -> str | None:
 
     with settings.records() as records:
         held = {key.role for key in records.access.all() if key.until is None or key.until > now()}
-        return None if str(Role.OWNER) in held else records.access.make(Role.OWNER, "owner", days=366)
+        if str(Role.OWNER) in held:
+            return None
+        made = records.access.make(Role.OWNER, "owner", days=366)
+        records.keep()
+        return made
 
 
-async def until_stopped(house: House, address: Address, listening: Any) -> None:
-    """Serve until the process is told to stop; what is begun is answered."""
+async def until_stopped(house: House, address: Address, listening: socket, begun: Callable[[], None]) -> None:
+    """Serve until the process is told to stop; what is begun is answered.
+
+    Args:
+        house: the service.
+        address: where it listens.
+        listening: the socket.
+        begun: is called when a signal to stop no longer cuts anything off: what it makes it can show.
+    """
     from discreet.service.api.app import service
 
     server = address.serving(service(house))
@@ -209,13 +275,14 @@ async def until_stopped(house: House, address: Address, listening: Any) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop)
+    begun()
     await server.serve(sockets=[listening])
 
 
-def _master(path: Path) -> Wrapping:
+def _master(path: Path, *, may_make: bool) -> Wrapping:
     from discreet.governance.keys import Master, new_key
 
-    if not path.exists():
+    if may_make and not path.exists():
         Master([new_key()]).write(path)
         note(f"A master key was made: {path}. Keep a copy elsewhere: without it nothing that is held opens.")
     return Master.read(path)

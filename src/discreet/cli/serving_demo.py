@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discreet.cli.output import progress, say, screen
-from discreet.cli.serving import INVENTORY, first_key, settings_of, until_stopped
+from discreet.cli.serving import INVENTORY, first_key, occupied, settings_of, until_stopped
 
 if TYPE_CHECKING:
     from discreet.data.interactions import Interactions
@@ -47,20 +47,22 @@ def stay(data: Interactions, folder: Path, port: int) -> None:
 
     say(f"\n8. The service, with {PEOPLE} of these people, who agreed to it", "bold green")
     address = Address(port=port)
-    with closing(address.bound()) as listening:
-        folder.mkdir(parents=True, mode=0o700)
+    with occupied(folder, address) as listening:
         (folder / INVENTORY).write_text(example(data.name[:100]))
         settings = settings_of(folder, None, None, None, calendar=Calendar(epsilon=EPSILON, every_days=7))
-        owner = first_key(settings)
         with settings.records() as records:
             keys = seed(records, data)
-        with closing(House(settings)) as house:
-            _until_ready(house)
-            say(f"The owner's key: {owner}", "dim")
+
+        def begun() -> None:
+            say(f"The owner's key: {first_key(settings)}", "dim")
+            screen.file.flush()
             show(f"http://127.0.0.1:{port}", keys)
             say(json.dumps({"said": "listening", "port": port} | keys))
             screen.file.flush()
-            asyncio.run(until_stopped(house, address, listening))
+
+        with closing(House(settings)) as house:
+            _until_ready(house)
+            asyncio.run(until_stopped(house, address, listening, begun))
 
 
 def seed(records: Records, data: Interactions) -> dict[str, str]:

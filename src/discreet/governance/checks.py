@@ -81,8 +81,12 @@ def stored_units(stored: object) -> int:
     return stored
 
 
-def instant(text: str) -> str:
+def instant(text: str, what: str = "a time") -> str:
     """Return an ISO 8601 time (UTC unless it says otherwise) as ``2027-01-01T00:00:00Z``, rounded down to the second.
+
+    Args:
+        text: the time.
+        what: whoever asked calls it.
 
     Raises:
         SettingError: it is no such time.
@@ -91,7 +95,7 @@ def instant(text: str) -> str:
         time = datetime.fromisoformat(text)
         utc = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise SettingError(f"until must be a date or time such as 2027-01-01 (ISO 8601), got {text!r}") from error
+        raise SettingError(f"{what} must be a date or time such as 2027-01-01 (ISO 8601), got {text!r}") from error
     return stamp(utc)
 
 

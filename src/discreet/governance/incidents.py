@@ -57,7 +57,7 @@ class Incidents:
         Raises:
             SettingError: something in it is none of these, or not what it should be; or the future was detected.
         """
-        at = now() if detected is None else instant(detected)
+        at = now() if detected is None else instant(detected, "detected_at")
         if at > now():
             raise SettingError("an incident was detected before now")
         body = {"detected_at": at, "reported_by": by, "investigation_status": INVESTIGATIONS[0], **_checked(told)}
@@ -99,7 +99,7 @@ def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in told.items():
         if name in TIMES:
-            if not isinstance(value, str) or (time := instant(value)) > now():
+            if not isinstance(value, str) or (time := instant(value, name)) > now():
                 raise SettingError(f"{name} of an incident is a time, ISO 8601, that is past")
             found[name] = time
         elif name in TEXTS or name == "owner":

@@ -206,7 +206,7 @@ class Ledger:
         """
         cap = accounting.cap(epsilon, delta)
         person_cap = None if person_epsilon is None else accounting.cap(person_epsilon, delta)
-        end = None if until is None else instant(until)
+        end = None if until is None else instant(until, "until")
         asked = AccountRow(str(account), account.dataset, float(epsilon), float(delta), cap, person_cap, end, 0)
         with self._writing():
             found = self._account(asked.name)
@@ -345,7 +345,7 @@ class Ledger:
             SettingError: ``at`` is not a time.
             AccountMissing: the budget was never opened.
         """
-        time = now() if at is None else instant(at)
+        time = now() if at is None else instant(at, "at")
         with self._db.snapshot():
             row = self._open_account(account)
             pace, opened = self._pace(row.name), self._opened(row.name)

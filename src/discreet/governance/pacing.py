@@ -136,7 +136,7 @@ class Pace:
     def __post_init__(self) -> None:
         _check_per_year(self.per_year)
         whole("what was spent before", self.base, least=0)
-        object.__setattr__(self, "begins", instant(self.begins))
+        object.__setattr__(self, "begins", instant(self.begins, "begins"))
 
     @classmethod
     def told(cls, facts: dict[str, Any]) -> Self | None:
@@ -241,7 +241,7 @@ def slots_until(begins: str, ends: str, per_year: int) -> int:
         SettingError: the end is not after the beginning, or ``per_year`` is out of its range.
     """
     _check_per_year(per_year)
-    seconds = seconds_between(instant(begins), instant(ends))
+    seconds = seconds_between(instant(begins, "begins"), instant(ends, "until"))
     if seconds <= 0:
         raise SettingError(f"the pace would end on {instant(ends)}, before it begins; give a later end")
     return -(-seconds * per_year // YEAR)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from discreet.errors import SettingError
+from discreet.errors import PurposeNotAllowed, SettingError
 from discreet.governance.inventory import Inventory
 from discreet.governance.matters import Matters
 
 KIND, NAME, TWO, IN_FORCE = "policy", "inventory", "two-decide", "in-force"
+NEEDED = ("recommend", "train-recommender")
+"""Purposes that the service reads for: what makes lists, and what trains."""
 
 
 def in_force(matters: Matters) -> str | None:
@@ -41,13 +43,24 @@ def put(matters: Matters, toml: str, *, by: str) -> Inventory:
     """Put an inventory in force; it holds from the next start.
 
     Raises:
-        DataError, SettingError: it is none; or it is of another data set.
+        DataError, SettingError: it is none; or lacks what the service needs; or it is of another data set.
     """
-    declared, before = Inventory.from_toml(toml.encode()), in_force(matters)
+    declared, before = _usable(toml), in_force(matters)
     if before is None:
         matters.open(KIND, IN_FORCE, {"toml": toml}, by=by, name=NAME)
         return declared
     if Inventory.from_toml(before.encode()).name != declared.name:
         raise SettingError("the data set keeps its name: budgets are kept by it")
     matters.move(KIND, NAME, [IN_FORCE], IN_FORCE, by=by, body={"toml": toml})
+    return declared
+
+
+def _usable(toml: str) -> Inventory:
+    declared = Inventory.from_toml(toml.encode())
+    for purpose in NEEDED:
+        try:
+            declared.read_for(purpose)
+        except PurposeNotAllowed:
+            said = f"inventory: the service needs the purpose {purpose}, and that item_id is read for it; declare both"
+            raise SettingError(said) from None
     return declared

@@ -32,7 +32,7 @@ class Problem:
     what: str
 
 
-NOTED = frozenset({"collect", "correct", "desk", "doubt", "hand-out", "head", "retain", "rotate"})
+NOTED = frozenset({"collect", "correct", "desk", "desk-key", "doubt", "hand-out", "head", "retain", "rotate"})
 """What the journal tells beside what the tables hold: nothing of it is added up again."""
 MATTERS = ("duty", "erasure", "grant", "incident", "job", "motion", "policy")
 """Kinds of matters: each step of one is a row of its kind."""

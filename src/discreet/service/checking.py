@@ -1,13 +1,14 @@
 """What a service checks of itself when that falls due: whether its record holds, and whether what it promises does.
 
-The audit is a process of its own with the lowest priority, since it takes minutes. What is found is noted with the
-duty, an audit's report by its SHA-256; a record that does not fit, and a promise that was refuted, are an incident
-besides, which the staff goes on with.
+The audit is a process of its own with the lowest priority, since it takes minutes; it ends when this one does, however
+that comes, since the pipe to its standard input ends then. What is found is noted with the duty, an audit's report by
+its SHA-256; a record that does not fit, and a promise that was refuted, are an incident besides, which the staff goes
+on with.
 
 ==================================  ===========================================================================
 edge case                           behaviour
 ==================================  ===========================================================================
-the service stops meanwhile         the audit is ended; the duty stays due, and is begun again at the next start
+the service stops, or is killed     the audit is ended; the duty stays due, and is begun again at the next start
 the audit cannot be run, or hangs   a line in the log, and another try within an hour; the duty stays late
 the same is found again             another incident: the one before may have been concluded
 ==================================  ===========================================================================
@@ -16,11 +17,14 @@ the same is found again             another incident: the one before may have be
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from discreet.data.records import Records
 from discreet.files import write_bytes
@@ -60,6 +64,7 @@ class Auditor:
     def __init__(self, reports: Path, epsilon: float) -> None:
         self._reports, self._claim = reports, f"eps={epsilon:g},delta={CLAIM_DELTA:g}"
         self._running: subprocess.Popen[bytes] | None = None
+        self._found: IO[bytes] | None = None
         self._until, self._again = 0.0, 0.0
 
     def __call__(self, records: Records) -> None:
@@ -68,48 +73,47 @@ class Auditor:
             if time.monotonic() >= self._again and _is_due(records, AUDIT):
                 self._begin()
         elif self._running.poll() is not None:
-            self._note(records, self._running.returncode)
+            self._note(records, *self._ended(self._running))
         elif time.monotonic() > self._until:
             self.close()
             logging.getLogger("discreet").warning("the audit took more than %.0f s, and was ended", LONGEST)
 
     def _begin(self) -> None:
-        self._reports.mkdir(exist_ok=True, mode=0o700)
-        with self._file.open("wb") as file:
-            self._running = subprocess.Popen(  # noqa: S603 - constant arguments
-                self.command(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL
-            )
+        try:
+            self._reports.mkdir(exist_ok=True, mode=0o700)
+            with TemporaryFile(dir=self._reports) as file:  # without a name: no other audit writes there
+                self._running = subprocess.Popen(  # noqa: S603 - constant arguments
+                    self.command(), stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL
+                )
+                self._found = os.fdopen(os.dup(file.fileno()), "rb")
+        except OSError as error:
+            self._again = time.monotonic() + LONGEST
+            said = "the audit could not be begun: %s: %s"
+            logging.getLogger("discreet").warning(said, error.filename or self._reports, error.strerror)
         self._until = time.monotonic() + LONGEST
 
     def command(self) -> Sequence[str]:
         """Return how an audit is run."""
-        audit = (
-            sys.executable,
-            "-m",
-            "discreet",
-            "audit",
-            "--ci",
-            "--claim",
-            self._claim,
-            "--processes",
-            "1",
-            "--json",
-        )
-        return ("nice", "-n", "19", *audit)
+        audit = (sys.executable, "-m", "discreet", "audit", "--ci", "--claim", self._claim, "--processes", "1")
+        return (*audit, "--json", "--aside")
 
-    @property
-    def _file(self) -> Path:
-        return self._reports / "running.json"
-
-    def _note(self, records: Records, code: int) -> None:
+    def _ended(self, audit: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+        """Return the exit code of an audit that has ended, and what it wrote; another is begun within an hour."""
+        assert audit.stdin  # noqa: S101 - a pipe, since it was begun with one
+        assert self._found  # noqa: S101
+        audit.stdin.close()
+        with self._found as file:
+            file.seek(0)
+            content = file.read()
         self._running, self._again = None, time.monotonic() + LONGEST
+        return audit.returncode, content
+
+    def _note(self, records: Records, code: int, content: bytes) -> None:
         if code not in {PASSED, REFUTED}:
             logging.getLogger("discreet").warning("the audit could not be run: exit code %d", code)
             return
-        content = self._file.read_bytes()
         report = self._reports / f"audit-{now().replace(':', '')}.json"
         write_bytes(report, content)
-        self._file.unlink()
         said = (
             f"{self._claim}: {'no promise was refuted' if code == PASSED else 'A PROMISE WAS REFUTED'}; {report.name}"
         )
@@ -122,7 +126,7 @@ class Auditor:
         if self._running is not None:
             self._running.kill()
             self._running.wait()
-            self._running, self._again = None, time.monotonic() + LONGEST
+            self._ended(self._running)
 
 
 def _is_due(records: Records, name: str) -> bool:

@@ -22,11 +22,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from discreet.client.wire import BINARY, LONGEST_BODY
 from discreet.errors import DiscreetError, ProtocolError, SettingError
 from discreet.protocols.keys import is_signed, request_text
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 DAY, HOUR = 86_400.0, 3_600.0
 MOST_COUNTED, MOST_TIMES = 1 << 16, 1 << 22
 """Parties, and times of theirs (8 bytes each), that are counted at once: some 60 MB."""
@@ -77,24 +79,16 @@ def application(title: str, statuses: Statuses, *, once: bool = False, document:
         status, kind = next(known[each] for each in type(error).__mro__ if each in known)
         return problem(status, kind, str(error))
 
-    async def unknown(request: Request, error: Exception) -> Response:
-        del request
-        found = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.NOT_FOUND)
-        if found.status_code == HTTPStatus.BAD_REQUEST:
-            return problem(found.status_code, "message-refused", "the request cannot be read")
-        title = "there is nothing of this kind at this address"
-        return problem(found.status_code, "no-such-resource", title, found.headers)
-
     async def unusable(request: Request, error: Exception) -> Response:
         found = error.errors() if isinstance(error, RequestValidationError) else []
         if found and all(each["loc"][0] == "path" for each in found):
-            return await unknown(request, error)
+            return await _unknown(request, error)
         named = ", ".join(sorted({".".join(str(part) for part in each["loc"][:3]) for each in found})[:5])
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "setting", f"this cannot be used: {named[:300]}")
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         DiscreetError: told,
-        HTTPException: unknown,
+        HTTPException: _unknown,
         RequestValidationError: unusable,
     }
     for kind, handler in handlers.items():
@@ -108,6 +102,27 @@ def application(title: str, statuses: Statuses, *, once: bool = False, document:
     if once:
         app.middleware("http")(closing)
     return app
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    found = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.NOT_FOUND)
+    headers, title = found.headers, "there is nothing of this kind at this address"
+    if found.status_code == HTTPStatus.BAD_REQUEST:
+        return problem(found.status_code, "message-refused", "the request cannot be read")
+    if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_methods(request))}
+        title = f"this is not done at this address, which takes {headers['Allow']}"
+    return problem(found.status_code, "no-such-resource", title, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that an address takes, by name."""
+    asked = [dict(request.scope, method=method) for method in sorted(METHODS)]
+    return [
+        str(scope["method"])
+        for scope in asked
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def problem(status: int, kind: str, title: str, headers: Mapping[str, str] | None = None) -> Response:

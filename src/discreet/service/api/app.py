@@ -25,6 +25,7 @@ from discreet.errors import (
     BudgetExceeded,
     Conflict,
     DataError,
+    DiscreetError,
     EngineLost,
     LedgerError,
     NotAllowed,
@@ -34,15 +35,14 @@ from discreet.errors import (
 from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
 from discreet.service.api import governing, people, recommending, staff
-from discreet.service.api.door import PROBLEMS, Bucket, Here, may, not_known, stranger
+from discreet.service.api.door import PROBLEMS, Bucket, Here, may, not_known, stranger, visitor_of
 from discreet.service.api.house import House, Unready
-from discreet.service.http import Statuses, application, problem
+from discreet.service.http import METHODS, Refused, Statuses, application, problem
 
 MOST_BODY = 8 << 20
 """Bytes of a request."""
 USUAL_BODY = 1 << 16
 """Bytes up to which a body is read from whoever asks."""
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 TRIES = 10
 """Passwords that can be tried for a name in a minute."""
 STRANGERS = 600
@@ -83,7 +83,7 @@ def service(house: House) -> FastAPI:
     app.state.strangers = Bucket(STRANGERS, "from an address without a key")
     for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
-    app.add_middleware(Metered, meters=app.state.meters, house=house)
+    app.add_middleware(Metered, meters=app.state.meters)
     open_to_all = APIRouter(tags=["health"], dependencies=[Depends(stranger)], responses={429: PROBLEMS[429]})
     open_to_all.get("/api/v1/health/live")(live)
     open_to_all.get("/api/v1/health/ready", responses={503: PROBLEMS[503]})(ready)
@@ -129,16 +129,17 @@ async def metrics(
 class Metered:
     """Bounds the body of each request before it is read, and counts it.
 
-    A body that is longer than most are is read from whoever has a key alone, and has to come within a while.
+    Whoever has no valid key is counted by address before anything they sent is looked at, so that it does not matter
+    what is wrong with it. A body that is longer than most are is read from whoever has a key alone, and has to come
+    within a while.
 
     Args:
         app: what answers.
         meters: what counts.
-        house: that knows whose keys there are.
     """
 
-    def __init__(self, app: ASGIApp, meters: Meters, house: House) -> None:
-        self._app, self._meters, self._house = app, meters, house
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self._app, self._meters = app, meters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -154,7 +155,7 @@ class Metered:
                 message["headers"] = [*message.get("headers", []), (b"cache-control", b"no-store")]
             await send(message)
 
-        refusal = await self._refusal(dict(scope["headers"]))
+        refusal = await _refusal(Request(scope))
         if refusal is not None:
             await refusal(scope, receive, sent)
         else:
@@ -175,18 +176,23 @@ class Metered:
         self._meters.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self._meters.seconds.labels(route).observe(time.monotonic() - begun)
 
-    async def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
-        told = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers:
-            return problem(411, "no-length", "a body is sent with its Content-Length, not in pieces")
-        if not told.isdigit() or int(told) > MOST_BODY:
-            return problem(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
-        if int(told) > USUAL_BODY:
-            kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-            if kind.lower() != "bearer" or await self._house.known.visitor(key.strip()) is None:
-                refused = not_known()
-                return problem(refused.status, refused.kind, str(refused), refused.headers)
-        return None
+
+async def _refusal(request: Request) -> Response | None:
+    told = request.headers.get("content-length", "0")
+    try:
+        is_known = await visitor_of(request) is not None
+        if not is_known:
+            await stranger(request)
+        if "transfer-encoding" in request.headers:
+            raise Refused(411, "no-length", "a body is sent with its Content-Length, not in pieces")
+        if not (told.isascii() and told.isdigit()) or int(told) > MOST_BODY:
+            raise Refused(413, "too-large", f"a body has a Content-Length of at most {MOST_BODY:,} bytes")
+        if int(told) > USUAL_BODY and not is_known:
+            raise not_known()
+    except DiscreetError as error:
+        refused: Response = await request.app.exception_handlers[DiscreetError](request, error)
+        return refused
+    return None
 
 
 def _timely(receive: Receive) -> Receive:

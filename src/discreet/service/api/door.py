@@ -89,8 +89,7 @@ def may(permission: Permission) -> Guard:
     """Return what lets in whoever has a permission, and tells who that is."""
 
     async def guard(request: Request) -> Visitor:
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        visitor = await (await here(request)).known.visitor(key.strip()) if kind.lower() == "bearer" else None
+        visitor = await visitor_of(request)
         if visitor is None:
             await stranger(request)
             raise not_known()
@@ -103,9 +102,21 @@ def may(permission: Permission) -> Guard:
     return guard
 
 
+async def visitor_of(request: Request) -> Visitor | None:
+    """Return whose key a request comes with, or None: with none that is valid."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    return await (await here(request)).known.visitor(key.strip()) if kind.lower() == "bearer" else None
+
+
 async def stranger(request: Request) -> None:
-    """Let in whoever has no key, so often a minute from an address. Raises Refused after that."""
-    request.app.state.strangers.take(sender(request).hex())
+    """Let in whoever has no key, so often a minute from an address; a request counts once, wherever it is refused.
+
+    Raises:
+        Refused: it was too often.
+    """
+    if not getattr(request.state, "counted", False):
+        request.app.state.strangers.take(sender(request).hex())
+        request.state.counted = True
 
 
 async def here(request: Request) -> House:
