@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,6 +169,21 @@ def campaign(place: str | Path, kills: int, *, tell: bool = False) -> tuple[Worl
     return world, broken
 
 
+def _heard(reads: Sequence[int], lines: int) -> dict[int, bytes]:
+    """Return what processes said until they did what they were to do, or it takes too long, or they have ended."""
+    heard, until, talking = dict.fromkeys(reads, b""), time.monotonic() + PATIENCE, [*reads]
+    while talking and not _is_done(heard, lines):
+        telling = select.select(talking, [], [], max(0.0, until - time.monotonic()))[0]
+        if not telling:
+            break
+        for read in telling:
+            said = os.read(read, 1 << 16)
+            heard[read] += said
+            if not said:
+                talking.remove(read)
+    return heard
+
+
 def _is_done(heard: Mapping[int, bytes], lines: int) -> bool:
     """Whether all are ready, and the quickest said so much: of two that write at once one waits for long."""
     said = sorted(each.count(b"\n") for each in heard.values())
@@ -189,17 +204,7 @@ def _both(place: str | Path, master: Wrapping, inventory: Inventory, world: Worl
                 os._exit(1)  # only a defect ends here
         os.close(write)
         children.append((pid, read))
-    heard, until = dict.fromkeys((read for _, read in children), b""), time.monotonic() + PATIENCE
-    talking = [*heard]
-    while talking and not _is_done(heard, lines):
-        telling = select.select(talking, [], [], max(0.0, until - time.monotonic()))[0]
-        if not telling:
-            break
-        for read in telling:
-            said = os.read(read, 1 << 16)
-            heard[read] += said
-            if not said:
-                talking.remove(read)
+    heard = _heard([read for _, read in children], lines)
     time.sleep(random.uniform(0, MOMENT))
     for pid, _ in children:
         os.kill(pid, signal.SIGKILL)

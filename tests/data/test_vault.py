@@ -79,7 +79,9 @@ def test_times_are_coarse_and_not_of_the_future(shop: System) -> None:
     found = shop.vault.own(shop.who("ann"))
     assert (found["time"] % DAY == 0).all()
     assert (found["time"] <= time.time()).all()
-    assert found.size == 3  # what was done in 1970 is too old to be kept
+    assert found.size == 4
+    list(shop.vault.retain())
+    assert shop.vault.own(shop.who("ann")).size == 3  # what was done in 1970 is too old to be kept
 
 
 def test_an_item_is_there_once_with_its_latest_time_and_the_latest_stay(place: str | Path) -> None:
@@ -88,6 +90,24 @@ def test_an_item_is_there_once_with_its_latest_time_and_the_latest_stay(place: s
         for days, item in ((9, "a"), (8, "b"), (7, "a"), (6, "c"), (5, "d")):
             shop.send(("ann", item, NOW - days * DAY))
         assert shop.vault.history(shop.who("ann"), RECOMMEND) == ["a", "c", "d"]
+
+
+def test_all_that_is_held_is_shown_corrected_and_counted_and_no_more_is_read(place: str | Path) -> None:
+    with system(place, declared=inventory(history=3)) as shop:
+        shop.agree("ann", "bob")
+        who = shop.who("ann")
+        for person in ("ann", "bob"):
+            for days, item in enumerate("abcde"):
+                shop.send((person, item, NOW - (9 - days) * DAY))
+            shop.send((person, "f", NOW - 9_000 * DAY))
+        assert shop.vault.own(who)["code"].tolist() == [5, 0, 1, 2, 3, 4]
+        assert shop.vault.history(who, RECOMMEND) == ["c", "d", "e"]
+        with pytest.raises(DataError, match="is held already"):
+            shop.vault.correct(who, add=[("a", None)])
+        assert shop.vault.correct(who, remove=["b", "d"], change=[("a", NOW - DAY)]) == (2, 1, 0)
+        assert shop.vault.own(who)["code"].tolist() == [2, 4, 0]  # folded by now
+        erased = [shop.vault.erase(shop.who(person)) for person in ("ann", "bob")]
+        assert [each and each.events for each in erased] == [3, 6]
 
 
 def test_many_rows_are_folded_into_one(shop: System) -> None:
@@ -285,8 +305,6 @@ def test_times_are_corrected_and_what_is_missing_is_added(shop: System) -> None:
     assert shop.vault.correct(who, change=[("a", NOW)]) == (0, 1, 0)  # folded by now: of as many items as before
     assert shop.vault.history(who, RECOMMEND)[:2] == ["c", "e"]
     assert sorted(shop.vault.history(who, RECOMMEND)[2:]) == ["a", "d"]
-    assert shop.vault.correct(who, add=[("a", NOW - 7 * DAY)]) == (0, 0, 1)  # with its latest time, as by intake
-    assert shop.vault.history(who, RECOMMEND)[:2] == ["c", "e"]
     (first, *_) = [entry.facts for entry in shop.journal.rows() if entry.kind == "correct"]
     assert first == {"who": shop.holders.token(who), "removed": "1", "changed": "1", "added": "2"}
 
@@ -299,6 +317,7 @@ def test_of_a_correction_with_a_mistake_nothing_is_done(shop: System) -> None:
         ({"remove": ["a"], "add": [("z", None)]}, "not in the catalogue"),
         ({"remove": ["a"], "change": [("z", NOW)]}, "not in the catalogue"),
         ({"remove": ["a"], "change": [("c", NOW)]}, "is not held"),
+        ({"remove": ["a"], "add": [("b", None)]}, "is held already"),
         ({"remove": ["a"], "change": [("b", NOW + 2 * DAY)]}, "lies in the future"),
         ({"remove": ["a"], "change": [("b", float("nan"))]}, "lies in the future"),
         ({"remove": ["a"], "add": [("c", 0.0)]}, "before what is kept"),

@@ -212,6 +212,29 @@ def test_what_repeats_itself_is_stopped(shop: System, monkeypatch: pytest.Monkey
     shop.consents.refuse("ann", TRAIN)
 
 
+def test_what_gives_less_is_never_one_too_many(shop: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = shop.who("ann")
+    shop.consents.give("ann", TRAIN, level=Level.LIGHT)
+    monkeypatch.setattr(consent, "MOST_SAID", 1)
+
+    def to(level: Level, **told: Any) -> None:
+        shop.consents.change_as(who, TRAIN, level=level, **told)
+
+    to(Level.BALANCED)
+    for level in (Level.BALANCED, Level.LIGHT):
+        for told in ({}, {"gpc": True}) if level is Level.LIGHT else ({},):
+            with pytest.raises(SettingError, match="more than 1 documents"):
+                to(level, **told)
+    to(Level.BALANCED, gpc=True)
+    with pytest.raises(SettingError, match="more than 1 documents"):
+        to(Level.BALANCED, gpc=True)  # it was noted
+    to(Level.OFF)
+    assert shop.consents.standing("ann", TRAIN).level is Level.OFF
+    shop.consents.withdraw("ann", TRAIN)
+    with pytest.raises(SettingError, match="more than 1 documents"):
+        shop.consents.give("ann", TRAIN, level=Level.OFF)
+
+
 def test_what_is_handed_out_for_two_purposes_does_not_join(shop: System) -> None:
     people = [shop.who(f"p{number}") for number in range(50)]
     sets = [{shop.holders.id_for(purpose, who) for who in people} for purpose in (RECOMMEND, TRAIN)]

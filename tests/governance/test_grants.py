@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from systems import System, system
 
 from discreet.errors import Conflict, NotAllowed, SettingError
 from discreet.governance import grants as module
+from discreet.governance.checks import sha256
 from discreet.governance.grants import KIND, OPENED, Grants
 from discreet.governance.ledger import Ledger
 
@@ -47,8 +49,9 @@ def test_each_look_is_on_record_and_the_person_is_told(shop: System, grants: Gra
         (name, "safety", ["consents", "events"])
     ] * 2
     assert looks(shop, "bob") == []
-    told = [entry.facts for entry in shop.journal.rows() if entry.kind == KIND]
-    assert [(each["state"], each["by"]) for each in told] == [("open", "eve"), ("used", "dan"), ("used", "eve")]
+    told = [entry.facts for entry in shop.journal.rows() if entry.kind in {KIND, "look"}]
+    assert [(each.get("state"), each["by"]) for each in told] == [("open", "eve"), (None, "dan"), (None, "eve")]
+    assert [each["record"] for each in told[1:]] == [sha256(rfc8785.dumps(look)) for look in looks(shop, "ann")]
     assert told[-1]["who"] == shop.holders.token(shop.who("ann"))
     assert "ann" not in json.dumps([told, shop.matters.one(KIND, name).to_dict()])
 
@@ -139,7 +142,8 @@ def test_the_desk_looks_on_record_and_makes_nobody_known(shop: System, grants: G
         ["consents"],
     )
     (row,) = [entry.facts for entry in shop.journal.rows() if entry.kind == "desk"]
-    assert row == {"who": shop.holders.token(shop.who("ann")), "fields": "consents"}
+    record = sha256(rfc8785.dumps(look))
+    assert row == {"who": shop.holders.token(shop.who("ann")), "fields": "consents", "record": record}
     with pytest.raises(SettingError, match="nothing is held"):
         grants.desk(shop.who("cleo"), ["consents"])
     assert not shop.holders.holds(shop.who("cleo"))

@@ -445,16 +445,16 @@ def test_access_export_correction_and_objection(shop: Running) -> None:
 
 
 def test_times_that_are_not_declared_are_refused_in_a_correction_if_the_inventory_says_so(tmp_path: Path) -> None:
-    settings = new_settings(tmp_path)
+    settings, items = new_settings(tmp_path), [{"item_id": each} for each in ("i1", "i2", "i3")]
     declared = replace(settings.inventory, fields=settings.inventory.fields[:1])
-    for undeclared, status in (("refuse", 422), ("drop", 200)):
+    for undeclared, status, missing in (("refuse", 422, "i2"), ("drop", 200, "i3")):
         minimisation = replace(declared.minimisation, undeclared=undeclared)
         with running(replace(settings, inventory=replace(declared, minimisation=minimisation))) as found:
-            found.as_(Role.OPERATOR, "PUT", "/api/v1/items", json={"items": [{"item_id": "i1"}, {"item_id": "i2"}]})
+            found.as_(Role.OPERATOR, "PUT", "/api/v1/items", json={"items": items})
             key = found.agreed("ann")
             timed = {"add": [{"item_id": "i1", "timestamp": 1_790_000_000}]}
             assert found.ask("POST", "/api/v1/me/correct", key, json=timed).status_code == status
-            untimed = {"add": [{"item_id": "i2"}]}
+            untimed = {"add": [{"item_id": missing}]}
             assert found.ask("POST", "/api/v1/me/correct", key, json=untimed).json()["added"] == 1
 
 
@@ -549,13 +549,22 @@ def test_the_signal_is_prompted_for_and_noted_once(shop: Running) -> None:
 
 def test_receipts_in_the_form_of_kantara(shop: Running) -> None:
     key = shop.agreed("collects receipts")
-    shop.ask("DELETE", "/api/v1/me/consents/recommend", key)
     found = shop.ask("GET", "/api/v1/me/receipts?format=kantara", key).json()["receipts"]
     assert len(found) == 2
     for receipt in found:
         jsonschema.validate(receipt, KANTARA)
     records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
-    assert [each["consentReceiptID"] for each in found] == [each["record_id"] for each in records[:2]]
+    assert [each["consentReceiptID"] for each in found] == [each["record_id"] for each in records]
+    ends = [each["services"][0]["purposes"][0]["termination"] for each in found]
+    assert [f"/consents/{each['purpose']}, as easily" in end for each, end in zip(records, ends, strict=True)] == [
+        True
+    ] * 2
+    shop.ask("DELETE", "/api/v1/me/consents/recommend", key)
+    shop.ask("PUT", "/api/v1/me/level", key, json={"level": "off"})
+    (stands,) = shop.ask("GET", "/api/v1/me/receipts?format=kantara", key).json()["receipts"]
+    after = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    assert stands["consentReceiptID"] == after[-1]["record_id"]
+    assert len(after) == 4
     at = datetime.fromtimestamp(found[0]["consentTimestamp"], UTC).isoformat()
     assert at.replace("+00:00", "Z") == records[0]["event"]["event_time"]
     assert "publicKey" not in found[0]  # without a witness the journal is signed by nobody

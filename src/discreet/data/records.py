@@ -39,7 +39,7 @@ class Records:
 
     Raises:
         LedgerError: it cannot be opened; or its journal tells of a witness, and there is none here.
-        LedgerCorrupted: it lacks what its witness has seen, or the witness is gone.
+        LedgerCorrupted: it lacks what its witness has seen, or the witness is gone; or a key of it is gone, or another.
         SealBroken: its keys are wrapped by another master key, or were changed.
     """
 
@@ -60,7 +60,7 @@ class Records:
             if self.witness is None:
                 check_unwitnessed(self.journal)
             purposes = [purpose.name for purpose in inventory.purposes]
-            self.holders = Holders(self.database, wrapping, purposes)
+            self.holders = Holders(self.database, self.journal, wrapping, purposes)
             self.consents = Consents(self.database, self.journal, self.holders, inventory)
             self.matters, self.access = (
                 Matters(self.database, self.journal),

@@ -22,6 +22,7 @@ the words of a purpose change   nobody who agreed to others is read, nor are eve
                                 while they may answer
 nothing is permitted any more   what is held goes with the next retention; records and key, once nothing was noted of
                                 the person for ``logs_days``
+more than the latest is held     until the next folding: it is shown, and counted when it is erased; no list reads it
 a correction that has a mistake  DataError, and nothing of it is done
 ==============================  ===============================================================================
 """
@@ -337,15 +338,18 @@ class Vault:
         self._inventory.read_for(purpose)
         if not self._consents.agrees(pseudonym, (purpose,), now()):
             return []
-        catalogue, places = self.items.catalogue, self.items.places(self.own(pseudonym)["code"])
+        catalogue, places = self.items.catalogue, self.items.places(self._kept(self.own(pseudonym))["code"])
         return [] if catalogue is None else [str(catalogue.ids[place]) for place in places.tolist() if place >= 0]
 
     def own(self, pseudonym: bytes) -> Events:
-        """Return all events of somebody, as they have a right to see them: by time. Folds them, if they are many."""
+        """Return all events that are held of somebody, as they have a right to see them: by time.
+
+        Folds them, if they are many: what is too old, or more than is kept, is not held any more then.
+        """
         if self._folds(pseudonym):
             with self._db.transaction():
                 self._rewrite(pseudonym, lambda events: events)
-        return self._kept(self._whole(pseudonym))
+        return self._whole(pseudonym)
 
     def _folds(self, pseudonym: bytes) -> bool:
         row = self._db.one(_HOW_MANY, pseudonym=pseudonym)
@@ -456,10 +460,10 @@ class Vault:
             pseudonym: of the person.
             remove: items; one that is not held is none the less not held then.
             change: items that are held, each with the seconds since 1970 that are right.
-            add: items that are missing, with seconds since 1970 or None.
+            add: items that are not held, with seconds since 1970 or None.
 
         Raises:
-            DataError: an item is named twice, not held (change) or not listed (add); or a time cannot be kept.
+            DataError: an item is named twice, not held (change), held (add) or not listed; or a time cannot be kept.
             NotAllowed: the person agrees to no purpose that something could be added for.
         """
         removed, latest = {*remove}, datetime.now(UTC).timestamp()
@@ -475,10 +479,12 @@ class Vault:
         with self._db.transaction():
             if add and not self._consents.agrees(pseudonym, self._reading, now()):
                 raise NotAllowed("nothing is kept without a consent; agree to a purpose first")
-            before, anew = self._kept(self._whole(pseudonym)), np.array(told, EVENT)
+            before, anew = self._whole(pseudonym), np.array(told, EVENT)
             gone = np.isin(before["code"], [codes[item] for item in removed if item in codes])
             if not np.isin(anew["code"][: len(change)], before["code"]).all():
                 raise DataError("an item whose time is to be changed is not held; add it")
+            if np.isin(anew["code"][len(change) :], before["code"]).any():
+                raise DataError("an item that is to be added is held already; leave it out, or change its time")
             stay = before[~gone & ~np.isin(before["code"], anew["code"][: len(change)])]
             held = self._kept(_once(np.concatenate([stay, anew])))
             self._rewrite(pseudonym, lambda _: held)

@@ -22,6 +22,7 @@ given again                    a new record, ``RenewedConsentGiven``, that names
 given at level ``off``         permits everything but training
 withdrawn twice, or never given  a new record all the same: the person said so
 another level                  its state and its end stay: it is the same consent
+so many records already        SettingError for what permits more; a lower level, a signal, any refusal are written
 the time runs out              `ended` writes ``ConsentExpired``; before it runs nothing is read, either
 the words change               `ended` writes ``ConsentInvalidated``, likewise; what is held waits for an answer for
                                ``ANSWER_DAYS``, and for no longer than the consent was for
@@ -65,7 +66,7 @@ from discreet.privacy.levels import QUARTERS, Level
 SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 2"
 RECORD = "consent"
 MOST_SAID = 1_000
-"""Records of one person after which they cannot agree any more; nobody changes their mind so often, programs do."""
+"""Records of one person after which they cannot permit more; nobody changes their mind so often, programs do."""
 ANSWER_DAYS = 30
 """For which what is held waits for whoever is asked anew."""
 PERSON, SERVICE, CONTROLLER, DESK = "person", "discreet", "controller", "controller's desk"
@@ -364,14 +365,20 @@ class Consents:
             last = self._last(pseudonym, purpose)
             signalled = gpc or last is None or _noted(last)  # of what does not open, what is safe for the person
             said = Said(self._held(level or before.level, signalled), language, signalled, effective)
-            return self._say(pseudonym, purpose, before.state, said, until=before.until, by=by)
+            newly = signalled and last is not None and not _noted(last)
+            less = said.level.value < before.level.value + newly
+            return self._say(pseudonym, purpose, before.state, said, until=before.until, by=by, less=less)
 
     def unsignalled(self, pseudonym: bytes) -> dict[str, str]:
         """Return the purposes that somebody permits on whose last record no signal is noted, and its language."""
+        return {each["purpose"]: each["language"] for each in self.standing_records(pseudonym) if not _noted(each)}
+
+    def standing_records(self, pseudonym: bytes) -> list[dict[str, Any]]:
+        """Return the last record of each consent that permits something now, the oldest first, if it opens."""
         time = now()
         permitted = [purpose for purpose, stands in self.all_as(pseudonym).items() if stands.permits(time)]
-        last = {purpose: self._last(pseudonym, purpose) for purpose in permitted}
-        return {purpose: record["language"] for purpose, record in last.items() if record and not _noted(record)}
+        last = [record for purpose in permitted if (record := self._last(pseudonym, purpose))]
+        return sorted(last, key=lambda record: str(record["event"]["event_time"]))
 
     def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
         """As `withdraw_as`, of somebody known by their id."""
@@ -497,16 +504,33 @@ class Consents:
         return told | {"period": "all releases" if until is None else f"all releases until {until}"}
 
     def _say(
-        self, pseudonym: bytes, purpose: str, state: State, said: Said, *, until: str | None = None, by: str = PERSON
+        self,
+        pseudonym: bytes,
+        purpose: str,
+        state: State,
+        said: Said,
+        *,
+        until: str | None = None,
+        by: str = PERSON,
+        less: bool = False,
     ) -> dict[str, Any]:
         self._inventory.purpose(purpose)
         language = said.language
         if not 2 <= len(language) <= 35 or not language.replace("-", "").isalnum() or not language.isascii():
             raise SettingError("a language is a tag such as en or pt-BR (BCP 47)")
-        return self._write(pseudonym, purpose, state, said, until=until, by=by)
+        most = MOST_SAID if state.permits and by == PERSON and not less else None  # less is never one too many
+        return self._write(pseudonym, purpose, state, said, until=until, by=by, most=most)
 
     def _write(
-        self, pseudonym: bytes, purpose: str, state: State, said: Said, *, until: str | None, by: str
+        self,
+        pseudonym: bytes,
+        purpose: str,
+        state: State,
+        said: Said,
+        *,
+        until: str | None,
+        by: str,
+        most: int | None = None,
     ) -> dict[str, Any]:
         time, declared = now(), self._inventory.purpose(purpose)
         until = until or (later(time, declared.valid_days) if state.permits else None)
@@ -523,7 +547,6 @@ class Consents:
                 "event_type": "ExplicitlyExpressedConsent" if by == PERSON else "ConsentNotice",
                 "event_state": str(state),
             }
-            most = MOST_SAID if state.permits and by == PERSON else None  # to withdraw is never one too many
             seq = self.documents.keep(pseudonym, RECORD, record, seal, most=most)
             self._db.execute(_UNSET, who=pseudonym, what=purpose)
             values = {"purpose": purpose, "state": str(state), "quarters": said.level.value, "until": until, "seq": seq}
@@ -571,7 +594,7 @@ class Consents:
             "storage_locations": [inventory.name],
             "retention_period": f"P{inventory.retention_days}D",
             "recipient_third_parties": [] if told["gpc_at_event"] else list(purpose.recipients),
-            "withdrawal_method": "DELETE /api/v1/me/consents/{purpose}, as easily as it was given",
+            "withdrawal_method": f"DELETE /api/v1/me/consents/{purpose.name}, as easily as it was given",
             "privacy_rights": ["access", "export", "correct", "object", "erase", "withdraw"],
             **stated,
             "discreet": told,

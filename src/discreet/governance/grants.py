@@ -10,12 +10,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import rfc8785
 
 from discreet.errors import NotAllowed, SettingError
-from discreet.governance.checks import now, stamp
+from discreet.governance.checks import now, sha256, stamp
 from discreet.governance.consent import DESK, Documents
 from discreet.governance.database import Database
-from discreet.governance.holders import Holders
+from discreet.governance.holders import Holders, token_of
 from discreet.governance.journal import Journal
 from discreet.governance.matters import Matter, Matters
 
@@ -77,8 +80,7 @@ class Grants:
             if not self._holders.holds(pseudonym) or self._holders.token(pseudonym) != grant.body["who"]:
                 raise NotAllowed("this grant is about somebody else")
             told = {"at": now(), "reason": grant.body["reason"], "fields": grant.body["fields"], "grant": name}
-            self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
-            self._journal.append("grant", name=name, state="used", by=by, who=grant.body["who"])
+            self._journal.append("look", name=name, by=by, **self._noted(pseudonym, told))
         return pseudonym, list(grant.body["fields"])
 
     def desk(self, pseudonym: bytes, fields: Sequence[str]) -> None:
@@ -90,8 +92,13 @@ class Grants:
         with self._db.transaction():
             self.check_held(pseudonym)
             told = {"at": now(), "reason": REASONS[1], "fields": list(fields), "by": DESK}
-            self._documents.keep(pseudonym, OPENED, told, self._holders.hold(pseudonym))
-            self._journal.append("desk", who=self._holders.token(pseudonym), fields=", ".join(fields))
+            self._journal.append("desk", fields=", ".join(fields), **self._noted(pseudonym, told))
+
+    def _noted(self, pseudonym: bytes, told: dict[str, Any]) -> dict[str, str]:
+        """Keep for a person that somebody looks; return what the journal tells of it: whose it is, and its hash."""
+        seal = self._holders.hold(pseudonym)
+        self._documents.keep(pseudonym, OPENED, told, seal)
+        return {"who": token_of(seal), "record": sha256(rfc8785.dumps(told))}
 
     def check_held(self, pseudonym: bytes) -> None:
         """Raise SettingError if nothing is held of a person: what is done at the desk makes nobody known."""

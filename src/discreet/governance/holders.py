@@ -13,6 +13,8 @@ edge case                        behaviour
 somebody who is not held         `seal` is None; they read what somebody with nothing reads
 erased, and then back again      another key: nothing of before opens. (In the ledger of budgets they are who
                                  they were: what was spent of theirs stays spent.)
+a key of the ring is gone, or    LedgerCorrupted, at each open: with another key for people nobody would be known any
+another stands in its place      more. The journal tells of each that was made, by a MAC that it alone makes
 a rotation that is interrupted   both master keys are held until it is repeated and ends
 a database that is older         its wrapped keys open no longer once the master key was rotated and forgotten
 ===============================  ============================================================================
@@ -22,19 +24,24 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from discreet.errors import KeyMissing, SealBroken, SettingError
+from discreet.errors import KeyMissing, LedgerCorrupted, SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.database import Database
+from discreet.governance.journal import Journal
 from discreet.governance.keys import NAME_BYTES, Seal, Wrapping, new_key
 
 PEOPLE, ACCOUNTS, ACCESS = "people", "accounts", "access"
 LONGEST_ID = 200
 CHUNK = 1_000
+_RESTORE = "restore the database, or this row of it, from a copy; run `discreet journal verify`"
 
-_WRAPPED = select(schema.keyring.c.wrapped).where(schema.keyring.c.name == bindparam("name"))
+_k = schema.keyring.c
+_WRAPPED = select(_k.wrapped, _k.told).where(_k.name == bindparam("name"))
 _KEEP_KEY = insert(schema.keyring)
 _HELD = select(schema.holder.c.wrapped).where(schema.holder.c.pseudonym == bindparam("pseudonym"))
 _HOLD = insert(schema.holder)
@@ -47,10 +54,16 @@ _AFTER = (
     .limit(CHUNK)
 )
 _REWRAP = update(schema.holder).where(schema.holder.c.pseudonym == bindparam("who")).values(wrapped=bindparam("anew"))
-_RING = select(schema.keyring.c.name, schema.keyring.c.wrapped)
-_REWRAP_KEY = (
-    update(schema.keyring).where(schema.keyring.c.name == bindparam("which")).values(wrapped=bindparam("anew"))
-)
+_RING = select(_k.name, schema.bytes_of(_k.wrapped), _k.told)
+_REWRAP_KEY = update(schema.keyring).where(_k.name == bindparam("which")).values(wrapped=bindparam("anew"))
+
+
+class RingKey(NamedTuple):
+    """A key of the keyring as it is held: its name, the row that tells of it, and its check, None if it opens not."""
+
+    name: str
+    row: int
+    check: str | None
 
 
 class Holders:
@@ -58,15 +71,17 @@ class Holders:
 
     Args:
         database: where they are.
+        journal: of that database, which tells of each key that is made.
         wrapping: the master key, or what has it.
         purposes: that data may be handed out for.
 
     Raises:
         SealBroken: the database's keys were changed, or are wrapped by another master key (KeyMissing).
+        LedgerCorrupted: a key that the journal tells of is gone, or is another.
     """
 
-    def __init__(self, database: Database, wrapping: Wrapping, purposes: Iterable[str]) -> None:
-        self._db, self._wrapping = database, wrapping
+    def __init__(self, database: Database, journal: Journal, wrapping: Wrapping, purposes: Iterable[str]) -> None:
+        self._db, self._journal, self._wrapping = database, journal, wrapping
         names = [PEOPLE, ACCOUNTS, ACCESS, *(f"purpose:{purpose}" for purpose in purposes)]
         self._keys = {name: self._key(name) for name in names}
 
@@ -132,7 +147,7 @@ class Holders:
         What a key sealed stays as it is. May be interrupted, and repeated.
         """
         with self._db.transaction():
-            for name, wrapped in list(self._db.each(_RING)):
+            for name, wrapped, _ in list(self._db.each(_RING)):
                 anew = self._anew(wrapped, _of_ring(name))
                 if anew is not None:
                     self._db.execute(_REWRAP_KEY, which=name, anew=anew)
@@ -159,15 +174,30 @@ class Holders:
         return hmac.new(self._keys[name], content, "sha256").digest()[:16]
 
     def _key(self, name: str) -> bytes:
-        """Return a key of the keyring; make it, if there is none."""
+        """Return a key of the keyring; make it, if there never was one.
+
+        Raises:
+            LedgerCorrupted: the journal tells of one that is gone, or of another.
+        """
         row = self._db.one(_WRAPPED, name=name)
         if row is None:
             with self._db.transaction():
-                row = self._db.one(_WRAPPED, name=name)  # or another process was first
-                if row is None:
-                    row = (self._wrapping.wrap(new_key(), _of_ring(name)),)
-                    self._db.execute(_KEEP_KEY, name=name, wrapped=row[0])
-        return self._wrapping.unwrap(bytes(row[0]), _of_ring(name))
+                row = self._db.one(_WRAPPED, name=name) or self._made(name)  # or another process was first
+        key, told = self._wrapping.unwrap(bytes(row[0]), _of_ring(name)), None
+        with suppress(LedgerCorrupted):  # there is no such row
+            told = self._journal.linked(row[1]).facts if isinstance(row[1], int) else None
+        if told != {"name": name, "check": _check_of(key)}:
+            raise LedgerCorrupted(f"the key {name} of the keyring is not the one that the journal tells of; {_RESTORE}")
+        return key
+
+    def _made(self, name: str) -> tuple[bytes, int]:
+        row, key = self._journal.key(name), new_key()
+        if row is not None:
+            raise LedgerCorrupted(f"the key {name} of the keyring is gone; {_RESTORE}", row=row)
+        wrapped = self._wrapping.wrap(key, _of_ring(name))
+        row = self._journal.append("key", name=name, check=_check_of(key))
+        self._db.execute(_KEEP_KEY, name=name, wrapped=wrapped, told=row)
+        return wrapped, row
 
 
 def opened_by(wrapping: Wrapping, pseudonym: bytes, wrapped: bytes) -> Seal:
@@ -184,21 +214,26 @@ def token_of(seal: Seal) -> str:
     return seal.mac(b"discreet: in the journal")[:16].hex()
 
 
-def ring_opened_by(database: Database, wrapping: Wrapping) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each key of the keyring, and whether it opens.
+def ring_of(database: Database, wrapping: Wrapping | None) -> Iterator[RingKey]:
+    """Yield each key of the keyring; without a master key none opens.
 
     Raises:
         KeyMissing: it is wrapped by a master key that is not among these.
     """
-    for name, wrapped in database.each(_RING):
+    for name, wrapped, row in database.each(_RING):
+        check = None
         try:
-            wrapping.unwrap(bytes(wrapped), _of_ring(name))
+            check = None if wrapping is None else _check_of(wrapping.unwrap(bytes(wrapped), _of_ring(name)))
         except KeyMissing:
             raise
         except SealBroken:
-            yield name, False
-        else:
-            yield name, True
+            pass
+        yield RingKey(name, row, check)
+
+
+def _check_of(key: bytes) -> str:
+    """Return what the journal tells of a key of the keyring: it alone makes this, and nothing else that it makes is."""
+    return hmac.digest(key, b"discreet: a key of the ring\0", "sha256").hex()
 
 
 def _of_holder(pseudonym: bytes) -> bytes:

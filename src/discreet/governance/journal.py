@@ -178,6 +178,10 @@ class Journal:
         """Return the number of the last row that sets a budget's pace, or takes it away; or None."""
         return self._last_told(_told("pace", name), 0)
 
+    def key(self, name: str) -> int | None:
+        """Return the number of the row that tells of a key of the keyring, or None. All rows are looked through."""
+        return self._last_told(_told("key", name, last=True), 0)
+
     def _last_told(self, told: bytes, since: int) -> int | None:
         row = self.database.one(_LAST, since=since, told=told.decode())
         return None if row is None else row[0]
@@ -212,9 +216,9 @@ def chained(previous: bytes, seq: int, body: bytes) -> bytes:
     return hashlib.sha256(LEAF + previous + seq.to_bytes(8, "big") + body).digest()
 
 
-def _told(kind: str, name: str) -> bytes:
+def _told(kind: str, name: str, *, last: bool = False) -> bytes:
     # Canonical JSON sorts its keys and escapes quotes, so these bytes stand in such a row alone.
-    return f'"kind":"{kind}","name":'.encode() + rfc8785.dumps(name) + b","
+    return f'"kind":"{kind}","name":'.encode() + rfc8785.dumps(name) + (b"}" if last else b",")
 
 
 def _whole(stored: bytes | None, seq: int) -> bytes:

@@ -1,9 +1,9 @@
 """What goes on and is on record: jobs, incidents, grants, motions, duties. Each is in a state, and each step is told.
 
 A matter is a name, a state, perhaps a time by which something is due, and a body: JSON without anything about a person
-but what its kind says. Every step is a row of the journal, with the hash of the body as it then was: what was changed
-otherwise is for `verify` to name. Two who take a step at once: one does, the other is told that it was done
-(`Conflict`).
+but what its kind says. Every step is a row of the journal, with the hash of the body as it then was, and of all that
+stood before: what was changed otherwise is for `verify` to name, also if steps were taken since. Two who take a step at
+once: one does, the other is told that it was done (`Conflict`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from discreet.governance import schema
 from discreet.governance.checks import check_name, now, sha256
 from discreet.governance.database import Database
 from discreet.governance.journal import Journal
+from discreet.governance.tables import digest_of
 
 MOST_BODY = 1 << 16
 """Bytes."""
@@ -102,7 +103,7 @@ class Matters:
         with self._db.transaction():
             if self.find(kind, made.name) is not None:
                 raise Conflict(f"there is {_a(kind)} of this name already")
-            self._put(made, by)
+            self._put(made, by, None)
         return made
 
     def move(
@@ -139,7 +140,7 @@ class Matters:
                 )
             made = found._replace(state=to, due=due or found.due, body={**found.body, **(body or {})})
             self._db.execute(_TAKE, of=kind, which=name)
-            self._put(made, by)
+            self._put(made, by, found)
         return made
 
     def one(self, kind: str, name: str) -> Matter:
@@ -167,7 +168,7 @@ class Matters:
         row = self._db.one(_FIRST, kind=kind, state=state)
         return None if row is None else row[0]
 
-    def _put(self, matter: Matter, by: str) -> None:
+    def _put(self, matter: Matter, by: str, before: Matter | None) -> None:
         try:
             body = rfc8785.dumps(dict(matter.body))
             document(body)  # it can be read again
@@ -178,7 +179,8 @@ class Matters:
         stored = {"kind": matter.kind, "name": matter.name, "state": matter.state, "due": matter.due}
         self._db.execute(_ADD, body=body.decode(), **stored)
         told = {"name": matter.name, "state": matter.state, "due": matter.due, "body": sha256(body)}
-        self._journal.append(matter.kind, by=by, **told)
+        stood = before and digest_of((before.state, before.due, sha256(rfc8785.dumps(dict(before.body)))))
+        self._journal.append(matter.kind, by=by, was=stood, **told)
 
 
 def _matter(kind: str, row: tuple[Any, ...]) -> Matter:

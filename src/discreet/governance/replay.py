@@ -18,7 +18,7 @@ from discreet.governance.pacing import Pace
 from discreet.governance.persons import Crowd, Tally
 from discreet.governance.releases import ReleaseRow
 from discreet.governance.schema import VERSION
-from discreet.governance.tables import ACCESS, CATALOGUE, MATTER, PERSON, RULES, SECRETS, Key
+from discreet.governance.tables import ACCESS, CATALOGUE, MATTER, PERSON, RULES, SECRETS, Key, digest_of
 
 FIRST = "2"
 """The version of ledgers whose row 0 does not tell theirs."""
@@ -32,7 +32,7 @@ class Problem:
     what: str
 
 
-NOTED = frozenset({"collect", "correct", "desk", "desk-key", "doubt", "hand-out", "head", "retain", "rotate"})
+NOTED = frozenset({"collect", "correct", "desk-key", "doubt", "hand-out", "head", "retain", "rotate"})
 """What the journal tells beside what the tables hold: nothing of it is added up again."""
 MATTERS = ("duty", "erasure", "grant", "incident", "job", "motion", "policy")
 """Kinds of matters: each step of one is a row of its kind."""
@@ -212,13 +212,16 @@ class Replay:
         return None
 
     def _step(self, entry: Entry) -> str | None:
-        """Take a step of a matter, or that somebody looked by a grant, which stays as it is."""
-        facts = entry.facts
+        """Take a step of a matter, which goes on from what was told of it last."""
+        facts, key = entry.facts, (MATTER, entry.kind, entry.facts["name"])
         if entry.kind == "job" and facts["state"] in {"retired", "failed"}:
             self._retired.add(facts["name"])
-        if (entry.kind, facts["state"]) != ("grant", "used"):
-            self._told[MATTER, entry.kind, facts["name"]] = (facts["state"], facts["due"], facts["body"]), entry.seq
-        return None
+        stood: Any = self._told.get(key)
+        was = facts["was"]
+        self._told[key] = (facts["state"], facts["due"], facts["body"]), entry.seq
+        if was == (None if stood is None else digest_of(stood[0])):
+            return None
+        return f"{'begins' if was is None else 'goes on with'} a {entry.kind} that was not as the rows before tell"
 
     def _list(self, entry: Entry) -> str | None:
         self._told[CATALOGUE] = entry.facts["items"], entry.seq

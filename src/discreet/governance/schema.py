@@ -84,7 +84,11 @@ person = Table(
 )
 
 keyring = Table(
-    "keyring", METADATA, Column("name", Text, primary_key=True), Column("wrapped", LargeBinary, nullable=False)
+    "keyring",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("told", BigInteger, nullable=False),
 )
 holder = Table(
     "holder",

@@ -92,7 +92,8 @@ def _history(journal: Journal, replay: Replay, agreements: Agreements, wrapping:
     except LedgerCorrupted as misfit:  # from that row on the journal is no witness, so nothing is compared with it
         return [*replay.problems, Problem(misfit.row, str(misfit))]
     consents = agreements.counted(database) if wrapping is None else agreements.opened(database, wrapping)
-    return [*replay.problems, *replay.differences(everything(database)), *consents]
+    ring = agreements.ring(database, wrapping)
+    return [*replay.problems, *replay.differences(everything(database)), *ring, *consents]
 
 
 def _beheaded(journal: Journal, expected: Head | None) -> list[Problem]:

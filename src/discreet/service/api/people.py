@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from discreet.data.records import Records
 from discreet.governance.access import Visitor
 from discreet.governance.checks import now
-from discreet.governance.consent import PERSON, RECORD, SERVICE, State
+from discreet.governance.consent import PERSON, RECORD, SERVICE
 from discreet.governance.grants import OPENED
 from discreet.governance.receipts import kantara
 from discreet.governance.roles import Permission
@@ -316,14 +316,13 @@ async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-
 async def receipts(
     me: Me, house: Here, form: Annotated[Literal["iso", "kantara"], Query(alias="format")] = "iso"
 ) -> dict[str, Any]:
-    """The records of your consents, the oldest first; ``kantara``: receipts of those that permit something."""
+    """The records of your consents, the oldest first; ``kantara``: receipts of those that stand."""
 
     def told(records: Records) -> dict[str, Any]:
-        found = records.consents.documents.of(_who(me), RECORD)
         if form == "iso":
-            return {"records": found}
-        key, given = records.journal.signer(), [each for each in found if State(each["event"]["event_state"]).permits]
-        return {"receipts": [kantara(record, key) for record in given]}
+            return {"records": records.consents.documents.of(_who(me), RECORD)}
+        key = records.journal.signer()
+        return {"receipts": [kantara(record, key) for record in records.consents.standing_records(_who(me))]}
 
     return await house.reading.do(told)
 

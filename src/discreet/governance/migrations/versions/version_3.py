@@ -35,6 +35,7 @@ def _keys() -> None:
         "keyring",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("wrapped", sa.LargeBinary, nullable=False),
+        sa.Column("told", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "holder",
