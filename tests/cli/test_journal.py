@@ -177,7 +177,7 @@ def test_a_consent_that_was_prolonged_is_named(run: Run) -> None:
     code, _, err = run(*verify)
     assert (code, "journal row 6: a consent to recommend is not what the journal tells" in err) == (3, True)
     code, out, _ = run(*verify, "--json")
-    assert (code, json.loads(out)["problems"][0]["row"]) == (3, 1)
+    assert (code, json.loads(out)["problems"][0]["row"]) == (3, 6)
 
 
 def test_another_master_key_and_a_key_service(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,14 +368,16 @@ def test_a_look_at_nobody_is_named(used: Used) -> None:
 
 def test_a_step_of_what_was_changed_is_named(used: Used) -> None:
     """Also if the row fits again since."""
-    shop, duty = used.shop, (m.kind == "duty") & (m.name == "audit")
+    shop, duty = used.shop, (m.kind == "duty") & (m.name == "review-inventory")
     used.do(update(schema.matter).where(duty).values(due="2999-01-01T00:00:00Z"))
-    shop.duties.done("audit", by="ann", found="nothing")
-    goes_on = Problem(used.row_of("duty", name="audit"), "goes on with a duty that was not as the rows before tell")
+    shop.duties.done("review-inventory", by="ann", found="nothing")
+    goes_on = Problem(
+        used.row_of("duty", name="review-inventory"), "goes on with a duty that was not as the rows before tell"
+    )
     assert used.problems(opened=False) == [goes_on]
     used.do(delete(schema.matter).where(duty))
     shop.duties.begin("ann")
-    begins = Problem(used.row_of("duty", name="audit"), "begins a duty that was not as the rows before tell")
+    begins = Problem(used.row_of("duty", name="review-inventory"), "begins a duty that was not as the rows before tell")
     assert used.problems(opened=False) == [goes_on, begins]
 
 

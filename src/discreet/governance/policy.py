@@ -45,7 +45,7 @@ def put(matters: Matters, toml: str, *, by: str) -> Inventory:
     Raises:
         DataError, SettingError: it is none; or lacks what the service needs; or it is of another data set.
     """
-    declared, before = _usable(toml), in_force(matters)
+    declared, before = usable(toml), in_force(matters)
     if before is None:
         matters.open(KIND, IN_FORCE, {"toml": toml}, by=by, name=NAME)
         return declared
@@ -55,7 +55,12 @@ def put(matters: Matters, toml: str, *, by: str) -> Inventory:
     return declared
 
 
-def _usable(toml: str) -> Inventory:
+def usable(toml: str) -> Inventory:
+    """Return an inventory that the service can work by.
+
+    Raises:
+        DataError, SettingError: it is none; or a purpose is missing that the service reads items for.
+    """
     declared = Inventory.from_toml(toml.encode())
     for purpose in NEEDED:
         try:

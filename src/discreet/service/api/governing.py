@@ -15,7 +15,6 @@ from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
-from discreet.governance.inventory import Inventory
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
@@ -382,7 +381,7 @@ def _grant(records: Records, wanted: OpenGrant) -> Mapping[str, Any]:
 
 def _policy(records: Records, wanted: SetPolicy) -> Mapping[str, Any]:
     del records
-    Inventory.from_toml(wanted.inventory.encode())
+    policy.usable(wanted.inventory)
     return {"inventory": wanted.inventory}
 
 
