@@ -520,7 +520,7 @@ class Service(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, removed=st.sampled_from("abc"), added=st.sampled_from("def"))
     def correct(self, person: str, removed: str, added: str) -> None:
-        with suppress(NotAllowed):
+        with suppress(NotAllowed, DataError):
             self.shop.vault.correct(self.shop.who(person), remove=[removed], add=[(added, None)])
 
     @rule(person=PEOPLE, damaged=st.booleans())
