@@ -93,9 +93,9 @@ $(VENV)/installed-harden: $(VENV)/installed-dev requirements-harden.lock
 	@touch $@
 
 # Pins anew, for all platforms, with hashes and without the address of any registry. Each lock holds the one before it:
-# what is tested and audited is what users install.
+# what is tested and audited is what users install. Extras stay in it: pip takes the newest of what is pinned without.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra serve --extra encrypted --upgrade
+	--no-header --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links --extra serve --extra encrypted --upgrade
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --extra postgresql --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
