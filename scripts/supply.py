@@ -82,7 +82,8 @@ def main() -> int:
 
 def pins(lock: str, *, here: bool = True) -> list[tuple[str, str]]:
     """Return name and version of each pin of a lock file, or of those that this machine installs."""
-    listed = [Requirement(line.rstrip("\\ ")) for line in re.findall(r"^[A-Za-z0-9][\w.-]*==.*$", lock, re.MULTILINE)]
+    lines = re.findall(r"^[A-Za-z0-9][\w.-]*(?:\[[\w,-]+\])?==.*$", lock, re.MULTILINE)
+    listed = [Requirement(line.rstrip("\\ ")) for line in lines]
     wanted = [pin for pin in listed if not here or pin.marker is None or pin.marker.evaluate()]
     return [(canonicalize_name(pin.name), str(pin.specifier).removeprefix("==")) for pin in wanted]
 

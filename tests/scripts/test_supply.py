@@ -150,7 +150,7 @@ LOCK = """alpha==1.0 \\
     --hash=sha256:00
 Beta_b==2.0 ; sys_platform == 'plan9' \\
     --hash=sha256:00
-gamma==3.0 ; python_version >= '3' \\
+gamma[a,b-c]==3.0 ; python_version >= '3' \\
     --hash=sha256:00
 """
 
