@@ -35,6 +35,18 @@ def test_it_is_put_in_force_changed_and_on_record(shop: System, place: str | Pat
         assert book.verify().ok
 
 
+def test_it_is_noted_once_that_two_decide_and_stays(shop: System) -> None:
+    for deciders in ([], ["ann"]):
+        policy.note_two(shop.matters, deciders)
+        assert not policy.takes_two(shop.matters)
+    policy.note_two(shop.matters, ["ann", "bob"])
+    rows = shop.journal.head()
+    for deciders in (["ann", "bob"], ["ann"], []):
+        policy.note_two(shop.matters, deciders)
+        assert policy.takes_two(shop.matters)
+    assert shop.journal.head() == rows
+
+
 def test_what_is_not_put_in_force(shop: System) -> None:
     policy.put(shop.matters, example("shop"), by="first start")
     with pytest.raises(DataError):

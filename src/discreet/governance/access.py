@@ -193,7 +193,7 @@ class Access:
         try:
             _hasher().verify(verifier, _bytes(password[: LONGEST_PASSWORD + 1]))
         except (VerificationError, InvalidHashError):
-            raise NotAllowed("this name and this password do not go together") from None
+            row = None
         if row is None:
             raise NotAllowed("this name and this password do not go together")
         return self.make(Role(row.role), name, days=SESSION_HOURS / 24)

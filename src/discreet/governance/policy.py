@@ -28,10 +28,9 @@ def note_two(matters: Matters, deciders: Collection[str]) -> None:
 
     So it stays when one of them leaves, or is made to: whoever is left does not make themselves the second.
     """
-    if len(deciders) > 1 and not takes_two(matters):
-        with matters.together():  # two may note it at once
-            if not takes_two(matters):
-                matters.open(KIND, IN_FORCE, {}, by="discreet", name=TWO)
+    with matters.together():  # two may note it at once
+        if len(deciders) > 1 and not takes_two(matters):
+            matters.open(KIND, IN_FORCE, {}, by="discreet", name=TWO)
 
 
 def takes_two(matters: Matters) -> bool:

@@ -34,6 +34,8 @@ from discreet.governance.duties import AUDIT, JOURNAL
 CLAIM_DELTA = 1e-6
 LONGEST = 3_600.0
 """Seconds that an audit may take, and after which one that failed is tried again."""
+LONGEST_SAID = 1_000
+"""Characters of what was found."""
 PASSED, REFUTED = 0, 3
 """Exit codes of ``discreet audit``."""
 
@@ -48,9 +50,6 @@ def verify_when_due(records: Records) -> None:
         said += f"; the first: row {found.problems[0].row}: {found.problems[0].what}"
         _report(records, f"the journal was replayed and does not fit: {said}"[:LONGEST_SAID], "journal, database")
     records.duties.done(JOURNAL, by="discreet", found=said[:LONGEST_SAID], evidence=found.head.hash)
-
-
-LONGEST_SAID = 1_000
 
 
 class Auditor:
