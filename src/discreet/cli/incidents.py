@@ -10,10 +10,9 @@ from discreet.cli.output import Json, say, say_json, screen, table
 from discreet.cli.serving import Database, Folder, Hook, MasterKey, desk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from discreet.data.records import Records
-    from discreet.governance.matters import Matter
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -87,7 +86,7 @@ def update(
 ) -> None:
     """Note what is known now."""
     with desk(folder, database, master_key, key_service) as records:
-        _show(_gone_on(records, name, state, facts or (), by))
+        _go_on(records, name, state, _told(facts), by)
 
 
 @app.command()
@@ -104,16 +103,13 @@ def close(
     """Conclude an incident: an authority was told, or it is said why none has to be."""
     from discreet.governance.incidents import CONCLUDED, WHY_NOT
 
-    given = (("notified_authority_at", told), (WHY_NOT, why_not))
+    given = {"notified_authority_at": told, WHY_NOT: why_not}
     with desk(folder, database, master_key, key_service) as records:
-        _show(_gone_on(records, name, CONCLUDED, [f"{key}={value}" for key, value in given if value is not None], by))
+        _go_on(records, name, CONCLUDED, {field: value for field, value in given.items() if value is not None}, by)
 
 
-def _gone_on(records: Records, name: str, state: str, facts: Sequence[str], by: str) -> Matter:
-    return records.incidents.go_on(name, state, _told(facts), by=by)
-
-
-def _show(made: Matter) -> None:
+def _go_on(records: Records, name: str, state: str, told: Mapping[str, str], by: str) -> None:
+    made = records.incidents.go_on(name, state, told, by=by)
     say(f"{made.name}: {made.state}")
 
 
