@@ -10,8 +10,8 @@ state       what it means                        what comes next
 scheduled   it begins when it is due             running
 running     it trains; after a restart, again    done, or failed
 done        its model is served                  retired
-retired     its model was replaced, never served, or is older than a model may be: its file is deleted
-failed      it says why; nothing was published   the next one, if there is a calendar
+retired     its model was replaced, or is older than a model may be: its file is deleted
+failed      it says why; nothing of it is kept   the next one, if there is a calendar
 cancelled   somebody called it off in time       the next one, if there is a calendar
 ==========  ===================================  ============================================
 """
@@ -209,7 +209,7 @@ class Jobs:
             records.matters.move(KIND, job.name, [RUNNING], DONE, by="discreet", body=told)
 
     def _retire(self, records: Records) -> None:
-        """Delete the models that were replaced, that were never served, and the one that is older than a model may be.
+        """Delete the models that were replaced, and the one that is older than a model may be.
 
         Then, and not before, those erasures are completed that the one that is left has learnt nothing from.
         """

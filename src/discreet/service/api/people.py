@@ -93,6 +93,8 @@ async def signal(request: Request) -> bool:
 Signal = Annotated[bool, Depends(signal)]
 Me = Annotated[Visitor, Depends(may(Permission.OWN))]
 ItemId = Annotated[str, Field(max_length=200)]
+Year = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Seconds since 1970, up to the year 9999."""
 
 
 async def noted(me: Me, house: Here, gpc: Signal) -> None:
@@ -126,13 +128,13 @@ class Added(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     item_id: ItemId
-    timestamp: Annotated[float, Field(ge=0, le=253_402_300_799)] | None = None
+    timestamp: Year | None = None
 
 
 class Changed(Added):
     """When something was in truth."""
 
-    timestamp: Annotated[float, Field(ge=0, le=253_402_300_799)]
+    timestamp: Year
 
 
 class Correction(BaseModel):

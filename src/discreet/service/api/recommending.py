@@ -27,7 +27,7 @@ from discreet.models.slate import Slate
 from discreet.models.trained import Trained
 from discreet.service.api.door import PROBLEMS, Here, may, unknown
 from discreet.service.api.house import House
-from discreet.service.api.people import Me, noted
+from discreet.service.api.people import Me, Year, noted
 from discreet.service.http import Refused
 
 PURPOSE = "recommend"
@@ -35,7 +35,6 @@ MODE = "Privacy-Mode"
 MOST_ITEMS = 100_000
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Length = Annotated[int, Query(ge=1, le=100)]
-Year = Annotated[float, Field(ge=0, le=253_402_300_799)]
 
 router = APIRouter(prefix="/api/v1", tags=["lists"], responses=PROBLEMS)
 Application = Annotated[Visitor, Depends(may(Permission.ASK_FOR_PEOPLE))]
