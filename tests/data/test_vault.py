@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data.catalogue import Catalogue
@@ -180,6 +180,23 @@ def test_what_is_handed_out_for_two_purposes_does_not_join(shop: System, place: 
         assert book.verify().ok
 
 
+def test_whoever_signalled_is_not_handed_to_recipients(place: str | Path) -> None:
+    alone, master = inventory(gpc="no-sharing"), Master([new_key()])
+    told = replace(alone, purposes=tuple(replace(each, recipients=("B Ltd",)) for each in alone.purposes))
+    for declared, handed in ((alone, ["a", "b"]), (told, ["b"])):
+        with system(place, master, declared) as shop:
+            shop.agree("ann", gpc=True)
+            shop.agree("bob", "cleo")
+            if handed == ["a", "b"]:
+                shop.send(("ann", "a"), ("bob", "b"))
+            assert sorted(item for _, item in shop.vault.handed_out(TRAIN)) == handed
+            assert len(shop.vault.opened_for(TRAIN)[0].people_ids) == 2
+            if declared is told:
+                spoilt = update(schema.document).where(schema.document.c.pseudonym == bindparam("who"))
+                shop.database.execute(spoilt.values(content=bindparam("bad")), who=shop.who("bob"), bad=bytes(40))
+                assert list(shop.vault.handed_out(TRAIN)) == []  # whether they did is not known
+
+
 def test_nothing_to_open(shop: System) -> None:
     with pytest.raises(DataError, match="nobody who agreed to train-recommender"):
         shop.vault.opened_for(TRAIN)
@@ -251,8 +268,6 @@ def test_erasure_leaves_nothing_that_opens(shop: System, place: str | Path, tmp_
 
 
 def test_what_does_not_open_is_deleted_all_the_same_and_stops_nobody_elses_retention(shop: System) -> None:
-    from sqlalchemy import bindparam
-
     shop.agree("ann", "bob")
     shop.send(("ann", "a"), ("bob", "b"))
     spoilt = update(schema.event).where(schema.event.c.pseudonym == bindparam("who")).values(content=bindparam("bad"))
@@ -555,8 +570,6 @@ def test_of_a_key_alone_that_has_ended_nothing_stays(shop: System, monkeypatch: 
 
 
 def test_what_was_changed_or_moved_is_not_taken(shop: System) -> None:
-    from sqlalchemy import bindparam
-
     shop.agree("ann", "bob")
     shop.send(("ann", "a"))
     moved = update(schema.event).values(pseudonym=bindparam("to"))

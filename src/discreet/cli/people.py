@@ -66,7 +66,10 @@ def hand_out(
     master_key: MasterKey = None,
     key_service: Hook = None,
 ) -> None:
-    """Write what people chose who permit a purpose, under pseudonyms of that purpose alone. On record."""
+    """Write what people chose who permit a purpose, under pseudonyms of that purpose alone. On record.
+
+    If the purpose has recipients, whoever's browser said Global Privacy Control is left out.
+    """
     import csv
     import io
 

@@ -395,19 +395,22 @@ class Vault:
         """Yield person and item of all who permit a purpose, to be given to whoever works for it.
 
         People carry the pseudonyms of the purpose, under a key of its own: what was handed out for one purpose does not
-        join with what was handed out for another, nor with anything that is stored here. On record.
+        join with what was handed out for another, nor with anything that is stored here. Of a purpose with recipients,
+        whoever's browser said Global Privacy Control is left out. On record.
 
         Raises:
             PurposeNotAllowed: the purpose is not declared, or may not read items.
         """
         self._inventory.read_for(purpose)
-        items = self.items
+        items, shared = self.items, bool(self._inventory.purpose(purpose).recipients)
         with self._db.transaction():
             self._journal.append("hand-out", purpose=purpose)
         if items.catalogue is None:
             return
         with self._all(purpose) as everybody:
             for pseudonym, _, events in everybody:
+                if shared and self._consents.signalled(pseudonym, purpose):
+                    continue
                 person = self._holders.id_for(purpose, pseudonym)
                 places = items.places(events["code"]).tolist()
                 yield from ((person, str(items.catalogue.ids[at])) for at in places if at >= 0)

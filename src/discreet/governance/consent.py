@@ -362,16 +362,19 @@ class Consents:
             before = self.standing_of(pseudonym, purpose)
             if not before.permits(now()):
                 raise Conflict(f"there is no consent to {purpose} that stands; agree to it first")
-            last = self._last(pseudonym, purpose)
-            signalled = gpc or last is None or _noted(last)  # of what does not open, what is safe for the person
-            said = Said(self._held(level or before.level, signalled), language, signalled, effective)
-            newly = signalled and last is not None and not _noted(last)
-            less = said.level.value < before.level.value + newly
+            noted = self.signalled(pseudonym, purpose)
+            said = Said(self._held(level or before.level, gpc or noted), language, gpc or noted, effective)
+            less = said.level.value < before.level.value + (gpc and not noted)
             return self._say(pseudonym, purpose, before.state, said, until=before.until, by=by, less=less)
 
     def unsignalled(self, pseudonym: bytes) -> dict[str, str]:
         """Return the purposes that somebody permits on whose last record no signal is noted, and its language."""
         return {each["purpose"]: each["language"] for each in self.standing_records(pseudonym) if not _noted(each)}
+
+    def signalled(self, pseudonym: bytes, purpose: str) -> bool:
+        """Whether the browser's signal is noted on the last record of a consent; of what does not open, it is."""
+        last = self._last(pseudonym, purpose)
+        return last is None or _noted(last)
 
     def standing_records(self, pseudonym: bytes) -> list[dict[str, Any]]:
         """Return the last record of each consent that permits something now, the oldest first, if it opens."""
