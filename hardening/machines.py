@@ -407,7 +407,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert (state.cap, state.spent, state.left) == (most, spent, 0 if over else most - spent)
         for dataset in ("movies", "shop"):
             for person in PEOPLE:
-                spent = self.ledgers[0].person_spent(dataset, person)
+                spent = self.ledgers[0].person(dataset, person).spent
                 assert spent == self.model.units(dataset, person, settled=True)
 
 

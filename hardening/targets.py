@@ -287,7 +287,7 @@ def _use(ledger: Ledger) -> None:
         lambda: ledger.verify(ledger.journal.head()),
         lambda: ledger.outlook(train),
         lambda: ledger.outlook(months, at="2024-07-01"),
-        lambda: ledger.person_spent("movies", "ann"),
+        lambda: ledger.person("movies", "ann"),
         lambda: ledger.reserve(train, release="new", **terms),
         lambda: ledger.reserve(train, release="settled", **terms, prices=np.array([100, 900, 1_000], np.int64)),
         lambda: ledger.commit("new", "1" * 64, np.array([1, 1, 1], np.int64)),

@@ -408,10 +408,12 @@ stay(data, Path({str(tmp_path / "service")!r}), {port})
         text = "".join(told)
         keys = dict(re.findall(r"export (APP|ME)=(\S+)", text))
         lines = re.findall(r"^  (curl .*(?:\n(?!  #|\n| *Ctrl).*)*)", text, re.MULTILINE)
-        assert len(lines) == 8
+        assert len(lines) == 9
         for page in ("README.md", "docs/service.md"):
             shown = re.findall(r"^    (curl .*?)(?: +#.*)?$", (ROOT / page).read_text(), re.MULTILINE)
-            assert len(shown) >= 3
+            assert all(
+                any(what in line for line in shown) for what in ("/recommend/", "/consents/", "/level", "/erase")
+            )
             assert {line.replace("8440", str(port)) for line in shown} <= {" ".join(line.split()) for line in lines}
         answers = []
         for line in lines:
@@ -424,9 +426,10 @@ stay(data, Path({str(tmp_path / "service")!r}), {port})
                 env=os.environ | keys,
             )
             answers.append(json.loads(made.stdout))
-    listed, held, consents, changed, withdrawn, same, erased, nobody = answers
+    listed, held, promised, consents, changed, withdrawn, same, erased, nobody = answers
     assert listed["mode"] == "personalised"
     assert len(held["events"]) == 8
+    assert "A coin flip gets 50." in promised["said"]["level"]
     assert consents["recommend"]["permits"]
     assert changed["level"] == "strong"
     assert withdrawn["record"]["event"]["event_state"] == "ConsentWithdrawn"

@@ -237,7 +237,7 @@ def test_training_and_personal_budgets_run_on_what_is_opened(place: str | Path, 
         with Ledger(place) as book:
             book.open_budget(Account("shop", TRAIN), epsilon=2.0, delta=1e-4)
             made = fit(histories, epsilon=1.0, ledger=book, levels=levels, out=tmp_path / "model.npz")
-            assert book.person_spent("shop", histories.people_ids[0]) > 0
+            assert book.person("shop", histories.people_ids[0]).spent > 0
             assert book.verify().ok
         assert len(made.recommend(["a"], 3)) == 3
 

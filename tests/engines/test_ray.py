@@ -99,7 +99,7 @@ class TestSums:
             path = tmp_path / f"{number}.db"
             made.append(seeded(stored, path, account, kind="subspace", levels=levels, population=population))
             with Ledger(path) as book:
-                used.append([book.person_spent("tastes", person) for person in people])
+                used.append([book.person("tastes", person).spent for person in people])
         assert same(*made)
         assert used[0] == used[1]
 

@@ -68,7 +68,7 @@ def test_a_list_of_all(choices: Interactions, book: Ledger, tmp_path: Path) -> N
     assert {*found.titles()["everybody"]} == {"n1", "n2", "s1", "s2"}  # 150 people ahead of any other by 80
     assert len(found.catalogue) == 4
     assert book.account(FAVOURITES).spent == found.guarantee.units
-    assert book.person_spent("tastes", "p000") == found.guarantee.units
+    assert book.person("tastes", "p000").spent == found.guarantee.units
     assert found.guarantee.unit == "person"
     assert Favourites.from_bytes((tmp_path / "found.json").read_bytes()) == found
     assert 1 < found.within < 80
@@ -155,8 +155,8 @@ def test_refusals(choices: Interactions, data: Interactions, book: Ledger) -> No
 def test_people_with_caps_are_left_out(choices: Interactions, book: Ledger) -> None:
     book.limit_person("tastes", "p000", epsilon=0.1, delta=1e-5)
     found = release_favourites(choices, ledger=book, epsilon=1.0, n=2)
-    assert book.person_spent("tastes", "p000") == 0
-    assert book.person_spent("tastes", "p001") == found.guarantee.units
+    assert book.person("tastes", "p000").spent == 0
+    assert book.person("tastes", "p001").spent == found.guarantee.units
 
 
 def test_of_a_window(book: Ledger) -> None:

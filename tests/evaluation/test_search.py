@@ -173,8 +173,8 @@ class TestBill:
             quality.limit_person("tastes", person, epsilon=1.0, delta=1e-5)
         found = search_gains(opened, ledger=quality, **ASKED)
         assert found.trained_on + found.measured == 260
-        assert quality.person_spent("tastes", opened.people_ids[0]) == 0
-        assert quality.person_spent("tastes", opened.people_ids[-1]) == found.guarantee.units
+        assert quality.person("tastes", opened.people_ids[0]).spent == 0
+        assert quality.person("tastes", opened.people_ids[-1]).spent == found.guarantee.units
 
     def test_one_person_alone_cannot_be_parted(self, opened: Histories, quality: Ledger) -> None:
         for person in opened.people_ids[1:]:

@@ -79,7 +79,7 @@ def test_is_billed_by_interaction_and_near_the_truth(choices: Interactions, book
 
 def test_is_no_part_of_what_is_added_up_for_people(choices: Interactions, book: Ledger) -> None:
     release_trending(choices, ledger=book, epsilon=1.0)
-    assert book.person_spent("tastes", "person-001") == 0
+    assert book.person("tastes", "person-001").spent == 0
     book.open_budget(Account("tastes", "train"), epsilon=4.0, delta=1e-5, person_epsilon=0.1)
     assert book.verify().ok
     with pytest.raises(SettingError, match="people of tastes have caps, which a release that names nobody cannot keep"):
@@ -125,7 +125,7 @@ def test_a_person_of_a_purpose_called_interaction_is_still_counted(tmp_path: Pat
         account = Account("a", "interaction")
         ledger.open_budget(account, epsilon=1.0, delta=1e-5)
         ledger.reserve(account, cost=5, release="r", spec="0" * 64, people=["p"])
-        assert ledger.person_spent("a", "p") == 5
+        assert ledger.person("a", "p").spent == 5
 
 
 def test_refusals(choices: Interactions, data: Interactions, book: Ledger) -> None:

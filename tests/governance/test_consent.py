@@ -45,7 +45,7 @@ def test_two_states_permit_and_no_other() -> None:
 
 
 def test_a_receipt_has_what_the_standard_demands(shop: System) -> None:
-    receipt = shop.consents.give("ann", TRAIN, level=Level.STRONG, language="pt-BR", effective="2027-01-01T00:00:00Z")
+    receipt = shop.consents.give("ann", TRAIN, level=Level.STRONG, language="pt-BR", effective="shop-0123")
     record = receipt["record"]
     assert {"receipt_id", "schema_version", "record"} <= {*receipt}
     assert receipt["schema_version"] == record["schema_version"] == SCHEMA_VERSION
@@ -60,8 +60,9 @@ def test_a_receipt_has_what_the_standard_demands(shop: System) -> None:
         "unit": None,
         "period": None,
         "gpc_at_event": False,
-        "model_effective_from": "2027-01-01T00:00:00Z",
+        "model_effective_from": "shop-0123",
         "prev_record_id": None,
+        "journal_row": receipt["journal_row"],
     }
     assert "ann" not in json.dumps(receipt)
     assert shop.consents.records("ann") == [record]

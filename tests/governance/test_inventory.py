@@ -51,6 +51,7 @@ def test_without_timestamps_none_are_kept(text: str) -> None:
         ('coarsened = "day"', 'coarsened = "week"', "coarsened of timestamp"),
         ("history = 1000", "history = 0", "history is 1 to 100,000, not 0"),
         ("logs_days = 90", "logs_days = 99999", "logs_days is 1 to"),
+        ("logs_days = 90", "logs_days = 90\nbackups_days = 0", "backups_days is 1 to"),
         ("retention_days = 730\n", "retention_days = 30\n", "one retention_days"),
         ('undeclared = "drop"', 'undeclared = "keep"', "undeclared: 'keep'"),
         ('name = "books"', 'name = "a/b"', "holds one of /"),

@@ -367,7 +367,7 @@ def test_caps_leave_people_out_across_purposes(capped: Ledger) -> None:
     again = capped.reserve(TRENDS, cost=half, release="2", spec=SPEC, people=["c", "a", "1", "c", 1])
     assert again.admitted is not None
     assert again.admitted.tolist() == [True, False, False, True, False]
-    spent = {person: capped.person_spent("movies", person) for person in ("a", "b", "c", 1, "1", "nobody")}
+    spent = {person: capped.person("movies", person).spent for person in ("a", "b", "c", 1, "1", "nobody")}
     assert spent == {"a": half, "b": half, "c": half, 1: half, "1": half, "nobody": 0}
     with pytest.raises(BudgetExceeded, match="none of the people") as refused:
         capped.reserve(TRENDS, cost=half, release="3", spec=SPEC, people=["a", "c"])
@@ -375,14 +375,14 @@ def test_caps_leave_people_out_across_purposes(capped: Ledger) -> None:
     assert capped.account(TRENDS).spent == half
     exact = capped.reserve(TRENDS, cost=PERSON_CAP - half, release="4", spec=SPEC, people=["a"])
     assert exact.admitted is not None
-    assert capped.person_spent("movies", "a") == PERSON_CAP
+    assert capped.person("movies", "a").spent == PERSON_CAP
     assert capped.verify().ok
 
 
 def test_releases_without_names_count_for_everybody(ledger: Ledger) -> None:
     ledger.reserve(TRAIN, cost=9, release="r", spec=SPEC)
-    assert ledger.person_spent("movies", "anybody") == 9
-    assert ledger.person_spent("other data", "anybody") == 0
+    assert ledger.person("movies", "anybody") == (9, 9, None)
+    assert ledger.person("other data", "anybody").spent == 0
 
 
 def test_own_caps_only_fall(capped: Ledger) -> None:
@@ -403,7 +403,7 @@ def test_own_caps_only_fall(capped: Ledger) -> None:
     assert part.admitted is not None
     assert (whole.admitted.tolist(), part.admitted.tolist()) == ([True] * 3, [True, False, True])
     capped.limit_person("movies", TELLING, epsilon=0.01, delta=DELTA)
-    assert capped.person_spent("movies", TELLING) == cost
+    assert capped.person("movies", TELLING).spent == cost
     assert capped.verify().ok
 
 
@@ -423,7 +423,7 @@ def test_data_sets_do_not_join(capped: Ledger) -> None:
     capped.open_budget(Account("music", "train"), epsilon=2, delta=DELTA)
     capped.reserve(TRAIN, cost=5, release="1", spec=SPEC, people=["a"])
     capped.reserve(Account("music", "train"), cost=7, release="2", spec=SPEC, people=["a"])
-    assert [capped.person_spent(dataset, "a") for dataset in ("movies", "music")] == [5, 7]
+    assert [capped.person(dataset, "a").spent for dataset in ("movies", "music")] == [5, 7]
     assert capped._db.one(text("SELECT COUNT(DISTINCT members) FROM cohort")) == (2,)
 
 
@@ -563,7 +563,7 @@ def test_a_retry_admits_whom_the_first_admitted(capped: Ledger) -> None:
     assert first.admitted is not None
     assert again.admitted is not None
     assert first.admitted.tolist() == again.admitted.tolist() == [True, True]
-    assert capped.person_spent("movies", "a") == PERSON_CAP
+    assert capped.person("movies", "a").spent == PERSON_CAP
     assert capped.verify().ok
 
 

@@ -150,7 +150,7 @@ def test_admission_is_what_a_dictionary_says(ledger: Ledger, steps: list[Any]) -
     ledger.open_budget(account, epsilon=accounting.MAX_EPSILON, delta=DELTA, person_epsilon=1.0)
     left = dict.fromkeys(map(str, PEOPLE), PERSON_CAP)
     for number, (people, cost, limit) in enumerate(steps):
-        if limit is not None and not ledger.person_spent(dataset, people[0]):
+        if limit is not None and not ledger.person(dataset, people[0]).spent:
             ledger.limit_person(dataset, people[0], epsilon=0.3, delta=DELTA)
             left[str(people[0])] = accounting.cap(0.3, DELTA)
         expected = [left[str(person)] >= cost for person in people]
@@ -216,7 +216,7 @@ def test_ids_that_are_none(persons: Persons, people: Any, said: str) -> None:
 @pytest.mark.parametrize("dataset", ["", "a/b", "a\x00b", "\udcff", "x" * 201])
 def test_data_sets_that_are_none(ledger: Ledger, dataset: str) -> None:
     with pytest.raises(SettingError):
-        ledger.person_spent(dataset, "ann")
+        ledger.person(dataset, "ann")
     with pytest.raises(SettingError):
         ledger.limit_person(dataset, "ann", epsilon=1.0, delta=DELTA)
 
@@ -275,7 +275,7 @@ def test_a_pseudonym_cut_off_is_named() -> None:
 def test_a_key_that_is_gone(ledger: Ledger, forge: Any) -> None:
     forge("DELETE FROM secret")
     with pytest.raises(LedgerCorrupted, match="key of the pseudonyms is gone") as gone:
-        ledger.person_spent("movies", "ann")
+        ledger.person("movies", "ann")
     assert gone.value.row == 0
     assert [problem.row for problem in ledger.verify().problems] == [0]
 
@@ -298,7 +298,7 @@ def test_each_is_held_for_their_own_price(levelled: Ledger) -> None:
         )
         assert made.admitted is not None
         assert made.admitted.tolist() == [True, False, True]  # b's price is above what a person may spend
-    assert [levelled.person_spent("levels", each) for each in "abc"] == [3 * third, 0, 3 * third]
+    assert [levelled.person("levels", each).spent for each in "abc"] == [3 * third, 0, 3 * third]
     with pytest.raises(BudgetExceeded, match="none of the people"):
         levelled.reserve(account, cost=third, release="more", spec=SPEC, people=["a"], prices=np.array([third]))
     assert levelled.account(account).spent == 12 * third  # the account pays what whoever gives the most pays
@@ -310,7 +310,10 @@ def test_what_was_used_is_told_and_admits_nobody(levelled: Ledger) -> None:
     made = levelled.reserve(account, cost=PERSON_CAP, release="r", spec=SPEC, people=["b", "a"])
     made.use(np.array([5, 7]))
     levelled.commit("r", SPEC, made.used)
-    assert [levelled.person_spent("levels", each) for each in "ab"] == [7, 5]
+    assert [levelled.person("levels", each) for each in "ab"] == [
+        (7, PERSON_CAP, PERSON_CAP),
+        (5, PERSON_CAP, PERSON_CAP),
+    ]
     with pytest.raises(BudgetExceeded):  # or it could be seen from outside that somebody used little
         levelled.reserve(account, cost=1, release="s", spec=SPEC, people=["a"])
     assert levelled.verify().ok
@@ -418,7 +421,7 @@ def test_prices_of_other_people_are_damage(levelled: Ledger) -> None:
         other = Charges(levelled._db).keep(np.array([2]))
         levelled._db.execute(text("UPDATE release SET prices = :prices"), prices=other)
     with pytest.raises(LedgerCorrupted, match="does not fit its cohort"):
-        levelled.person_spent("levels", "a")
+        levelled.person("levels", "a")
 
 
 @pytest.mark.parametrize("units", [-1, 1 << 53])

@@ -298,7 +298,7 @@ def test_releases_of_single_choices_are_no_sum_of_anybodys(ledger: Ledger, over:
     for release in ("monday", "tuesday"):
         ledger.reserve(choices, cost=5, release=release, spec=SPEC)
     ledger.open_budget(TRENDS, epsilon=8.0, delta=DELTA, person_epsilon=1.0)
-    assert ledger.person_spent("movies", "anybody") == 0
+    assert ledger.person("movies", "anybody").spent == 0
     charge_past_the_checks(ledger, "forced", PERSON_CAP + over, ["anybody"])
     assert ledger.verify().ok is fits
 
@@ -437,5 +437,5 @@ def test_thousands_of_rows(ledger: Ledger, path: Path) -> None:
         ledger.reserve(TRENDS, cost=3, release=f"r{number}", spec=SPEC, people=["p", f"q{number % 10}"])
     found = ledger.verify()
     assert (found.ok, found.rows) == (True, 1003)
-    assert ledger.person_spent("movies", "p") == 3000
-    assert ledger.person_spent("movies", "q1") == 300
+    assert ledger.person("movies", "p").spent == 3000
+    assert ledger.person("movies", "q1").spent == 300

@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from discreet.governance.checks import now
 from discreet.governance.consent import later
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import MATRIX, Permission, Role
+from discreet.privacy.guarantee import hundred
 from discreet.service.api.door import Bucket
 from discreet.service.api.house import Settings
 from discreet.service.jobs import Calendar, schedule
@@ -402,11 +404,17 @@ def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
     standing = shop.ask("GET", "/api/v1/me/consents", key).json()
     assert standing["train-recommender"]["permits"]
     assert not standing["recommend"]["permits"]
+    assert "with you at strong" in given["said"]
     changed = shop.ask("PUT", "/api/v1/me/level", key, json={"level": "off"}).json()
     assert [*changed["changed"]] == ["train-recommender"]
+    assert "trained without you" in changed["said"]
     taken = shop.ask("DELETE", "/api/v1/me/consents/train-recommender", key).json()
     assert taken["record"]["event"]["event_state"] == "ConsentWithdrawn"
-    records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    assert "trained without you" in taken["said"]
+    assert "We show what is popular" in taken["said"]
+    receipts = shop.ask("GET", "/api/v1/me/receipts", key).json()["receipts"]
+    assert receipts[-1] == {name: taken[name] for name in ("receipt_id", "schema_version", "journal_row", "record")}
+    records = shop.records_of(key)
     assert [each["event"]["event_state"] for each in records] == [
         "ConsentGiven",
         "ConsentGiven",
@@ -533,7 +541,7 @@ def test_the_signal_is_prompted_for_and_noted_once(shop: Running) -> None:
     key, signal = shop.agreed("careful"), {"headers": {"Sec-GPC": "1"}}
 
     def states() -> list[tuple[str, bool, str]]:
-        records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+        records = shop.records_of(key)
         return [(each["purpose"], each["discreet"]["gpc_at_event"], each["event"]["entity_id"]) for each in records[2:]]
 
     assert "gpc" not in shop.ask("GET", "/api/v1/me/consents", key).json()
@@ -553,7 +561,7 @@ def test_receipts_in_the_form_of_kantara(shop: Running) -> None:
     assert len(found) == 2
     for receipt in found:
         jsonschema.validate(receipt, KANTARA)
-    records = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    records = shop.records_of(key)
     assert [each["consentReceiptID"] for each in found] == [each["record_id"] for each in records]
     ends = [each["services"][0]["purposes"][0]["termination"] for each in found]
     assert [f"/consents/{each['purpose']}, as easily" in end for each, end in zip(records, ends, strict=True)] == [
@@ -562,7 +570,7 @@ def test_receipts_in_the_form_of_kantara(shop: Running) -> None:
     shop.ask("DELETE", "/api/v1/me/consents/recommend", key)
     shop.ask("PUT", "/api/v1/me/level", key, json={"level": "off"})
     (stands,) = shop.ask("GET", "/api/v1/me/receipts?format=kantara", key).json()["receipts"]
-    after = shop.ask("GET", "/api/v1/me/receipts", key).json()["records"]
+    after = shop.records_of(key)
     assert stands["consentReceiptID"] == after[-1]["record_id"]
     assert len(after) == 4
     at = datetime.fromtimestamp(found[0]["consentTimestamp"], UTC).isoformat()
@@ -716,6 +724,15 @@ def test_a_body_that_does_not_come_is_not_waited_for(shop: Running, monkeypatch:
 def test_what_is_promised_and_used(shop: Running) -> None:
     told = shop.ask("GET", "/api/v1/me/privacy", shop.person("person-3")).json()
     assert told["spent_units"] > 0
+    promise, said = told["model"]["guarantee"], told["said"]
+    assert {*said} == {"level", "joining", "not_covered", "theft", "budget"}
+    assert f"at most {hundred(promise['odds'])} times out of 100" in said["level"]
+    assert re.match(r"\d+% of your limit is used\.", said["budget"])
+    assert told["label"]["used to train the shared model"] == "yes, at light"
+    assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
+    stranger = shop.ask("GET", "/api/v1/me/privacy", shop.person("nobody yet")).json()
+    assert stranger["said"]["level"] == "Off. No model learns from you."
+    assert stranger["label"]["used to train the shared model"] == "no"
     assert told["model"]["guarantee"]["private"]
     assert told["model"]["release"] == shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
 
@@ -733,6 +750,7 @@ def test_a_job_that_the_budget_does_not_allow_fails_and_says_why(shop: Running) 
             break
         time.sleep(0.05)
     assert "left" in job["why"]
+    assert f"ask {shop.settings.inventory.owners.budgets} for more" in job["why"]
     assert shop.as_(Role.ANALYST, "GET", "/api/v1/jobs/none").status_code == 404
     assert name in shop.as_(Role.ANALYST, "GET", "/api/v1/jobs").text
 
@@ -924,5 +942,12 @@ def test_the_calendar_sets_the_next_release(ended: Settings) -> None:
             if due:
                 break
             time.sleep(0.05)
-        receipt = found.ask("DELETE", "/api/v1/me/consents/recommend", found.agreed("cleo")).json()
-        assert receipt["record"]["discreet"]["model_effective_from"] == due[0]["due"]
+        key = found.agreed("cleo")
+        shows = []
+        for purpose in PURPOSES:  # what lists are made for shows at once
+            told = found.ask("DELETE", f"/api/v1/me/consents/{purpose}", key).json()
+            assert told["next_release"] == due[0]["due"]
+            shows.append((purpose, told["record"]["discreet"]["model_effective_from"]))
+        assert shows == [("recommend", None), ("train-recommender", due[0]["name"])]
+        privacy = found.ask("GET", "/api/v1/me/privacy", key).json()
+        assert privacy["next_release"] == due[0]["due"]

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
+import rfc8785
 from services import Running, new_settings, running, seed
 
 from discreet.errors import LedgerCorrupted, ProofRefused
+from discreet.governance.checks import sha256
 from discreet.governance.heads import proof_from_bytes
 from discreet.governance.inventory import example
 from discreet.governance.roles import Role
@@ -150,6 +152,13 @@ def test_the_inventory_and_the_journal_are_shown_to_those_who_may(shop: Running)
 def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_receipt(shop: Running) -> None:
     head = shop.as_(AUDITOR, "GET", "/api/v1/journal/head").json()
     key = shop.agreed("erased")
+    for each in shop.ask("GET", "/api/v1/me/receipts", key).json()["receipts"]:
+        proof = proof_from_bytes(shop.ask("GET", f"/api/v1/me/receipts/{each['receipt_id']}/proof", key).content)
+        proof.check(head["key"])
+        assert sha256(rfc8785.dumps(each["record"])) in proof.told()
+        assert (
+            shop.ask("GET", f"/api/v1/me/receipts/{each['receipt_id']}/proof", shop.person("other")).status_code == 404
+        )
     receipt = shop.ask("POST", "/api/v1/me/erase", key).json()
     proof = proof_from_bytes(shop.ask("GET", f"/api/v1/erasures/{receipt['receipt_id']}/proof").content)
     proof.check(head["key"])

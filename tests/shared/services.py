@@ -57,6 +57,9 @@ class Running:
             assert self.ask("PUT", f"/api/v1/me/consents/{purpose}", key, **told).status_code == 200
         return key
 
+    def records_of(self, key: str) -> list[dict[str, Any]]:
+        return [each["record"] for each in self.ask("GET", "/api/v1/me/receipts", key).json()["receipts"]]
+
     def send(self, *rows: tuple[str, str], **told: Any) -> requests.Response:
         events = [{"user_id": person, "item_id": item} for person, item in rows]
         return self.as_(Role.OPERATOR, "POST", "/api/v1/events", json={"events": events}, **told)

@@ -284,9 +284,9 @@ class TestPersonsOwnCaps:
                 ledger.limit_person("tastes", person, epsilon=0.1, delta=1e-5)
             trained = fit(data, epsilon=1.0, ledger=ledger)
             assert trained.people == 250
-            assert {ledger.person_spent("tastes", person) for person in out} == {0}
+            assert {ledger.person("tastes", person).spent for person in out} == {0}
             assert (
-                0.98 * trained.plan.cost < ledger.person_spent("tastes", histories.people_ids[50]) < trained.plan.cost
+                0.98 * trained.plan.cost < ledger.person("tastes", histories.people_ids[50]).spent < trained.plan.cost
             )
             assert ledger.releases()[0].people == 250
             assert ledger.verify().ok

@@ -53,7 +53,7 @@ def test_each_pays_what_their_level_gives(
     assert book.account(account).spent == trained.plan.cost
     costs = [trained.plan.cost_at(level) for level in Level]
     for number, cost in enumerate(costs):
-        used = [book.person_spent("tastes", person) for person in of_level(histories, number)]
+        used = [book.person("tastes", person).spent for person in of_level(histories, number)]
         assert max(used) <= cost
         assert np.mean(used) >= 0.5 * cost
     assert book.releases()[0].people == 225
@@ -72,7 +72,7 @@ def test_what_each_used_is_their_rows_squared_length(
     lengths = np.diff(histories.matrix.indptr)
     for place, person in enumerate(histories.people_ids):
         part, k = Level.named(CHOICES[place % 4]).of(bound), int(lengths[place])
-        assert book.person_spent("tastes", person) == k * (part * part // k and math.isqrt(part * part // k)) ** 2
+        assert book.person("tastes", person).spent == k * (part * part // k and math.isqrt(part * part // k)) ** 2
 
 
 def test_from_memory_and_from_a_file_it_is_the_same(data: Interactions, levels: Levels, tmp_path: Path) -> None:
@@ -282,5 +282,5 @@ class TestCategories:
     def test_with_levels(self, declared: Interactions, levels: Levels, book: Ledger, histories: Histories) -> None:
         trained = fit(declared, epsilon=4.0, ledger=book, kind="subspace", levels=levels)
         for number, level in enumerate(Level):
-            used = [book.person_spent("tastes", person) for person in of_level(histories, number)]
+            used = [book.person("tastes", person).spent for person in of_level(histories, number)]
             assert max(used) <= trained.plan.cost_at(level)

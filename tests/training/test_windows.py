@@ -117,7 +117,7 @@ class TestFit:
         fit(read("2024-05"), epsilon=1.0, ledger=monthly, window="2024-05")
         second = fit(read("2024-06"), epsilon=1.0, ledger=monthly, window="2024-06")
         assert second.people == 199
-        assert monthly.person_spent("tastes", 8) == 2 * monthly.person_spent("tastes", 7)
+        assert monthly.person("tastes", 8).spent == 2 * monthly.person("tastes", 7).spent
 
     def test_more_than_the_window_is_refused_at_no_charge(self, monthly: Ledger) -> None:
         for data in (read(None), read("2024-06"), read("2024-05").opened_for("train-recommender")):

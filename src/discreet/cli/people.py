@@ -149,13 +149,13 @@ def withdraw(
 ) -> None:
     """Withdraw a consent for somebody who says so at the desk: nothing is read for the purpose from now on."""
     from discreet.governance.consent import DESK
-    from discreet.service.jobs import next_release
+    from discreet.service.jobs import effective_from
 
     with desk(folder, database, master_key, key_service) as records:
         who = records.holders.pseudonym(person)
         records.grants.check_held(who)
-        row = records.consents.withdraw_as(who, purpose, effective=next_release(records), by=DESK)["journal_row"]
-    say(f"withdrawn, journal row {row}; released models keep what they learnt until the next release")
+        told = records.consents.withdraw_as(who, purpose, effective=effective_from(records, purpose), by=DESK)
+    say(f"withdrawn, journal row {told['journal_row']}; released models keep what they learnt until the next release")
 
 
 @app.command()

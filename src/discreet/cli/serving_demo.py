@@ -26,6 +26,7 @@ _APP, _ME = 'curl -s -H "Authorization: Bearer $APP"', 'curl -s -H "Authorizatio
 LINES = (
     ("a list for this person, asked for by their application", _APP + " {url}/api/v1/recommend/{person}"),
     ("what is held of me", _ME + " {url}/api/v1/me/access"),
+    ("what is promised to me, in words", _ME + " {url}/api/v1/me/privacy"),
     ("where my consents stand", _ME + " {url}/api/v1/me/consents"),
     (
         "be blurred more, from the next release on",

@@ -89,6 +89,20 @@ class AccountState:
         return {name: getattr(self, name) for name in self.__slots__} | told
 
 
+class PersonState(NamedTuple):
+    """How one person stands in a data set, over all purposes. In units; theirs alone.
+
+    Attributes:
+        spent: on them.
+        held: what they are held for, and admitted by: the prices of their levels. Never less than ``spent``.
+        cap: what they are held for at most; None: only the budgets bound it.
+    """
+
+    spent: int
+    held: int
+    cap: int | None
+
+
 class AccountRow(NamedTuple):
     """A budget, as its table holds it."""
 

@@ -3,7 +3,8 @@
 Records have the fields of ISO/IEC TS 27560:2023, as the W3C Data Privacy Vocabulary (DPV) maps them, and states of that
 vocabulary, of which two alone permit anything: ``ConsentGiven`` and ``RenewedConsentGiven``. What the standard does not
 have is under ``discreet``: the level, what the budget of the purpose promises a person at that level, whether the
-browser said Global Privacy Control, from which release of the model on a change shows, and the record before this one.
+browser said Global Privacy Control, from which release of the model on a change shows, the record before this one, and
+the row of the journal that has this one's hash.
 
 A record is sealed under the person's key. Beside it stands, in the clear, what decides who is read for a purpose: a
 pseudonym, a purpose, a state, a level, an end, and a digest of what the person was asked (`Inventory.terms`). Whoever
@@ -60,6 +61,7 @@ from discreet.governance.holders import Holders, token_of
 from discreet.governance.inventory import Authority, Controller, Inventory, Purpose
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Seal
+from discreet.governance.receipts import receipt
 from discreet.privacy.accounting import epsilon_of
 from discreet.privacy.levels import QUARTERS, Level
 
@@ -190,7 +192,7 @@ class Standing(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, when it shows in a model."""
+    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, from which release on."""
 
     level: Level
     language: str = "en"
@@ -329,7 +331,7 @@ class Consents:
             level: of training.
             language: in which they were asked.
             gpc: whether their browser said Global Privacy Control.
-            effective: when the next release of the model is, if it is known.
+            effective: id of the next release of the model, if one is planned.
 
         Raises:
             PurposeNotAllowed, SettingError: the purpose or the language is none.
@@ -541,7 +543,7 @@ class Consents:
             seal, before = self._holders.hold(pseudonym), self._last(pseudonym, purpose)
             told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
             told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
-            told |= {"prev_record_id": before and before["record_id"]}
+            told |= {"prev_record_id": before and before["record_id"], "journal_row": self._journal.head().seq + 1}
             record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
@@ -558,9 +560,9 @@ class Consents:
             self._db.execute(_SET, pseudonym=pseudonym, mac=bound(seal, stands), **values)
             facts = {"purpose": purpose, "state": str(state), "level": str(said.level), "by": by}
             facts |= {"record": sha256(rfc8785.dumps(record))}
-            facts |= {"stands": bound(seal, stands, self._journal.head().seq + 1).hex()}
-            row = self._journal.append("consent", at=time, who=token_of(seal), **facts)
-        return {"receipt_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "journal_row": row, "record": record}
+            facts |= {"stands": bound(seal, stands, told["journal_row"]).hex()}
+            self._journal.append("consent", at=time, who=token_of(seal), **facts)
+        return receipt(record)
 
     def _record(self, pseudonym: bytes, purpose: Purpose, language: str, told: dict[str, Any]) -> dict[str, Any]:
         """Return a record of ISO/IEC TS 27560, but for the event."""

@@ -208,6 +208,7 @@ class Minimisation:
             nothing was noted of them for so long.
         models_days: that a model is served for at most, from when people were read for it; then it is deleted, whether
             or not there is another.
+        backups_days: after which copies of the database, and of the master key of its time, are gone; None: not said.
         gpc: what a person's signal of Global Privacy Control means beyond that nothing is given to others, which it
             always does: ``no-sharing``, nothing else; or that they are trained on at ``strong`` at most, or ``off``.
     """
@@ -216,6 +217,7 @@ class Minimisation:
     history: int
     logs_days: int
     models_days: int = 90
+    backups_days: int | None = None
     gpc: str = "no-sharing"
 
 
@@ -280,6 +282,8 @@ class Inventory:
         _within("history", self.minimisation.history, MOST_HISTORY)
         _within("logs_days", self.minimisation.logs_days, LONGEST)
         _within("models_days", self.minimisation.models_days, LONGEST)
+        if self.minimisation.backups_days is not None:
+            _within("backups_days", self.minimisation.backups_days, LONGEST)
         if "item_id" not in {field.name for field in self.fields}:
             raise SettingError("inventory: item_id is not declared, and without it there is nothing to learn")
         if len({field.retention_days for field in self.fields}) > 1:

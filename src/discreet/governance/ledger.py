@@ -56,6 +56,7 @@ from discreet.governance.accounts import (
     Account,
     AccountRow,
     AccountState,
+    PersonState,
     nobody_admitted,
     off_record,
     refusal,
@@ -388,15 +389,16 @@ class Ledger:
                 self._persons.limit(dataset, pseudonym, cap)
                 self.journal.append("limit", dataset=dataset, pseudonym=pseudonym.hex(), cap=str(cap))
 
-    def person_spent(self, dataset: str, person: str | int) -> int:
-        """Return the units spent on one person in a data set. This is that person's own data: show it to nobody else.
+    def person(self, dataset: str, person: str | int) -> PersonState:
+        """Return how one person stands in a data set. This is that person's own data: show it to nobody else.
 
-        Of a release that is settled it is what the person's rows used, exactly; of others what they are held for.
-        Releases that were reserved without naming people count for everybody.
+        Of a release that is settled there is spent what the person's rows used, exactly; of others what they are held
+        for. Releases that were reserved without naming people count for everybody.
         """
         crowd = self._persons.crowd(dataset, [person])
         with self._db.snapshot():
-            return int(self._persons.spent(dataset, crowd)[0])
+            spent, held = (int(of(dataset, crowd)[0]) for of in (self._persons.spent, self._persons.held))
+            return PersonState(spent, held, self._persons.cap_of(dataset, crowd.tobytes()))
 
     # Releases
 

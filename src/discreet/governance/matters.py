@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import rfc8785
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from discreet.documents import document
 from discreet.errors import Conflict, SettingError
@@ -36,7 +36,12 @@ _DUE = (
     .where(_m.kind == bindparam("kind"), _m.state == bindparam("state"), _m.due <= bindparam("time"))
     .order_by(_m.due, _m.name)
 )
-_FIRST = select(func.min(_m.due)).where(_m.kind == bindparam("kind"), _m.state == bindparam("state"))
+_FIRST = (
+    select(*_ROW)
+    .where(_m.kind == bindparam("kind"), _m.state == bindparam("state"), _m.due.is_not(None))
+    .order_by(_m.due, _m.name)
+    .limit(1)
+)
 _ADD = insert(schema.matter)
 _TAKE = delete(schema.matter).where(_m.kind == bindparam("of"), _m.name == bindparam("which"))
 
@@ -163,10 +168,10 @@ class Matters:
         """Return those in a state that are due by a time, by default now."""
         return [_matter(kind, row) for row in self._db.each(_DUE, kind=kind, state=state, time=time or now())]
 
-    def next(self, kind: str, state: str) -> str | None:
-        """Return when the first of those in a state is due."""
+    def next(self, kind: str, state: str) -> Matter | None:
+        """Return the one of those in a state that is due first, if there is one."""
         row = self._db.one(_FIRST, kind=kind, state=state)
-        return None if row is None else row[0]
+        return None if row is None else _matter(kind, row)
 
     def _put(self, matter: Matter, by: str, before: Matter | None) -> None:
         try:

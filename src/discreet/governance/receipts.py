@@ -1,11 +1,14 @@
-"""Receipts of consents in the form of the Kantara Initiative, Consent Receipt Specification 1.1: an export.
+"""Receipts of consents: by ISO/IEC TS 27560, and in the form of the Kantara Initiative, for other tools.
 
-What is kept is a record by ISO/IEC TS 27560 (`consent`); this says the same in the older words that other tools read.
-What that form demands and the inventory does not tell is said to be so: ``not stated``.
+What is kept is a record (`consent`). A receipt is a copy of it under a name that follows from the record's, so that it
+can be had again at any time, and the row of the journal that has the record's hash, by which it can be proven. The
+Consent Receipt Specification 1.1 says the same in older words; what it demands and the inventory does not tell is said
+to be so: ``not stated``.
 """
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +16,18 @@ VERSION = "KI-CR-v1.1.0"
 UNSTATED = "not stated"
 
 
+def receipt(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the receipt of a record; ``journal_row`` is None of one that does not tell it."""
+    return {
+        "receipt_id": str(uuid.uuid5(uuid.UUID(record["record_id"]), "receipt")),
+        "schema_version": record["schema_version"],
+        "journal_row": record["discreet"].get("journal_row"),
+        "record": record,
+    }
+
+
 def kantara(record: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-    """Return the receipt of a record.
+    """Return it in that form.
 
     Args:
         record: of a consent.

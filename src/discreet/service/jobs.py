@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from discreet.data.records import Records
-from discreet.errors import DiscreetError, ReleaseConflict, SettingError
+from discreet.errors import BudgetExceeded, DiscreetError, ReleaseConflict, SettingError
 from discreet.governance.artefacts import sweep
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
@@ -40,6 +40,7 @@ from discreet.governance.publication import resume
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
 from discreet.service.checking import Auditor, verify_when_due
+from discreet.service.words import refused
 from discreet.training.billing import is_published
 from discreet.training.fitting import fit
 
@@ -201,6 +202,8 @@ class Jobs:
             self._published(self._file(job))
         except ReleaseConflict:
             self._begin_anew(records, job)
+        except BudgetExceeded as error:
+            self._fail(records, job, refused(str(error), records.inventory.owners.budgets))
         except Exception as error:  # noqa: BLE001 - a job that cannot be done is not begun again and again
             why = str(error) if isinstance(error, DiscreetError) else f"a defect: {type(error).__name__}"
             self._fail(records, job, why)
@@ -297,12 +300,14 @@ def _complete(records: Records, release: str | None, read_at: int) -> None:
 
 
 class Gone(NamedTuple):
-    """An erasure: its receipt, when it was, how many events (None: they did not open), the row that tells of it."""
+    """An erasure: its receipt, when it was, how many events (None: they did not open), the row that tells of it; and
+    when the models of before are gone at the latest."""
 
     receipt_id: str
     at: str
     events: int | None
     journal_row: int | None
+    due: str
 
 
 def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
@@ -314,12 +319,10 @@ def erase(records: Records, pseudonym: bytes, *, by: str) -> Gone:
     name = str(uuid.uuid4())
     with records.database.transaction():
         erased = records.vault.erase(pseudonym, by=by)
-        gone = (
-            Gone(name, now(), 0, None) if erased is None else Gone(name, erased.at, erased.events, erased.journal_row)
-        )
-        due = later(gone.at, records.inventory.minimisation.models_days)
-        told = {"at": gone.at, "row": gone.journal_row, "after": records.journal.head().seq}
-        records.matters.open(ERASURE, PENDING, told, by=by, due=due, name=name)
+        at, events, row = (now(), 0, None) if erased is None else (erased.at, erased.events, erased.journal_row)
+        gone = Gone(name, at, events, row, later(at, records.inventory.minimisation.models_days))
+        told = {"at": at, "row": row, "after": records.journal.head().seq}
+        records.matters.open(ERASURE, PENDING, told, by=by, due=gone.due, name=name)
     records.database.scrub()
     return gone
 
@@ -355,9 +358,15 @@ def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calenda
     return records.matters.open(KIND, SCHEDULED, body, by=by, due=due, name=name)
 
 
-def next_release(records: Records) -> str | None:
-    """Return when the next model is due, or None if none is."""
+def next_release(records: Records) -> Matter | None:
+    """Return the job of the next model that is due, or None if none is: its name is that of the release."""
     return records.matters.next(KIND, SCHEDULED)
+
+
+def effective_from(records: Records, purpose: str) -> str | None:
+    """Return the release from which on a change of a consent shows, if the next one is trained for its purpose."""
+    job = next_release(records)
+    return job.name if job is not None and job.body["purpose"] == purpose else None
 
 
 def released(records: Records, models: Path) -> Path | None:

@@ -13,14 +13,16 @@ from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
+from discreet.governance.consent import RECORD
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
+from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
-from discreet.service.api.people import all_of, standings
+from discreet.service.api.people import Me, all_of, mine, standings
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
 from discreet.service.jobs import ERASURE
@@ -333,6 +335,20 @@ async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^
         if found is None or found.body["row"] is None:
             raise unknown()
         return _proven(records, int(found.body["row"]))
+
+    return _file(await house.writing.do(proven))
+
+
+@public.get("/me/receipts/{receipt_id}/proof", response_class=Response)
+async def receipt_proof(me: Me, house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+    """A proof that what you said is in the journal: the row has the hash of the receipt's record."""
+
+    def proven(records: Records) -> bytes:
+        said = records.consents.documents.of(mine(records, me), RECORD)
+        rows = [each["journal_row"] for each in map(receipt, said) if each["receipt_id"] == receipt_id]
+        if rows in ([], [None]):
+            raise unknown()
+        return _proven(records, int(rows[0]))
 
     return _file(await house.writing.do(proven))
 

@@ -30,55 +30,19 @@ from discreet.governance.access import Visitor
 from discreet.governance.checks import now
 from discreet.governance.consent import PERSON, RECORD, SERVICE
 from discreet.governance.grants import OPENED
-from discreet.governance.receipts import kantara
+from discreet.governance.receipts import kantara, receipt
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import OFFERED, QUARTERS, Level
+from discreet.service import words
 from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
-from discreet.service.api.house import told_of
+from discreet.service.api.telling import due, promised, shown
 from discreet.service.http import Refused
+from discreet.service.jobs import effective_from
 from discreet.service.jobs import erase as erased
 from discreet.service.jobs import erasure as progress
-from discreet.service.jobs import next_release
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
-
-
-ERASED = (
-    "Deleted now: {events} events, consents, documents, keys of access, and the key that opened them. Still to come: "
-    "released models are shaped by what you did, within their promise, until the next release; it is made without you, "
-    "with fresh noise and at a new charge. Copies of the database hold your sealed data until they end."
-)
-
-
-MEANS = {
-    "no-sharing": "Nothing of yours is given to others.",
-    "strong": "Nothing of yours is given to others, and what you did shapes models at level strong at most.",
-    "off": "Nothing of yours is given to others, and what you did shapes no model.",
-}
-PROMPT = (
-    "Your browser says Global Privacy Control. It does not end what you agreed to here: {purposes}. "
-    "To end that too: DELETE /api/v1/me/consents/PURPOSE, or all at once: POST /api/v1/me/object."
-)
-RIGHTS = {
-    "access": "GET /api/v1/me/access",
-    "export": "GET /api/v1/me/export",
-    "correct": "POST /api/v1/me/correct",
-    "object": "POST /api/v1/me/object",
-    "erase": "POST /api/v1/me/erase",
-    "withdraw": "DELETE /api/v1/me/consents/PURPOSE",
-    "restrict": "PUT /api/v1/me/level with off: no model learns from you; withdraw, and nothing is read",
-    "complain": "to a supervisory authority, at any time",
-}
-SOURCE = (
-    "The service that you use sends what you chose there, and you add or change it yourself (POST /api/v1/me/correct)."
-)
-LOGIC = (
-    "A model is trained on what all who agreed chose, with noise that bounds how well anybody can tell by it whether "
-    "you took part. Your list is what that model says goes with what you chose, without what you chose already; what "
-    "you chose is read for it if you agree to that, and without it you get the list that everybody gets. What drove a "
-    "list: GET /api/v1/me/explained. Nothing else is decided by it."
-)
 
 
 async def signal(request: Request) -> bool:
@@ -103,8 +67,9 @@ async def noted(me: Me, house: Here, gpc: Signal) -> None:
         return
 
     def note(records: Records) -> None:
-        effective, who = next_release(records), mine(records, me)
+        who = mine(records, me)
         for purpose, language in records.consents.unsignalled(who).items():
+            effective = effective_from(records, purpose)
             records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
 
     await house.writing.do(note)
@@ -170,18 +135,18 @@ async def consents(me: Me, house: Here, gpc: Signal) -> dict[str, Any]:
 async def agree(
     me: Me, house: Here, purpose: str, gpc: Signal, agreed: Agreed | None = None, language: Language = "en"
 ) -> dict[str, Any]:
-    """Agree to a purpose, at a level; or refuse, or put it off. The receipt says from which release on that shows."""
+    """Agree to a purpose, at a level; or refuse, or put it off. The answer says from which release on that shows."""
     answered = agreed or Agreed()
     level = Level.named(answered.level)
 
     def answer(records: Records) -> dict[str, Any]:
-        effective, who = next_release(records), mine(records, me)
+        effective, who = effective_from(records, purpose), mine(records, me)
         if answered.answer == "later":
             return records.consents.wait_as(who, purpose, asked=False, language=language, gpc=gpc)
         told: dict[str, Any] = {"language": language, "gpc": gpc, "effective": effective}
         if answered.answer == "refuse":
-            return records.consents.refuse_as(who, purpose, **told)
-        return records.consents.give_as(who, purpose, level=level, **told)
+            return records.consents.refuse_as(who, purpose, **told) | shown(records, house, who, purpose)
+        return records.consents.give_as(who, purpose, level=level, **told) | shown(records, house, who, purpose)
 
     return await house.writing.do(answer)
 
@@ -201,8 +166,9 @@ async def withdraw(me: Me, house: Here, purpose: str, gpc: Signal, language: Lan
     """Withdraw a consent: nothing is read for the purpose from now on."""
 
     def take(records: Records) -> dict[str, Any]:
-        effective = next_release(records)
-        return records.consents.withdraw_as(mine(records, me), purpose, language=language, gpc=gpc, effective=effective)
+        effective, who = effective_from(records, purpose), mine(records, me)
+        told = records.consents.withdraw_as(who, purpose, language=language, gpc=gpc, effective=effective)
+        return told | shown(records, house, who, purpose)
 
     return await house.writing.do(take)
 
@@ -213,15 +179,14 @@ async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Lan
     level = Level.named(chosen.level)
 
     def change(records: Records) -> dict[str, Any]:
-        effective, time, who = next_release(records), now(), mine(records, me)
+        time, who = now(), mine(records, me)
+        told: dict[str, Any] = {"level": level, "language": language, "gpc": gpc}
         changed = {
-            purpose: records.consents.change_as(
-                who, purpose, level=level, language=language, gpc=gpc, effective=effective
-            )
+            purpose: records.consents.change_as(who, purpose, effective=effective_from(records, purpose), **told)
             for purpose, standing in records.consents.all_as(who).items()
             if standing.permits(time)
         }
-        return {"level": str(level), "changed": changed, "next_release": effective}
+        return {"level": str(level), "changed": changed} | shown(records, house, who, house.settings.calendar.purpose)
 
     return await house.writing.do(change)
 
@@ -263,9 +228,8 @@ async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
             add=[(each.item_id, each.timestamp) for each in correction.add],
         )
         said = f"{done.removed} of what was held are taken out, the times of {done.changed} are changed, "
-        return _receipt(
-            f"{said}{done.added} are added. Released models keep what they learnt.", records, **done._asdict()
-        )
+        said += f"{done.added} are added. Released models keep what they learnt."
+        return _receipt(said=said, next_release=due(records), **done._asdict())
 
     return await house.writing.do(corrected)
 
@@ -276,12 +240,11 @@ async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Re
     and the records of it ``records_days`` (see `access`) after the last."""
 
     def take(records: Records) -> Receipt:
-        effective = next_release(records)
-        for purpose in records.inventory.purposes:
-            records.consents.withdraw_as(
-                mine(records, me), purpose.name, language=language, gpc=gpc, effective=effective
-            )
-        return _receipt("Nothing of yours is read any more. What is held goes with the next retention.", records)
+        who = mine(records, me)
+        for each in records.inventory.purposes:
+            effective = effective_from(records, each.name)
+            records.consents.withdraw_as(who, each.name, language=language, gpc=gpc, effective=effective)
+        return _receipt(**shown(records, house, who, house.settings.calendar.purpose))
 
     return await house.writing.do(take)
 
@@ -292,8 +255,11 @@ async def erase(me: Me, house: Here) -> Receipt:
 
     def gone(records: Records) -> Receipt:
         done = erased(records, mine(records, me), by=PERSON)
-        said = ERASED.format(events="all" if done.events is None else str(done.events))
-        return Receipt(said=said, next_release=next_release(records), **done._asdict())
+        promise = words.Price.of(house.model.guarantee) if house.ready else None
+        odds = promise.odds(Level.LIGHT) if promise else None
+        backups = records.inventory.minimisation.backups_days
+        said = words.erased(done.events, done.receipt_id, done.due, backups, done.at, odds)
+        return Receipt(said=said, next_release=due(records), **done._asdict())
 
     receipt = await house.writing.do(gone)
     house.known.forget()
@@ -318,11 +284,11 @@ async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-
 async def receipts(
     me: Me, house: Here, form: Annotated[Literal["iso", "kantara"], Query(alias="format")] = "iso"
 ) -> dict[str, Any]:
-    """The records of your consents, the oldest first; ``kantara``: receipts of those that stand."""
+    """The receipts of your consents, the oldest first; ``kantara``: of those that stand, in that form."""
 
     def told(records: Records) -> dict[str, Any]:
         if form == "iso":
-            return {"records": records.consents.documents.of(_who(me), RECORD)}
+            return {"receipts": [receipt(each) for each in records.consents.documents.of(_who(me), RECORD)]}
         key = records.journal.signer()
         return {"receipts": [kantara(record, key) for record in records.consents.standing_records(_who(me))]}
 
@@ -331,17 +297,10 @@ async def receipts(
 
 @router.get("/privacy")
 async def privacy(me: Me, house: Here, gpc: Signal) -> dict[str, Any]:
-    """What is promised to you, and what was used of it; what the browser's signal means, if it sends one."""
-
-    def told(records: Records) -> dict[str, Any]:
-        person = records.holders.id_of_account(_who(me))
-        with records.book() as book:
-            spent = book.person_spent(records.inventory.name, person)
-        model = told_of(house.model) if house.ready else None
-        found = {"spent_units": spent, "model": model, "next_release": next_release(records)}
-        return found | _signalled(records, _who(me), gpc)
-
-    return await house.reading.do(told)
+    """What is promised to you, in words and numbers, and what was used of it; what the browser's signal means, if it
+    sends one."""
+    who = _who(me)
+    return await house.reading.do(lambda records: promised(records, house, who) | _signalled(records, who, gpc))
 
 
 def mine(records: Records, visitor: Visitor) -> bytes:
@@ -384,9 +343,9 @@ def _signalled(records: Records, pseudonym: bytes, gpc: bool) -> dict[str, Any]:
     """Return what the browser's signal means, if it sends one, and what it does not end."""
     if not gpc:
         return {}
-    told: dict[str, Any] = {"signal": True, "means": MEANS[records.inventory.minimisation.gpc]}
+    told: dict[str, Any] = {"signal": True, "means": words.SIGNAL[records.inventory.minimisation.gpc]}
     stand = [name for name, each in records.consents.all_as(pseudonym).items() if each.permits(now())]
-    return {"gpc": told | ({"prompt": PROMPT.format(purposes=", ".join(stand))} if stand else {})}
+    return {"gpc": told | ({"prompt": words.prompt(stand)} if stand else {})}
 
 
 def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
@@ -429,13 +388,13 @@ def _declared(records: Records) -> dict[str, Any]:
             for field in stored["fields"]
         ],
         "processing": {name: value for name, value in stored["processing"].items() if value},
-        "source": SOURCE,
+        "source": words.SOURCE,
         "retention_days": declared.retention_days,
         "records_days": declared.minimisation.logs_days,
         "history": declared.minimisation.history,
-        "rights": RIGHTS,
+        "rights": words.RIGHTS,
         "authority": {name: value for name, value in (stored["authority"] or {}).items() if value},
-        "logic": LOGIC,
+        "logic": words.LOGIC,
         "levels": {str(Level.OFF): "no model learns from you"}
         | {
             str(
@@ -447,8 +406,8 @@ def _declared(records: Records) -> dict[str, Any]:
     }
 
 
-def _receipt(said: str, records: Records, **more: Any) -> Receipt:
-    return Receipt(receipt_id=str(uuid.uuid4()), at=now(), said=said, next_release=next_release(records), **more)
+def _receipt(**told: Any) -> Receipt:
+    return Receipt(receipt_id=str(uuid.uuid4()), at=now(), **told)
 
 
 def _attached(ending: str) -> dict[str, str]:
