@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import requests
 import rfc8785
 from services import Running, new_settings, running, seed
 
@@ -174,6 +177,41 @@ def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_recei
     assert shop.as_(AUDITOR, "POST", "/api/v1/journal/consistency", json=forged).status_code == 422
     assert shop.as_(AUDITOR, "GET", "/api/v1/journal/rows/99999999/proof").status_code == 404
     assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}/proof").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("role", "another_role", "path", "body", "other"),
+    [
+        (Role.OPERATOR, None, "jobs", {"due": "2027-06-01T00:00:00Z"}, {"due": "2027-06-02T00:00:00Z"}),
+        (OFFICER, Role.OWNER, "incidents", {"told": {"description": "a"}}, {"told": {"description": "b"}}),
+        (
+            Role.OWNER,
+            OFFICER,
+            "motions",
+            {"motion": {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 25}},
+            {"motion": {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 26}},
+        ),
+    ],
+)
+def test_what_is_asked_for_again_is_done_once(
+    shop: Running, role: Role, another_role: Role | None, path: str, body: dict[str, Any], other: dict[str, Any]
+) -> None:
+    def ask(key: str, told: dict[str, Any], by: Role = role) -> requests.Response:
+        return shop.as_(by, "POST", f"/api/v1/{path}", json=told, headers={"Idempotency-Key": key})
+
+    first = ask("once", body)
+    assert first.status_code < 300
+    with ThreadPoolExecutor(4) as pool:
+        again = [each.result() for each in [pool.submit(ask, "once", body) for _ in range(4)]]
+    assert {each.json()["name"] for each in again} == {first.json()["name"]}
+    assert ask("once", other).status_code == 409
+    names = {ask("twice", body).json()["name"], first.json()["name"]}
+    assert len(names) == 2
+    if another_role is not None:  # what another calls by the same name is another
+        assert ask("once", body, another_role).json()["name"] not in names
+    for name in names:
+        if path == "jobs":
+            assert shop.as_(role, "DELETE", f"/api/v1/jobs/{name}").status_code == 200
 
 
 @pytest.mark.parametrize("how", ["key", "account"])

@@ -37,7 +37,7 @@ def collect(
     from discreet.data.intake import read_catalogue
 
     catalogue = None if items is None else read_catalogue(items)
-    told = {"kept": 0, "people_in_batches": 0, "without_consent": 0}
+    told = {"kept": 0, "people_in_batches": 0, "without_consent": 0, "too_old": 0}
     unread: tuple[str, ...] = ()
     with desk(folder, database, master_key, key_service) as records, progress() as bars:
         bar = bars.add_task("events", total=None)
@@ -47,12 +47,15 @@ def collect(
             told["kept"] += batch.kept
             told["people_in_batches"] += batch.people
             told["without_consent"] += batch.without_consent
+            told["too_old"] += batch.too_old
             unread = batch.unread
             bars.update(bar, completed=told["kept"])
     if as_json:
         say_json(told | {"unread": list(unread)})
         return
     say(f"{told['kept']:,} events are kept; people in batches who agreed to nothing: {told['without_consent']:,}")
+    if told["too_old"]:
+        say(f"not kept, since they are older than the inventory's retention: {told['too_old']:,} events", "dim")
     if unread:
         say(f"not read, since the inventory does not declare them: {', '.join(unread)}", "dim")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from discreet.errors import SettingError
 from discreet.governance.checks import instant, now, stamp
-from discreet.governance.matters import Matter, Matters
+from discreet.governance.matters import Matter, Matters, Once
 
 KIND = "incident"
 HOURS = 72
@@ -46,13 +46,16 @@ class Incidents:
     def __init__(self, matters: Matters) -> None:
         self._matters = matters
 
-    def record(self, told: Mapping[str, Any], *, by: str, detected: str | None = None) -> Matter:
+    def record(
+        self, told: Mapping[str, Any], *, by: str, detected: str | None = None, once: Once | None = None
+    ) -> Matter:
         """Write an incident down.
 
         Args:
             told: what is known: of ``TEXTS``, ``TIMES``, ``investigation_status``, ``subjects`` and ``owner``.
             by: who reports it.
             detected: when, ISO 8601; by default now.
+            once: by what the request is known again.
 
         Raises:
             SettingError: something in it is none of these, or not what it should be; or the future was detected.
@@ -63,7 +66,7 @@ class Incidents:
         body = {"detected_at": at, "reported_by": by, "investigation_status": INVESTIGATIONS[0], **_checked(told)}
         body["log"] = [{"at": now(), "by": by, "state": STATES[0], "told": sorted(told)}]
         due = stamp(datetime.fromisoformat(at).astimezone(UTC) + timedelta(hours=HOURS))
-        return self._matters.open(KIND, STATES[0], body | {"notify_authority_by": due}, by=by, due=due)
+        return self._matters.open(KIND, STATES[0], body | {"notify_authority_by": due}, by=by, due=due, once=once)
 
     def go_on(self, name: str, state: str, told: Mapping[str, Any], *, by: str) -> Matter:
         """Note what is known now. A concluded incident stays as it is.

@@ -21,7 +21,7 @@ from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
+from discreet.service.api.door import PROBLEMS, Here, Named, may, stranger, unknown
 from discreet.service.api.people import Me, all_of, mine, standings
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
@@ -151,12 +151,14 @@ async def all_motions(staff: Seen, house: Here) -> Many:
 
 
 @router.post("/motions", status_code=201)
-async def ask(staff: Staff, house: Here, wanted: Motion) -> dict[str, Any]:
+async def ask(staff: Staff, house: Here, wanted: Motion, key: Named = None) -> dict[str, Any]:
     """Ask for what takes two people: a higher cap, a grant, another inventory."""
+    asked = wanted.model_dump_json().encode()
 
     def made(records: Records) -> dict[str, Any]:
         permission, what = _WHAT[wanted.motion.permission]
-        return _shown(records.motions.ask(permission, what(records, wanted.motion), staff).to_dict())
+        once = records.once(staff.owner, key, asked)
+        return _shown(records.motions.ask(permission, what(records, wanted.motion), staff, once).to_dict())
 
     return await house.writing.do(made)
 
@@ -234,11 +236,15 @@ async def all_incidents(staff: Seen, house: Here) -> Many:
 
 
 @router.post("/incidents", status_code=201)
-async def record(reporter: Reporter, house: Here, incident: Incident) -> dict[str, Any]:
+async def record(reporter: Reporter, house: Here, incident: Incident, key: Named = None) -> dict[str, Any]:
     """Write an incident down: the clock of 72 hours runs from when it was detected."""
-    told, at = incident.told, incident.detected_at
-    made = await house.writing.do(lambda records: records.incidents.record(told, by=reporter.owner, detected=at))
-    return made.to_dict()
+    told, at, asked = incident.told, incident.detected_at, incident.model_dump_json().encode()
+
+    def made(records: Records) -> dict[str, Any]:
+        once = records.once(reporter.name, key, asked)
+        return records.incidents.record(told, by=reporter.owner, detected=at, once=once).to_dict()
+
+    return await house.writing.do(made)
 
 
 @router.post("/incidents/{name}")

@@ -68,9 +68,10 @@ async def noted(me: Me, house: Here, gpc: Signal) -> None:
 
     def note(records: Records) -> None:
         who = mine(records, me)
-        for purpose, language in records.consents.unsignalled(who).items():
-            effective = effective_from(records, purpose)
-            records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
+        with records.matters.together():
+            for purpose, language in records.consents.unsignalled(who).items():
+                effective = effective_from(records, purpose)
+                records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
 
     await house.writing.do(note)
 
@@ -181,11 +182,12 @@ async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Lan
     def change(records: Records) -> dict[str, Any]:
         time, who = now(), mine(records, me)
         told: dict[str, Any] = {"level": level, "language": language, "gpc": gpc}
-        changed = {
-            purpose: records.consents.change_as(who, purpose, effective=effective_from(records, purpose), **told)
-            for purpose, standing in records.consents.all_as(who).items()
-            if standing.permits(time)
-        }
+        with records.matters.together():
+            changed = {
+                purpose: records.consents.change_as(who, purpose, effective=effective_from(records, purpose), **told)
+                for purpose, standing in records.consents.all_as(who).items()
+                if standing.permits(time)
+            }
         return {"level": str(level), "changed": changed} | shown(records, house, who, house.settings.calendar.purpose)
 
     return await house.writing.do(change)
@@ -208,7 +210,7 @@ async def export(
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, ["item_id", "title", "timestamp"])
     writer.writeheader()
-    writer.writerows(found["events"])
+    writer.writerows({name: _plain(value) for name, value in event.items()} for event in found["events"])
     return Response(lines.getvalue(), media_type="text/csv", headers=_attached("csv"))
 
 
@@ -241,9 +243,10 @@ async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Re
 
     def take(records: Records) -> Receipt:
         who = mine(records, me)
-        for each in records.inventory.purposes:
-            effective = effective_from(records, each.name)
-            records.consents.withdraw_as(who, each.name, language=language, gpc=gpc, effective=effective)
+        with records.matters.together():
+            for each in records.inventory.purposes:
+                effective = effective_from(records, each.name)
+                records.consents.withdraw_as(who, each.name, language=language, gpc=gpc, effective=effective)
         return _receipt(**shown(records, house, who, house.settings.calendar.purpose))
 
     return await house.writing.do(take)
@@ -408,6 +411,11 @@ def _declared(records: Records) -> dict[str, Any]:
 
 def _receipt(**told: Any) -> Receipt:
     return Receipt(receipt_id=str(uuid.uuid4()), at=now(), **told)
+
+
+def _plain(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _attached(ending: str) -> dict[str, str]:
