@@ -147,6 +147,27 @@ def test_the_inventory_and_the_journal_are_shown_to_those_who_may(shop: Running)
     assert "person-1" not in json.dumps(shop.as_(AUDITOR, "GET", "/api/v1/journal?n=1000").json())
 
 
+def test_the_register_of_risks_says_what_is_late(
+    another: Callable[[], Settings],
+) -> None:
+    settings = another()
+    first, *others = settings.inventory.risks
+    declared = replace(
+        settings.inventory,
+        risks=(replace(first, status="accepted", accepted_by="A. Rivera", accepted_until="2026-01-01"), *others),
+    )
+    with running(replace(settings, inventory=declared)) as found:
+        told = found.as_(AUDITOR, "GET", "/api/v1/risks").json()["risks"]
+        assert [each["id"] for each in told if each["late"]] == [first.id]
+        assert (told[0]["inherent"], told[0]["levels"]["inherent"], told[0]["accepted_by"]) == (
+            3,
+            "Moderate",
+            "A. Rivera",
+        )
+        assert len(told) == len(declared.risks)
+        assert found.as_(Role.ANALYST, "GET", "/api/v1/risks").status_code == 403
+
+
 def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_receipt(shop: Running) -> None:
     head = shop.as_(AUDITOR, "GET", "/api/v1/journal/head").json()
     key = shop.agreed("erased")

@@ -13,6 +13,7 @@ from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
+from discreet.governance.checks import now
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
 from discreet.governance.ledger import Account, Ledger
@@ -278,6 +279,14 @@ async def inventory(staff: Seen, house: Here) -> dict[str, Any]:
     """What is declared: what is collected, what for, for how long, and whose it is."""
     del staff
     return house.inventory.to_dict()
+
+
+@router.get("/risks")
+async def risks(staff: Seen, house: Here) -> Many:
+    """What may go wrong, what is done about it, what is left, and what nobody accepts any more, or reviewed lately."""
+    del staff
+    time = now()
+    return {"risks": [risk.told(time) for risk in house.inventory.risks]}
 
 
 @router.get("/journal")
