@@ -29,7 +29,7 @@ PROCESSING = {
     *("collection_method", "processing_method", "storage_locations", "retention_period"),
     *("recipient_third_parties", "withdrawal_method", "privacy_rights"),
 }
-PARTY = {"party_id", "party_name", "party_address", "party_contact", "party_type"}
+PARTY = {"party_id", "party_name", "party_address", "party_contact", "party_type", "party_role"}
 EVENT = {"event_time", "validity_duration", "entity_id", "event_type", "event_state"}
 
 
@@ -63,6 +63,10 @@ def test_a_receipt_has_what_the_standard_demands(shop: System) -> None:
         "model_effective_from": "2027-01-01T00:00:00Z",
         "prev_record_id": None,
     }
+    assert record["privacy_rights"] == [
+        *("A7-3", "A13", "A14", "A15", "A16", "A17", "A18", "A19", "A20", "A21", "A22", "A77")
+    ]
+    assert record["processing_method"].endswith(".")
     assert "ann" not in json.dumps(receipt)
     assert shop.consents.records("ann") == [record]
     entry = shop.journal.linked(receipt["journal_row"])
@@ -288,6 +292,26 @@ def test_whoever_agreed_to_other_words_is_asked_anew(place: str | Path) -> None:
         assert book.verify().ok
 
 
+def test_what_a_record_of_before_does_not_say_is_no_change(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before(*told: Any) -> dict[str, str]:
+        return {name: value for name, value in party(*told).items() if name != "party_role"}
+
+    master, party = Master([new_key()]), consent._party
+    with system(place, master) as shop, monkeypatch.context() as patched:
+        patched.setattr(consent, "_party", before)
+        patched.setattr(consent, "RIGHTS", ("access", "withdraw"))
+        patched.setattr(consent, "METHOD", "see purpose_type")
+        assert "party_role" not in shop.consents.give("ann", TRAIN)["record"]["pii_controllers"][0]
+    with system(place, master) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == []
+        assert shop.consents.permits("ann", TRAIN)
+    with system(place, master, reworded()) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == ["purpose_description"]
+    other = replace(inventory(), controller=replace(inventory().controller, contact="another@example.org"))
+    with system(place, master, other) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == ["pii_controllers"]
+
+
 def test_to_agree_again_before_it_is_written_is_a_new_consent(place: str | Path) -> None:
     master = Master([new_key()])
     with system(place, master) as shop:
@@ -319,7 +343,7 @@ def test_a_purpose_that_is_declared_no_more_is_left_as_it_is(place: str | Path) 
     with system(place, master) as shop:
         shop.agree("ann")
     fields = tuple(replace(field, purposes=(RECOMMEND,)) for field in declared.fields)
-    with system(place, master, replace(declared, purposes=declared.purposes[:1], fields=fields)) as shop:
+    with system(place, master, replace(declared, purposes=declared.purposes[:1], fields=fields, risks=())) as shop:
         assert list(shop.consents.ended()) == []
         assert not shop.consents.agrees(shop.who("ann"), (TRAIN,), now())
         assert shop.consents.changed(shop.who("nobody"), RECOMMEND) == []
@@ -466,7 +490,10 @@ def test_a_record_has_what_the_inventory_states_and_nothing_else(place: str | Pa
         record = shop.consents.give("ann", TRAIN)["record"]
         assert {*record} >= stated
         assert record["processing_locations"] == ["EU"]
+        assert record["storage_locations"] == ["EU"]
         assert record["authority_party"]["party_type"] == "SupervisoryAuthority"
+        assert record["authority_party"]["party_role"] == "DataProtectionAuthority"
+        assert record["pii_controllers"][0]["party_role"] == "DataController"
         assert {*record["authority_party"]} == PARTY | {"party_url"}
         assert {*record["pii_controllers"][0]} == PARTY | reached | {"party_officer"}
     bare = replace(declared, controller=replace(declared.controller, email="", url="", phone=""))
@@ -474,4 +501,5 @@ def test_a_record_has_what_the_inventory_states_and_nothing_else(place: str | Pa
     with system(place, master, bare) as shop:
         record = shop.consents.give("ann", TRAIN)["record"]
         assert not {*record} & stated
+        assert record["storage_locations"] == ["shop"]
         assert not {*record["pii_controllers"][0]} & reached

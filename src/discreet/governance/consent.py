@@ -63,7 +63,7 @@ from discreet.governance.keys import Seal
 from discreet.privacy.accounting import epsilon_of
 from discreet.privacy.levels import QUARTERS, Level
 
-SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 2"
+SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 3"
 RECORD = "consent"
 MOST_SAID = 1_000
 """Records of one person after which they cannot permit more; nobody changes their mind so often, programs do."""
@@ -76,6 +76,12 @@ ASKED = (
     *("pii_information", "pii_controllers", "retention_period"),
 )
 """Of a record: what the person was asked."""
+RIGHTS = ("A7-3", *(f"A{article}" for article in range(13, 23)), "A77")
+"""What a person may do, as DPV names it of the GDPR: withdraw, be informed, have access and the rest, complain."""
+METHOD = (
+    "By machine: sealed under a key of the person's own, opened for this purpose alone; a model learns from it, if it "
+    "does, through noise that bounds what anybody can tell of one person (differential privacy)."
+)
 
 
 class State(Enum):
@@ -461,7 +467,8 @@ class Consents:
         if not agreed:
             return []
         anew = self._record(pseudonym, self._inventory.purpose(purpose), "en", agreed[-1]["discreet"])
-        return [name for name in ASKED if anew[name] != agreed[-1].get(name)]
+        now_asked, then = _asked(anew), _asked(agreed[-1])
+        return [name for name in ASKED if now_asked[name] != then[name]]
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
         """Return all records of a person, the oldest first."""
@@ -566,11 +573,13 @@ class Consents:
         """Return a record of ISO/IEC TS 27560, but for the event."""
         inventory, controller = self._inventory, self._inventory.controller
         fields = [field for field in inventory.fields if purpose.name in field.purposes]
-        party = _party("controller", "Controller", controller) | {"party_officer": controller.officer}
+        party = _party("controller", "Controller", "DataController", controller) | {"party_officer": controller.officer}
         where = {name: value for name, value in vars(inventory.processing).items() if value}
         stated = {name: list(value) if isinstance(value, tuple) else value for name, value in where.items()}
         if inventory.authority is not None:
-            stated["authority_party"] = _party("authority", "SupervisoryAuthority", inventory.authority)
+            stated["authority_party"] = _party(
+                "authority", "SupervisoryAuthority", "DataProtectionAuthority", inventory.authority
+            )
         return {
             "schema_version": SCHEMA_VERSION,
             "record_id": str(uuid.uuid4()),
@@ -593,12 +602,12 @@ class Consents:
             ],
             "pii_controllers": [party],
             "collection_method": "sent by the service that the person uses",
-            "processing_method": "see purpose_type",
+            "processing_method": METHOD,
             "storage_locations": [inventory.name],
             "retention_period": f"P{inventory.retention_days}D",
             "recipient_third_parties": [] if told["gpc_at_event"] else list(purpose.recipients),
             "withdrawal_method": f"DELETE /api/v1/me/consents/{purpose.name}, as easily as it was given",
-            "privacy_rights": ["access", "export", "correct", "object", "erase", "withdraw"],
+            "privacy_rights": list(RIGHTS),
             **stated,
             "discreet": told,
         }
@@ -646,9 +655,15 @@ def _lasting(time: str, until: str) -> str:
     return f"P{left.days}D" + (f"T{left.seconds}S" if left.seconds else "")
 
 
-def _party(ident: str, kind: str, party: Controller | Authority) -> dict[str, str]:
+def _asked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the person was asked, by a record; of the controller that is, as of the terms, name and contact."""
+    parties = [(party["party_name"], party["party_contact"]) for party in record["pii_controllers"]]
+    return {name: record.get(name) for name in ASKED} | {"pii_controllers": parties}
+
+
+def _party(ident: str, kind: str, role: str, party: Controller | Authority) -> dict[str, str]:
     told = {"party_id": ident, "party_name": party.name, "party_address": party.address}
-    told |= {"party_contact": party.contact, "party_type": kind}
+    told |= {"party_contact": party.contact, "party_type": kind, "party_role": role}
     reached = {"party_email": party.email, "party_url": party.url, "party_phone": party.phone}
     return told | {name: value for name, value in reached.items() if value}
 

@@ -93,6 +93,7 @@ class Processing:
 
     Attributes:
         processing_locations: where data is processed: countries, or places.
+        storage_locations: where it is kept; if nothing is said, the data set is named.
         geographic_restrictions: what it does not leave.
         jurisdiction: whose law holds.
         services: for which the data is processed, as people know them.
@@ -101,6 +102,7 @@ class Processing:
     """
 
     processing_locations: tuple[str, ...] = ()
+    storage_locations: tuple[str, ...] = ()
     geographic_restrictions: tuple[str, ...] = ()
     jurisdiction: str = ""
     services: tuple[str, ...] = ()
