@@ -302,7 +302,8 @@ def seeded(folder: Path) -> None:
         records.keep()
 
 
-DESK = (["access"], ["consents"], ["withdraw", "recommend"], ["erase", "--yes"])
+REVOKE = ["revoke", "--purpose", "train-recommender", "--because", "she is eleven"]
+DESK = (["access"], ["consents"], ["withdraw", "recommend"], REVOKE, ["erase", "--yes"])
 
 
 def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -> None:
@@ -323,6 +324,11 @@ def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -
     records = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"]
     assert records[-1]["event"]["entity_id"] == "controller's desk"
     assert records[-1]["event"]["event_state"] == "ConsentWithdrawn"
+    assert "revoked, journal row" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:])
+    assert "nothing to end" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:], code=1)
+    revoked = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"][-1]
+    assert revoked["event"]["event_state"] == "ConsentRevoked"
+    assert revoked["discreet"]["because"] == "she is eleven"
     assert "say --yes" in discreet("people", "erase", folder, "ann", code=1)
     erased = discreet("people", "erase", folder, "ann", "--yes")
     assert erased.startswith("1 events deleted")

@@ -104,6 +104,55 @@ def test_it_is_given_renewed_withdrawn_and_given_again(shop: System) -> None:
     }
 
 
+def test_the_controller_ends_a_consent_and_says_why(shop: System) -> None:
+    shop.agree("ann")
+    given = shop.consents.records("ann")[-1]
+    ended = shop.consents.revoke_as(shop.who("ann"), TRAIN, "she is eleven", effective="2027-01-01T00:00:00Z")
+    record = shop.consents.records("ann")[-1]
+    assert record == ended["record"]
+    assert (record["event"]["event_state"], record["event"]["entity_id"]) == ("ConsentRevoked", "controller's desk")
+    assert record["event"]["validity_duration"] is None
+    assert record["discreet"]["because"] == "she is eleven"
+    assert record["discreet"]["model_effective_from"] == "2027-01-01T00:00:00Z"
+    assert record["discreet"]["prev_record_id"] == given["record_id"]
+    assert not shop.consents.permits("ann", TRAIN)
+    assert shop.consents.permits("ann", RECOMMEND)
+    told = shop.journal.linked(ended["journal_row"]).facts
+    assert (told["state"], told["by"]) == ("ConsentRevoked", "controller's desk")
+    assert "eleven" not in json.dumps(told)
+    with pytest.raises(Conflict, match="nothing to end"):
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, "twice")
+    assert shop.verified().ok
+    assert shop.consents.give("ann", TRAIN)["record"]["event"]["event_state"] == "ConsentGiven"
+    assert "because" not in shop.consents.records("ann")[-1]["discreet"]
+
+
+def test_what_waits_for_an_answer_is_ended_too(place: str | Path) -> None:
+    master = Master([new_key()])
+    with system(place, master) as shop:
+        shop.agree("ann")
+    with system(place, master, reworded()) as shop:
+        assert list(shop.consents.ended()) == [1]
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, "the law says so")
+        assert not shop.consents.standing("ann", TRAIN).keeps(now())
+        assert shop.verified().ok
+
+
+@pytest.mark.parametrize("because", ["", "x" * 1_001, "a\nb", "\ud800"])
+def test_a_reason_that_is_none(shop: System, because: str) -> None:
+    shop.agree("ann")
+    rows = shop.journal.head()
+    with pytest.raises(SettingError, match="say why in a line"):
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, because)
+    for person in ("bob", "cleo"):
+        with pytest.raises(Conflict):
+            shop.consents.revoke_as(shop.who(person), TRAIN, "a reason")
+    with pytest.raises(PurposeNotAllowed):
+        shop.consents.revoke_as(shop.who("ann"), "sell", "a reason")
+    assert shop.journal.head() == rows
+    assert shop.consents.permits("ann", TRAIN)
+
+
 def test_any_of_several_purposes_is_enough(shop: System) -> None:
     who, time = shop.who("ann"), "2026-01-01T00:00:00Z"
     assert not shop.consents.agrees(who, (RECOMMEND, TRAIN), time)

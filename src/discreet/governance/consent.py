@@ -21,6 +21,8 @@ nothing was ever said          no consent
 given again                    a new record, ``RenewedConsentGiven``, that names the one before
 given at level ``off``         permits everything but training
 withdrawn twice, or never given  a new record all the same: the person said so
+the controller ends it         ``ConsentRevoked``, by the desk, with a reason that the person finds in the record; of a
+                               consent that is over a Conflict. To agree again is the person's, as ever
 another level                  its state and its end stay: it is the same consent
 so many records already        SettingError for what permits more; a lower level, a signal, any refusal are written
 the time runs out              `ended` writes ``ConsentExpired``; before it runs nothing is read, either
@@ -69,6 +71,7 @@ MOST_SAID = 1_000
 """Records of one person after which they cannot permit more; nobody changes their mind so often, programs do."""
 ANSWER_DAYS = 30
 """For which what is held waits for whoever is asked anew."""
+LONGEST_REASON = 1_000
 PERSON, SERVICE, CONTROLLER, DESK = "person", "discreet", "controller", "controller's desk"
 """Who makes a record."""
 ASKED = (
@@ -196,12 +199,16 @@ class Standing(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, when it shows in a model."""
+    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, when it shows in a model.
+
+    And why, of what is not the person's own word.
+    """
 
     level: Level
     language: str = "en"
     gpc: bool = False
     effective: str | None = None
+    because: str | None = None
 
 
 NEVER = Standing(State.UNKNOWN, Level.OFF, None, current=False)
@@ -406,6 +413,29 @@ class Consents:
         """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes, and by whom."""
         return self._say(pseudonym, purpose, State.WITHDRAWN, Said(Level.OFF, language, gpc, effective), by=by)
 
+    def revoke_as(
+        self, pseudonym: bytes, purpose: str, because: str, *, effective: str | None = None
+    ) -> dict[str, Any]:
+        """Record that the controller ends a consent; return the receipt, in which the person finds why.
+
+        Args:
+            pseudonym: of the person.
+            purpose: that the inventory declares.
+            because: in a line of up to ``LONGEST_REASON`` characters.
+            effective: when the next release of the model is, if it is known.
+
+        Raises:
+            Conflict: the person does not agree, nor is asked anew: there is nothing to end.
+            PurposeNotAllowed, SettingError: the purpose or the reason is none.
+        """
+        if not (0 < len(because) <= LONGEST_REASON and because.isprintable()):
+            raise SettingError(f"say why in a line of 1 to {LONGEST_REASON:,} characters: the person is told")
+        with self._db.transaction():
+            if not self.standing_of(pseudonym, purpose).keeps(now()):
+                raise Conflict(f"this person does not agree to {purpose}; there is nothing to end")
+            said = Said(Level.OFF, effective=effective, because=because)
+            return self._say(pseudonym, purpose, State.REVOKED, said, by=DESK)
+
     def refuse(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
         """As `refuse_as`, of somebody known by their id."""
         return self.refuse_as(self._holders.pseudonym(person), purpose, **told)
@@ -549,6 +579,7 @@ class Consents:
             told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
             told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
             told |= {"prev_record_id": before and before["record_id"]}
+            told |= {"because": said.because} if said.because else {}
             record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
