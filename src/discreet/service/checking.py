@@ -133,5 +133,5 @@ def _is_due(records: Records, name: str) -> bool:
 
 
 def _report(records: Records, description: str, components: str) -> None:
-    told = {"description": description, "components": components, "subjects": "not known"}
+    told = {"description": description, "components": components, "subjects_count": "not known"}
     records.incidents.record(told, by="discreet")
