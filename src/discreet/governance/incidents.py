@@ -88,13 +88,18 @@ class Incidents:
             if state == CONCLUDED and not known.get("notified_authority_at") and not known.get(WHY_NOT):
                 raise SettingError(f"an incident is concluded with notified_authority_at, or with {WHY_NOT}")
             step = {"at": now(), "by": by, "state": state, "told": sorted(found)}
-            steps = before.get(LOG) or before["log"]  # as it was called once
-            body = {**found, LOG: [*steps, step][-LAST:]}
+            body = {**found, LOG: [*steps(before), step][-LAST:]}
             return self._matters.move(KIND, name, going, state, by=by, body=body)
 
     def late(self) -> list[Matter]:
         """Return those of which an authority was told after 72 hours, or was not told then and nobody says why."""
         return [each for each in self._matters.all(KIND) if _is_late(each)]
+
+
+def steps(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the last steps that were taken with an incident, as its body has them."""
+    found: list[Mapping[str, Any]] = body.get(LOG) or body["log"]  # as it was called once
+    return found
 
 
 def _is_late(incident: Matter) -> bool:

@@ -184,8 +184,8 @@ class Minimisation:
     Attributes:
         undeclared: ``drop`` a field that is not declared, or ``refuse`` the whole batch.
         history: events of one person that are kept: the latest.
-        logs_days: after which what was told of batches is deleted; and, of whoever permits nothing, everything, if
-            nothing was noted of them for so long.
+        logs_days: after which what was told of batches is deleted, and what has ended of the service's own matters;
+            and, of whoever permits nothing, everything, if nothing was noted of them for so long.
         models_days: that a model is served for at most, from when people were read for it; then it is deleted, whether
             or not there is another.
         gpc: what a person's signal of Global Privacy Control means beyond that nothing is given to others, which it
