@@ -19,6 +19,7 @@ import requests
 
 from discreet.cli.serving import ROTATING, RUNNING, alone, settings_of
 from discreet.errors import DiscreetError, SettingError
+from discreet.governance.inventory import example
 from discreet.governance.ledger import Ledger
 from discreet.governance.roles import Role
 
@@ -198,6 +199,24 @@ def test_a_key_that_was_lost_is_made_at_the_desk(tmp_path: Path) -> None:
         assert "in use by another process" in discreet(*words, "--role", "owner", code=1)
 
 
+def test_risks_in_force_are_shown_and_late_ones_end_with_3(tmp_path: Path) -> None:
+    assert "no folder of a service" in discreet("people", "risks", str(tmp_path / "none"), code=1)
+    folder = tmp_path / "service"
+    settings_of(folder, None, None, None)
+    told = json.loads(discreet("people", "risks", str(folder), "--json"))["risks"]
+    assert not any(risk["late"] for risk in told)
+    assert told[0]["title"].split()[0] in discreet("people", "risks", str(folder))
+    late = tmp_path / "late"
+    late.mkdir()
+    (late / "inventory.toml").write_text(re.sub('created = ".*"', 'reviewed = "2020-01-01"', example("shop"), count=1))
+    settings_of(late, None, None, None)
+    found = subprocess.run([*DISCREET, "people", "risks", str(late)], check=False, capture_output=True, text=True)
+    assert (found.returncode, found.stdout.count("LATE")) == (3, 1)
+    words = [*DISCREET, "people", "risks", str(late), "--json"]
+    found = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert (found.returncode, [risk["late"] for risk in json.loads(found.stdout)["risks"]].count(True)) == (3, 1)
+
+
 def test_the_demo_takes_the_folder_as_the_service_does(tmp_path: Path) -> None:
     folder = tmp_path / "service"
     stay = "from pathlib import Path; from discreet.cli import serving_demo"
@@ -284,7 +303,8 @@ def seeded(folder: Path) -> None:
         records.keep()
 
 
-DESK = (["access"], ["consents"], ["withdraw", "recommend"], ["erase", "--yes"])
+REVOKE = ["revoke", "--purpose", "train-recommender", "--because", "she is eleven"]
+DESK = (["access"], ["consents"], ["withdraw", "recommend"], REVOKE, ["erase", "--yes"])
 
 
 def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -> None:
@@ -305,6 +325,11 @@ def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -
     records = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"]
     assert records[-1]["event"]["entity_id"] == "controller's desk"
     assert records[-1]["event"]["event_state"] == "ConsentWithdrawn"
+    assert "revoked, journal row" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:])
+    assert "nothing to end" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:], code=1)
+    revoked = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"][-1]
+    assert revoked["event"]["event_state"] == "ConsentRevoked"
+    assert revoked["discreet"]["because"] == "she is eleven"
     assert "say --yes" in discreet("people", "erase", folder, "ann", code=1)
     erased = discreet("people", "erase", folder, "ann", "--yes")
     assert erased.startswith("1 events deleted")

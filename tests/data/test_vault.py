@@ -550,7 +550,7 @@ def test_whoever_agreed_to_what_is_declared_no_more_stays_while_that_could_hold_
         shop.send(("ann", "a"))
     fewer = tuple(purpose for purpose in declared.purposes if purpose.name != TRAIN)
     fields = tuple(replace(field, purposes=(RECOMMEND,)) for field in declared.fields)
-    with system(place, master, replace(declared, purposes=fewer, fields=fields)) as shop:
+    with system(place, master, replace(declared, purposes=fewer, fields=fields, risks=())) as shop:
         (until,) = shop.database.one(select(schema.standing.c.until)) or ("",)
         move_on(monkeypatch, 91)
         list(shop.vault.retain())

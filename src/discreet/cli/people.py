@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Take in events and items, serve one person at the desk, make keys, and check an inventory."""
+    """Take in events and items, serve one person at the desk, make keys, check an inventory, and show its risks."""
 
 
 @app.command()
@@ -162,6 +162,29 @@ def withdraw(
 
 
 @app.command()
+def revoke(
+    folder: Folder,
+    person: Person,
+    purpose: Annotated[str, typer.Option("--purpose", help="That the inventory declares.")],
+    because: Annotated[str, typer.Option("--because", help="Why, in a line: the person finds it in the record.")],
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+) -> None:
+    """End a consent that the controller may not rely on, of a minor, say: nothing is read for the purpose from now on.
+
+    On record as done by the desk, not by the person, who finds it among their records with the reason.
+    """
+    from discreet.service.jobs import effective_from
+
+    with desk(folder, database, master_key, key_service) as records:
+        who = records.holders.pseudonym(person)
+        records.grants.check_held(who)
+        row = records.consents.revoke_as(who, purpose, because, effective=effective_from(records, purpose))["journal_row"]
+    say(f"revoked, journal row {row}; released models keep what they learnt until the next release")
+
+
+@app.command()
 def erase(
     folder: Folder,
     person: Person,
@@ -220,6 +243,33 @@ def _show_consents(found: dict[str, Any]) -> None:
         may = "yes" if each["permits"] else "no, asked anew" if each["asked_anew"] else "no"
         shown.add_row(name, each["state"], each["level"], each["until"] or "", may)
     screen.print(shown)
+
+
+@app.command()
+def risks(
+    folder: Folder,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+    as_json: Json = False,
+) -> None:
+    """Show the register of risks in force. Exit code 3 if one is accepted no more, or nobody reviewed it for a year."""
+    from discreet.cli.output import screen, table
+    from discreet.governance.checks import now
+
+    with desk(folder, database, master_key, key_service) as records:
+        found = [risk.told(now()) for risk in records.inventory.risks]
+    if as_json:
+        say_json({"risks": found})
+    else:
+        shown = table("Risks", "id", "title", "before", "left", "status", "owner", "")
+        for each in found:
+            levels, late = each["levels"], "LATE" if each["late"] else ""
+            left = levels.get("residual", "")
+            shown.add_row(each["id"], each["title"], levels["inherent"], left, each["status"], each["owner"], late)
+        screen.print(shown)
+    if any(each["late"] for each in found):
+        raise typer.Exit(3)
 
 
 @app.command("rotate-key")

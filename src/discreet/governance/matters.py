@@ -166,6 +166,15 @@ class Matters:
             self._put(made, by, found)
         return made
 
+    def forget(self, matter: Matter, *, by: str) -> bool:
+        """Delete a matter that has ended (`replay.ENDED`), on record; return whether it was still as it is here."""
+        with self._db.transaction():
+            if self.find(matter.kind, matter.name) != matter:
+                return False
+            self._db.execute(_TAKE, of=matter.kind, which=matter.name)
+            self._journal.append("forget", of=matter.kind, name=matter.name, by=by, was=_digest(matter))
+        return True
+
     def one(self, kind: str, name: str) -> Matter:
         """Return one. Raises SettingError if there is none."""
         found = self.find(kind, name)
@@ -202,8 +211,11 @@ class Matters:
         stored = {"kind": matter.kind, "name": matter.name, "state": matter.state, "due": matter.due}
         self._db.execute(_ADD, body=body.decode(), **stored)
         told = {"name": matter.name, "state": matter.state, "due": matter.due, "body": sha256(body)}
-        stood = before and digest_of((before.state, before.due, sha256(rfc8785.dumps(dict(before.body)))))
-        self._journal.append(matter.kind, by=by, was=stood, **told)
+        self._journal.append(matter.kind, by=by, was=before and _digest(before), **told)
+
+
+def _digest(matter: Matter) -> str:
+    return digest_of((matter.state, matter.due, sha256(rfc8785.dumps(dict(matter.body)))))
 
 
 def _matter(kind: str, row: tuple[Any, ...]) -> Matter:

@@ -89,6 +89,11 @@ class Motions:
             self._asked(name, by)
             return self._matters.move(KIND, name, [ASKED], REFUSED, by=by.owner, body={"refused_by": by.owner})
 
+    def lapse(self) -> None:
+        """Note of all that nobody agreed to in time that they have lapsed."""
+        for motion in self._matters.due(KIND, ASKED, now()):
+            self._lapse(motion.name)
+
     def _lapse(self, name: str) -> None:
         with self._matters.together():
             if _is_late(self._matters.one(KIND, name)):

@@ -50,6 +50,7 @@ from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
 from discreet.service.checking import Auditor, verify_when_due
 from discreet.service.clock import Clock
+from discreet.service.retention import forget
 from discreet.service.words import refused
 from discreet.training.billing import is_published
 from discreet.training.fitting import fit
@@ -115,6 +116,7 @@ class Jobs:
         reports: Path,
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
+        self._reports = reports
         self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
         self._clock, self._again = Clock(), 0.0
         by_the_clock = (self._bind, self._retain, self._plan)
@@ -195,7 +197,13 @@ class Jobs:
         if any(duty.name == RETENTION for duty in records.duties.late()):
             people = max(records.vault.retain(), default=0)
             records.access.tidy()
-            records.duties.done(RETENTION, by="discreet", found=f"{people} people looked through")
+            forgotten = 0
+            for few in forget(records, self._reports):
+                forgotten += few
+                if self._stop.wait(LOOK):  # others write meanwhile; the rest is forgotten after the next start
+                    return
+            said = f"{people} people looked through; {forgotten} matters and reports that had ended were forgotten"
+            records.duties.done(RETENTION, by="discreet", found=said)
 
     def _plan(self, records: Records) -> None:
         own = [
@@ -322,7 +330,8 @@ def _complete(records: Records, release: str | None, read_at: int) -> None:
     """
     for each in records.matters.due(ERASURE, PENDING, time=later(now(), LONGEST)):
         if int(each.body["after"]) <= read_at:
-            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": release})
+            told = {"release": release, "ended": now()}
+            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body=told)
 
 
 class Gone(NamedTuple):

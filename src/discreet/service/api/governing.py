@@ -13,6 +13,7 @@ from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
+from discreet.governance.checks import now
 from discreet.governance.consent import RECORD
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
@@ -35,6 +36,7 @@ Officer = Annotated[Visitor, Depends(may(Permission.USE_GRANT))]
 Reader = Annotated[Visitor, Depends(may(Permission.SEE_JOURNAL))]
 Dutiful = Annotated[Visitor, Depends(may(Permission.DO_DUTY))]
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]
+Facts = Annotated[dict[str, Text | Annotated[list[Text], Field(max_length=100)]], Field(max_length=20)]
 Many = dict[str, list[dict[str, Any]]]
 
 
@@ -87,7 +89,7 @@ class Incident(BaseModel):
     """What is known of an incident."""
 
     model_config = ConfigDict(extra="forbid")
-    told: Annotated[dict[str, Text], Field(max_length=20)]
+    told: Facts
     detected_at: Annotated[str, Field(max_length=40)] | None = None
 
 
@@ -96,7 +98,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     state: Text
-    told: Annotated[dict[str, Text], Field(max_length=20)] = {}
+    told: Facts = {}
 
 
 class Head(BaseModel):
@@ -191,8 +193,8 @@ async def refuse(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
 async def all_grants(staff: Seen, house: Here) -> Many:
     """The grants there were, without whom they are about."""
     del staff
-    found = await house.reading.do(lambda records: _all(records, grants.KIND))
-    return {"grants": [{key: value for key, value in each.items() if key != "who"} for each in found]}
+    found = await house.reading.do(lambda records: records.matters.all(grants.KIND))
+    return {"grants": [grants.shown(each) for each in found]}
 
 
 @router.get("/grants/{name}/people/{user_id:path}")
@@ -218,7 +220,7 @@ async def close(officer: Officer, house: Here, name: Name, told: Closed) -> dict
 
     def closed(records: Records) -> dict[str, Any]:
         _found(records, grants.KIND, name)
-        return records.grants.close(name, told.outcome, by=officer.owner).to_dict()
+        return grants.shown(records.grants.close(name, told.outcome, by=officer.owner))
 
     return await house.writing.do(closed)
 
@@ -286,6 +288,14 @@ async def inventory(staff: Seen, house: Here) -> dict[str, Any]:
     """What is declared: what is collected, what for, for how long, and whose it is."""
     del staff
     return house.inventory.to_dict()
+
+
+@router.get("/risks")
+async def risks(staff: Seen, house: Here) -> Many:
+    """What may go wrong, what is done about it, what is left, and what nobody accepts any more, or reviewed lately."""
+    del staff
+    time = now()
+    return {"risks": [risk.told(time) for risk in house.inventory.risks]}
 
 
 @router.get("/journal")

@@ -352,7 +352,7 @@ def _signalled(records: Records, pseudonym: bytes, gpc: bool) -> dict[str, Any]:
 
 
 def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return all that is held of somebody, when staff looked, and what else they have a right to know (GDPR 15)."""
+    """Return all that is held of somebody, when staff looked or may, and what else they may know (GDPR 15)."""
     items, events = records.vault.items, records.vault.own(pseudonym)
     names = {code: ident for ident, code in items.codes.items()}
     places = items.places(events["code"]).tolist()
@@ -361,6 +361,7 @@ def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
         "consents": standings(records, pseudonym),
         "records": records.consents.documents.of(pseudonym, RECORD),
         "keys": [key._asdict() for key in records.access.of(pseudonym)],
+        "grants_of_staff": records.grants.about(pseudonym),
         "opened_by_staff": records.consents.documents.of(pseudonym, OPENED),
         "events": [
             {

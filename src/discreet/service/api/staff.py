@@ -183,7 +183,8 @@ async def cancel(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], hous
     def cancelled(records: Records) -> dict[str, Any]:
         if records.matters.find(KIND, name) is None:
             raise unknown()
-        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name).to_dict()
+        ended = {"ended": now()}
+        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name, body=ended).to_dict()
 
     return await house.writing.do(cancelled)
 
