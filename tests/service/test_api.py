@@ -284,6 +284,24 @@ def test_a_personal_list_is_of_the_model_and_of_what_one_permits(shop: Running) 
     assert listed["items"][0]["title"] == listed["items"][0]["item_id"].upper()
 
 
+def test_every_list_says_of_which_kind_and_model_it_is(shop: Running) -> None:
+    model = shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
+    session = {"json": {"items": [ITEMS[0]]}}
+    me = shop.person("person-1")
+    lists = [
+        ("personalised", shop.as_(Role.OPERATOR, "POST", "/api/v1/session/recommend", **session)),
+        ("non-personalised", shop.as_(Role.OPERATOR, "POST", "/api/v1/session/recommend", json={"items": []})),
+        ("non-personalised", shop.as_(Role.OPERATOR, "GET", "/api/v1/non-personalized/popular")),
+        ("non-personalised", shop.as_(Role.OPERATOR, "GET", f"/api/v1/item-to-item/similar/{ITEMS[0]}")),
+        ("personalised", shop.ask("GET", "/api/v1/me/recommendations", me)),
+        ("personalised", shop.ask("GET", "/api/v1/me/explained", me)),
+        ("non-personalised", shop.ask("GET", "/api/v1/me/explained", shop.person("chose nothing"))),
+    ]
+    for mode, found in lists:
+        assert (found.headers["Privacy-Mode"], found.headers["Model-Id"]) == (mode, model)
+        assert found.json()["model"] == model
+
+
 def test_whoever_is_not_known_or_does_not_permit_it_gets_what_everybody_gets(shop: Running) -> None:
     popular = shop.as_(Role.ANALYST, "GET", "/api/v1/non-personalized/popular").json()["items"]
     shop.person("has a key, agreed to nothing")
@@ -466,7 +484,7 @@ def test_access_export_correction_and_objection(shop: Running) -> None:
     standing = shop.ask("GET", "/api/v1/me/consents", key).json()
     assert not any(each["permits"] for each in standing.values())
     added = shop.ask("POST", "/api/v1/me/correct", key, json={"add": [{"item_id": "i4"}]})
-    assert (added.status_code, added.json()["type"]) == (403, "urn:discreet:not-allowed")
+    assert (added.status_code, added.json()["type"]) == (403, "urn:discreet:consent-missing")
 
 
 def test_times_that_are_not_declared_are_refused_in_a_correction_if_the_inventory_says_so(tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def revoke(
     with desk(folder, database, master_key, key_service) as records:
         who = records.holders.pseudonym(person)
         records.grants.check_held(who)
-        row = records.consents.revoke_as(who, purpose, because, effective=effective_from(records, purpose))["journal_row"]
-    say(f"revoked, journal row {row}; released models keep what they learnt until the next release")
+        told = records.consents.revoke_as(who, purpose, because, effective=effective_from(records, purpose))
+    say(f"revoked, journal row {told['journal_row']}; released models keep what they learnt until the next release")
 
 
 @app.command()

@@ -54,7 +54,7 @@ import rfc8785
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from discreet.documents import document
-from discreet.errors import Conflict, SealBroken, SettingError
+from discreet.errors import Conflict, ConsentMissing, SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.accounts import Account
 from discreet.governance.checks import now, sha256, stamp
@@ -371,12 +371,12 @@ class Consents:
         Takes what `give_as` takes, and by whom; the level is by default the one it has. A signal that was noted stays.
 
         Raises:
-            Conflict: there is no consent to this purpose that stands.
+            ConsentMissing: there is no consent to this purpose that stands.
         """
         with self._db.transaction():
             before = self.standing_of(pseudonym, purpose)
             if not before.permits(now()):
-                raise Conflict(f"there is no consent to {purpose} that stands; agree to it first")
+                raise ConsentMissing(f"there is no consent to {purpose} that stands; agree to it first")
             noted = self.signalled(pseudonym, purpose)
             said = Said(self._held(level or before.level, gpc or noted), language, gpc or noted, effective)
             less = said.level.value < before.level.value + (gpc and not noted)
