@@ -766,6 +766,14 @@ def test_what_is_promised_and_used(shop: Running) -> None:
     assert re.match(r"\d+% of your limit is used\.", said["budget"])
     assert told["label"]["used to train the shared model"] == "yes, at light"
     assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
+    key = shop.agreed("after the model", json={"level": "strong"})  # of which it cannot know: nor does who asks
+    for used in ("yes, at strong", "no"):
+        late = shop.ask("GET", "/api/v1/me/privacy", key).json()
+        assert "Models already trained keep what they learned" in late["said"]["change"]
+        assert late["label"]["odds"] == f"at most {hundred(promise['odds'])} in 100"
+        after = "from the next release on; the model that is served may know more"
+        assert late["label"]["used to train the shared model"] == f"{used}, {after}"
+        assert shop.ask("DELETE", "/api/v1/me/consents/train-recommender", key).status_code == 200
     stranger = shop.ask("GET", "/api/v1/me/privacy", shop.person("nobody yet")).json()
     assert stranger["said"]["level"] == "Off. No model learns from you."
     assert stranger["label"]["used to train the shared model"] == "no"

@@ -388,14 +388,14 @@ class Consents:
 
     def signalled(self, pseudonym: bytes, purpose: str) -> bool:
         """Whether the browser's signal is noted on the last record of a consent; of what does not open, it is."""
-        last = self._last(pseudonym, purpose)
+        last = self.last(pseudonym, purpose)
         return last is None or _noted(last)
 
     def standing_records(self, pseudonym: bytes) -> list[dict[str, Any]]:
         """Return the last record of each consent that permits something now, the oldest first, if it opens."""
         time = now()
         permitted = [purpose for purpose, stands in self.all_as(pseudonym).items() if stands.permits(time)]
-        last = [record for purpose in permitted if (record := self._last(pseudonym, purpose))]
+        last = [record for purpose in permitted if (record := self.last(pseudonym, purpose))]
         return sorted(last, key=lambda record: str(record["event"]["event_time"]))
 
     def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
@@ -523,7 +523,7 @@ class Consents:
         purpose, state, quarters, until, _, terms = stands
         return Standing(State(state), Level(quarters), until, terms == self._inventory.terms.get(purpose))
 
-    def _last(self, pseudonym: bytes, purpose: str) -> dict[str, Any] | None:
+    def last(self, pseudonym: bytes, purpose: str) -> dict[str, Any] | None:
         """Return the last record of a consent, if it is there and opens."""
         row, seal = self._db.one(_BEFORE, pseudonym=pseudonym, purpose=purpose), self._holders.seal(pseudonym)
         return None if row is None or seal is None else self.documents.one(pseudonym, RECORD, int(row[0]), seal)
@@ -577,7 +577,7 @@ class Consents:
         time, declared = now(), self._inventory.purpose(purpose)
         until = until or (later(time, declared.valid_days) if state.permits else None)
         with self._db.transaction():
-            seal, before = self._holders.hold(pseudonym), self._last(pseudonym, purpose)
+            seal, before = self._holders.hold(pseudonym), self.last(pseudonym, purpose)
             told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
             told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
             told |= {"prev_record_id": before and before["record_id"], "journal_row": self._journal.head().seq + 1}
