@@ -778,6 +778,7 @@ def test_what_is_promised_and_used(shop: Running) -> None:
     assert stranger["said"]["level"] == "Off. No model learns from you."
     assert stranger["label"]["used to train the shared model"] == "no"
     assert told["model"]["guarantee"]["private"]
+    assert "own history" in told["model"]["main_parameters"]
     assert told["model"]["release"] == shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
 
 

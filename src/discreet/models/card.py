@@ -7,6 +7,12 @@ from typing import Any
 
 from discreet.models.trained import Trained
 
+MAIN_PARAMETERS = (
+    "The items in a person's own history, and patterns of items that many people share, learnt with noise. "
+    "Nothing else about a person is used."
+)
+"""What decides a list, in plain words (Digital Services Act, Article 27)."""
+
 
 def card(
     trained: Trained, *, quality: dict[str, float] | None = None, audit: dict[str, Any] | None = None
@@ -26,10 +32,7 @@ def card(
         "people": trained.people,
         "items": len(trained.catalogue),
         "model": {"kind": trained.model.name, "settings": asdict(trained.model)},
-        "main_parameters": (
-            "The items in a person's own history, and patterns of items that many people share, learnt with noise. "
-            "Nothing else about a person is used."
-        ),
+        "main_parameters": MAIN_PARAMETERS,
         "guarantee": trained.guarantee.to_dict(),
         "plan": trained.plan.to_dict(),
         "unsafe_noise": trained.unsafe_noise,

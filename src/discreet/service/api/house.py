@@ -15,6 +15,7 @@ from discreet.governance.access import Visitor
 from discreet.governance.inventory import Inventory
 from discreet.governance.keys import Wrapping
 from discreet.governance.policy import note_two
+from discreet.models.card import MAIN_PARAMETERS
 from discreet.models.trained import Trained
 from discreet.service.desk import Desk, Intake, Line
 from discreet.service.jobs import Calendar, Jobs, released
@@ -142,4 +143,5 @@ class Unready(DiscreetError):
 
 def told_of(model: Trained) -> dict[str, Any]:
     """Return what is told of a model: everything but its numbers."""
-    return {"release": model.release, "kind": model.model.name, "guarantee": model.guarantee.to_dict()}
+    told = {"release": model.release, "kind": model.model.name, "main_parameters": MAIN_PARAMETERS}
+    return told | {"guarantee": model.guarantee.to_dict()}
