@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from discreet.cli.desk import app as at_desk
 from discreet.cli.output import Json, progress, say, say_json
 from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
 
-Person = Annotated[str, typer.Argument(help="Their id, as the application knows them.")]
-
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(at_desk)
 
 
 @app.callback()
@@ -88,101 +88,6 @@ def hand_out(
 
 
 @app.command()
-def access(
-    folder: Folder,
-    person: Person,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-    as_json: Json = False,
-) -> None:
-    """Show all that is held of somebody who asks for it at the desk. On record, and the person finds it there."""
-    from discreet.cli.output import screen, table
-    from discreet.service.api.people import all_of
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.desk(who, ["consents", "events"])
-        found = all_of(records, who)
-    if as_json:
-        say_json(found)
-        return
-    say(f"{len(found['events']):,} events, {len(found['records']):,} records of consents, {len(found['keys'])} keys")
-    shown = table("What is held", "item", "title", "when")
-    for event in found["events"]:
-        shown.add_row(event["item_id"], event["title"], event["timestamp"])
-    screen.print(shown)
-    _show_consents(found["consents"])
-    say("All of it, with what the person has a right to know besides: --json", "dim")
-
-
-@app.command()
-def consents(
-    folder: Folder,
-    person: Person,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-    as_json: Json = False,
-) -> None:
-    """Show where somebody's consents stand. On record, and the person finds it there."""
-    from discreet.service.api.people import standings
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.desk(who, ["consents"])
-        found = standings(records, who)
-    if as_json:
-        say_json(found)
-        return
-    _show_consents(found)
-
-
-@app.command()
-def withdraw(
-    folder: Folder,
-    person: Person,
-    purpose: Annotated[str, typer.Argument(help="That the inventory declares.")],
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-) -> None:
-    """Withdraw a consent for somebody who says so at the desk: nothing is read for the purpose from now on."""
-    from discreet.governance.consent import DESK
-    from discreet.service.jobs import effective_from
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.check_held(who)
-        told = records.consents.withdraw_as(who, purpose, effective=effective_from(records, purpose), by=DESK)
-    say(f"withdrawn, journal row {told['journal_row']}; released models keep what they learnt until the next release")
-
-
-@app.command()
-def erase(
-    folder: Folder,
-    person: Person,
-    yes: Annotated[bool, typer.Option("--yes", help="It cannot be undone.")] = False,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-) -> None:
-    """Delete all that is held of somebody who asks for it at the desk, and the key that opens it."""
-    from discreet.errors import SettingError
-    from discreet.governance.consent import DESK
-    from discreet.service import jobs
-
-    if not yes:
-        raise SettingError("nothing was deleted: an erasure cannot be undone; say --yes")
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.check_held(who)
-        gone = jobs.erase(records, who, by=DESK)
-    say(f"{'all' if gone.events is None else gone.events} events deleted, consents, documents, keys; {gone.receipt_id}")
-    say("That is the receipt: GET /api/v1/erasures/RECEIPT says when a release has learnt nothing from them.", "dim")
-
-
-@app.command()
 def key(
     folder: Folder,
     role: Annotated[str, typer.Option("--role", help="owner, privacy-officer, operator, analyst or auditor.")],
@@ -207,16 +112,6 @@ def key(
         made = records.access.make(staff[role], owner, days=days)
         records.journal.append("desk-key", key=made.split("_")[1], by=DESK)
     say(f"The key of {owner}, {role}, shown this once: {made}", "bold")
-
-
-def _show_consents(found: dict[str, Any]) -> None:
-    from discreet.cli.output import screen, table
-
-    shown = table("Consents", "purpose", "state", "level", "until", "may be read")
-    for name, each in found.items():
-        may = "yes" if each["permits"] else "no, asked anew" if each["asked_anew"] else "no"
-        shown.add_row(name, each["state"], each["level"], each["until"] or "", may)
-    screen.print(shown)
 
 
 @app.command("rotate-key")

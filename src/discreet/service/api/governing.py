@@ -22,10 +22,11 @@ from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
-from discreet.service.api.people import Me, all_of, mine, standings
+from discreet.service.api.people import Me, mine
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
 from discreet.service.jobs import ERASURE
+from discreet.service.rights import all_of, standings
 
 router = APIRouter(prefix="/api/v1", tags=["governance"], responses=PROBLEMS)
 public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS, dependencies=[Depends(stranger)])
