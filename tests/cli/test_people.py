@@ -464,6 +464,34 @@ def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:
     assert "unknown key 'histroy'" in discreet("people", "inventory", str(path), code=1)
 
 
+def test_what_is_in_force_is_written_for_others_to_read(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    seeded(folder)
+    words = ["people", "inventory", str(folder)]
+    with settings_of(folder, None, None, None).records() as records, records.book() as book:
+        for purpose, until in (("train-recommender", None), ("recommend", later(now(), 1))):
+            book.open_budget(Account(records.inventory.name, purpose), epsilon=8.0, delta=1e-4, until=until)
+        book.open_budget(Account("another", "p"), epsilon=8.0, delta=1e-4)
+        records.keep()
+    assert discreet(*words, "--format", "toml") == (folder / "inventory.toml").read_text()
+    assert json.loads(discreet(*words, "--format", "json")) == json.loads(discreet(*words, "--json"))
+    assert json.loads(discreet(*words, "--format", "fides"))["system"][0]["fides_key"] == "shop"
+    assert discreet(*words, "--format", "ropa").startswith("# Record of processing activities: shop")
+    page = discreet(*words, "--format", "dpia")
+    assert page.count("- budget shop/") == 2
+    assert "last audit: not stated" in page
+    assert "is one of toml, json" in discreet(*words, "--format", "pdf", code=1)
+    (folder / "audits").mkdir()
+    for number in (1, 2):
+        told = {"passed": True, "false_alarms": 0.0, "outcomes": [{"subject": "x", "passed": True}] * number}
+        (folder / f"audits/audit-2026-01-0{number}T000000Z.json").write_text(json.dumps(told))
+    assert "last audit, audit-2026-01-02T000000Z.json" in discreet(*words, "--format", "dpia")
+    (folder / "audits/audit-2026-01-03T000000Z.json").mkdir()
+    assert "cannot be read: Is a directory" in discreet(*words, "--format", "dpia", code=1)
+    page = discreet("people", "inventory", str(folder / "inventory.toml"), "--format", "dpia")
+    assert "budgets of differential privacy: not stated" in page
+
+
 def test_keys_can_be_wrapped_by_somebody_elses_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mykms.py").write_text(
         "from discreet.governance.keys import Master\ndef make():\n    return Master([b'k' * 32])\n"

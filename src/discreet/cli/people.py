@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from discreet.cli.desk import app as at_desk
-from discreet.cli.output import Json, progress, say, say_json
-from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
+from discreet.cli.output import Json, progress, say, say_file, say_json
+from discreet.cli.serving import MASTER, REPORTS, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
+
+if TYPE_CHECKING:
+    from discreet.data.records import Records
+    from discreet.governance.accounts import AccountState
+    from discreet.governance.inventory import Inventory
+    from discreet.governance.manifests import Report
+
+FORMS = ("toml", "json", "fides", "ropa", "dpia")
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(at_desk)
@@ -141,24 +149,58 @@ def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey 
 
 @app.command()
 def inventory(
-    path: Annotated[Path, typer.Argument(help="An inventory.toml.")],
+    path: Annotated[Path, typer.Argument(help="An inventory.toml; or the folder of a service, for what is in force.")],
     init: Annotated[str | None, typer.Option("--init", help="Write an example of this name there first.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="toml, json; fides: a manifest to import there; ropa: a record of processing activities, GDPR 30; "
+            "dpia: the draft of an impact assessment, GDPR 35, of a folder with its budgets and its last audit.",
+        ),
+    ] = None,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
     as_json: Json = False,
 ) -> None:
     """Check an inventory, and show what it says: what is collected, what for, for how long, and whose it is."""
-    from discreet.cli.output import screen, table
     from discreet.errors import SettingError
     from discreet.files import write_bytes
+    from discreet.governance import manifests
     from discreet.governance.inventory import Inventory, example
+    from discreet.governance.policy import in_force
 
+    form = "json" if as_json else form
+    if form not in {None, *FORMS}:
+        raise SettingError(f"--format is one of {', '.join(FORMS)}")
     if init is not None:
         if path.exists():
             raise SettingError(f"{path} is there already; name another file")
         write_bytes(path, example(init).encode())
-    found = Inventory.read(path)
-    if as_json:
+    if path.is_dir():
+        with desk(path, database, master_key, key_service) as records:
+            toml, found = str(in_force(records.matters)), records.inventory
+            budgets, report = _open(records), _last(path / REPORTS)
+    else:
+        found, toml, budgets, report = Inventory.read(path), path.read_text(), None, None
+    if form == "toml":
+        say_file(toml)
+    elif form == "json":
         say_json(found.to_dict())
-        return
+    elif form == "fides":
+        say_json(manifests.fides(found))
+    elif form == "ropa":
+        say(manifests.record(found).rstrip())
+    elif form == "dpia":
+        say(manifests.assessment(found, budgets, report).rstrip())
+    else:
+        _show(found)
+
+
+def _show(found: Inventory) -> None:
+    from discreet.cli.output import screen, table
+
     shown = table(f"{found.name}: {found.controller.name}", "field", "category", "purposes", "kept", "owner")
     for field in found.fields:
         shown.add_row(
@@ -168,3 +210,26 @@ def inventory(
     for purpose in found.purposes:
         say(f"{purpose.name} ({purpose.use}, by {purpose.basis}): {purpose.says}")
     say(f"Not declared: {found.minimisation.undeclared}. Of one person at most {found.minimisation.history:,} events.")
+
+
+def _open(records: Records) -> list[AccountState]:
+    """Return the budgets of the data set that have not ended."""
+    from discreet.governance.checks import now
+
+    with records.book() as book:
+        accounts = [each for each in book.accounts() if each.account.dataset == records.inventory.name]
+    return [each for each in accounts if each.until is None or each.until > now()]
+
+
+def _last(folder: Path) -> Report | None:
+    """Return what the last audit of a service found, if its report is there. Their names sort by time."""
+    from discreet.errors import DataError
+    from discreet.governance.manifests import Report
+
+    path = max(folder.glob("audit-*.json"), default=None)
+    if path is None:
+        return None
+    try:
+        return Report.read(path.name, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
