@@ -12,13 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from serving_people import free_port, key_in, started
 
 from discreet.cli.serving import ROTATING, RUNNING, alone, settings_of
 from discreet.errors import DiscreetError, SettingError
@@ -31,43 +30,10 @@ ROOT = Path(__file__).parents[2]
 DISCREET = [sys.executable, "-m", "discreet"]
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
-
-
-@contextmanager
-def started(*words: str, ready: str = '"said": "listening"') -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run a command until the block ends; yield it when it says that it is ready, with what it said."""
-    process = subprocess.Popen([*words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    told: list[str] = []
-    try:
-        for line in process.stdout or ():
-            told.append(line)
-            if ready in line:
-                break
-        else:
-            raise AssertionError("".join(told))
-        yield process, told
-    finally:
-        process.kill()
-        process.wait(30)
-        if process.stdout:
-            process.stdout.close()
-
-
 def discreet(*words: str, code: int = 0) -> str:
     found = subprocess.run([*DISCREET, *words], check=False, capture_output=True, text=True, timeout=120)
     assert found.returncode == code, found.stdout + found.stderr
     return found.stdout if code == 0 else found.stderr
-
-
-def key_in(told: list[str]) -> str:
-    found = re.search(r"discreet_[0-9a-f]{12}_[A-Za-z0-9_-]+", "".join(told))
-    assert found is not None
-    return found[0]
 
 
 def ask(port: int, key: str, method: str, path: str, **told: Any) -> requests.Response:
