@@ -144,6 +144,27 @@ def test_whoever_has_no_key_is_counted_once_wherever_they_are_refused(
     assert bad.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (r'"note": "\ud800"', 200),
+        (r'"note": [{"\ud800": ["\udfff"]}]', 200),
+        ('"note": NaN', 200),
+        (f'"note": {"[" * 500}{"]" * 500}', 200),
+        (r'"\ud800": 1', 422),
+        (f'"note": {"[" * 30_000}{"]" * 30_000}', 400),
+    ],
+)
+def test_what_is_not_declared_may_be_anything_in_events(shop: Running, more: str, status: int) -> None:
+    body = f'{{"events": [{{"user_id": "person-1", "item_id": "i1", {more}}}]}}'
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"anything-{len(more)}-{status}"}
+    found = [shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=body, headers=headers) for _ in range(2)]
+    assert [each.status_code for each in found] == [status] * 2
+    if status == 200:
+        assert found[0].json() == found[1].json()
+        assert found[0].json()["unread"] == ["note"]
+
+
 def test_a_database_that_is_away_is_no_defect_of_whoever_asks(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(key: str) -> None:
         raise LedgerError("the database is away")

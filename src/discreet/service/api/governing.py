@@ -21,7 +21,7 @@ from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
+from discreet.service.api.door import PROBLEMS, Here, ReceiptId, may, stranger, unknown
 from discreet.service.api.people import Me, mine
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
@@ -328,7 +328,7 @@ async def consistency(reader: Reader, house: Here, old: Head) -> Response:
 
 
 @public.get("/erasures/{receipt_id}/proof", response_class=Response)
-async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+async def erasure_proof(house: Here, receipt_id: ReceiptId) -> Response:
     """A proof that an erasure is in the journal. Needs no key: whoever was erased has none."""
 
     def proven(records: Records) -> bytes:
@@ -341,7 +341,7 @@ async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^
 
 
 @public.get("/me/receipts/{receipt_id}/proof", response_class=Response)
-async def receipt_proof(me: Me, house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+async def receipt_proof(me: Me, house: Here, receipt_id: ReceiptId) -> Response:
     """A proof that what you said is in the journal: the row has the hash of the receipt's record."""
 
     def proven(records: Records) -> bytes:

@@ -19,7 +19,7 @@ import json
 import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
@@ -30,7 +30,7 @@ from discreet.governance.receipts import kantara, receipt
 from discreet.governance.roles import Permission
 from discreet.privacy.levels import Level
 from discreet.service import rights, words
-from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
+from discreet.service.api.door import PROBLEMS, Here, ReceiptId, may, not_known, stranger, unknown
 from discreet.service.api.telling import promised
 from discreet.service.jobs import effective_from
 from discreet.service.jobs import erase as erased
@@ -248,7 +248,7 @@ async def erase(me: Me, house: Here) -> Receipt:
 
 
 @public.get("/erasures/{receipt_id}")
-async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> dict[str, Any]:
+async def erasure(house: Here, receipt_id: ReceiptId) -> dict[str, Any]:
     """How far an erasure is. Needs no key.
 
     It is ``pending``; ``in-progress`` while a model is made that learns nothing from them, and ``pending`` again if

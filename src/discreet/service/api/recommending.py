@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 import uuid
 from functools import partial
@@ -126,8 +127,7 @@ async def send(
 ) -> Kept:
     """Send events. They are durable when this answers; with an ``Idempotency-Key`` they count once."""
     name = f"{sender.name}/{key or uuid.uuid4()}"
-    digest = hashlib.sha256(sent.model_dump_json().encode()).hexdigest()
-    batch = await house.reading.do(partial(_prepared, name, digest, sent))
+    batch = await house.reading.do(partial(_prepared, name, sent))
     told = await house.intake.collect(batch)
     return Kept(
         batch=key or told.batch.partition("/")[2],
@@ -227,7 +227,7 @@ async def item(anybody: Anybody, house: Here, item_id: Id) -> Item:
     return _item(catalogue, found[0])
 
 
-def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
+def _prepared(name: str, sent: Sent, records: Records) -> Any:
     declared = records.inventory
     unread = {column for event in sent.events for column in event.model_extra or {}}
     if declared.step is None:
@@ -235,7 +235,14 @@ def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
     if unread and declared.minimisation.undeclared == "refuse":
         raise Refused(422, "undeclared", "the events hold fields that the inventory does not declare; leave them out")
     rows = ((event.user_id, event.item_id, event.timestamp) for event in sent.events)
-    return records.vault.prepared(name, digest, rows, tuple(sorted(column[:100] for column in unread)[:20]))
+    return records.vault.prepared(name, _digest(sent), rows, tuple(sorted(column[:100] for column in unread)[:20]))
+
+
+def _digest(sent: Sent) -> str:
+    """Return what a batch is told by from another of its name: of what is not declared the names alone, since what
+    stands there is anything at all, and is not kept."""
+    told = [(event.user_id, event.item_id, event.timestamp, sorted(event.model_extra or {})) for event in sent.events]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _listed(records: Records, house: House, pseudonym: bytes, n: int) -> Listed:
