@@ -456,7 +456,9 @@ def _sent(content: bytes) -> None:
     except (ValueError, RecursionError):
         raise DataError("this cannot be used") from None
     with _undone(_records()):
-        (told,) = _records().vault.collect([_prepared("a search", sent, _records())])
+        (told,) = _records().vault.collect(
+            [_prepared("a search", hashlib.sha256(content).hexdigest(), sent, _records())]
+        )
         assert isinstance(told, Collected)
 
 

@@ -34,12 +34,14 @@ def incidents(folder: str, code: int = 0) -> list[dict[str, object]]:
 
 def test_an_incident_from_its_beginning_to_its_end(folder: str) -> None:
     assert incidents(folder) == []
-    facts = ["--detected", "2026-01-01", "--set", "subjects=1-10", "--by", "ann"]
+    facts = ["--detected", "2026-01-01", "--set", "subjects_count=1-10", "--by", "ann"]
+    facts += ["--set", "data_categories=user.name,user.contact.email"]
     said = discreet("open", folder, "a list went to somebody else", *facts)
     name = said.partition(":")[0]
     assert "by 2026-01-04T00:00:00Z" in " ".join(said.split())
     (found,) = incidents(folder, code=3)
-    assert (found["late"], found["subjects"], found["reported_by"]) == (True, "1-10", "ann")
+    assert (found["late"], found["subjects_count"], found["reported_by"]) == (True, "1-10", "ann")
+    assert found["data_categories"] == ["user.contact.email", "user.name"]
     assert "LATE" in discreet("list", folder, code=3)
     update = ["update", folder, name, "IncidentMitigated", "--by", "bob"]
     assert "IncidentMitigated" in discreet(*update, "--set", "measures=the key was taken away")
@@ -61,8 +63,9 @@ def test_one_of_which_an_authority_was_told(folder: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["open", "x", "--by", "ann", "--set", "subjects"],
+        ["open", "x", "--by", "ann", "--set", "subjects_count"],
         ["open", "x", "--by", "ann", "--set", "mood=bad"],
+        ["open", "x", "--by", "ann", "--set", "data_categories=films"],
         ["update", "none", "IncidentHalted", "--by", "ann"],
     ],
 )

@@ -23,6 +23,7 @@ from discreet.cli.serving import ROTATING, RUNNING, alone, settings_of
 from discreet.errors import DiscreetError, SettingError
 from discreet.governance.checks import now
 from discreet.governance.consent import later
+from discreet.governance.inventory import example
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.roles import Role
 
@@ -169,6 +170,24 @@ def test_a_key_that_was_lost_is_made_at_the_desk(tmp_path: Path) -> None:
         assert "in use by another process" in discreet(*words, "--role", "owner", code=1)
 
 
+def test_risks_in_force_are_shown_and_late_ones_end_with_3(tmp_path: Path) -> None:
+    assert "no folder of a service" in discreet("people", "risks", str(tmp_path / "none"), code=1)
+    folder = tmp_path / "service"
+    settings_of(folder, None, None, None)
+    told = json.loads(discreet("people", "risks", str(folder), "--json"))["risks"]
+    assert not any(risk["late"] for risk in told)
+    assert told[0]["title"].split()[0] in discreet("people", "risks", str(folder))
+    late = tmp_path / "late"
+    late.mkdir()
+    (late / "inventory.toml").write_text(re.sub('created = ".*"', 'reviewed = "2020-01-01"', example("shop"), count=1))
+    settings_of(late, None, None, None)
+    found = subprocess.run([*DISCREET, "people", "risks", str(late)], check=False, capture_output=True, text=True)
+    assert (found.returncode, found.stdout.count("LATE")) == (3, 1)
+    words = [*DISCREET, "people", "risks", str(late), "--json"]
+    found = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert (found.returncode, [risk["late"] for risk in json.loads(found.stdout)["risks"]].count(True)) == (3, 1)
+
+
 def test_the_demo_takes_the_folder_as_the_service_does(tmp_path: Path) -> None:
     folder = tmp_path / "service"
     stay = "from pathlib import Path; from discreet.cli import serving_demo"
@@ -193,7 +212,8 @@ def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (folder / "master.key").chmod(0o644)
     assert "set it to 0600" in discreet("serve", str(folder), "--port", str(free_port()), code=1)
     (folder / "master.key").unlink()
-    assert "not in the file given" in discreet("serve", str(folder), "--port", str(free_port()), code=3)
+    assert "No such file or directory" in discreet("serve", str(folder), "--port", str(free_port()), code=1)
+    assert not (folder / "master.key").exists()  # another would open nothing
 
 
 def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> None:
@@ -205,7 +225,7 @@ def test_events_are_taken_in_and_the_master_key_is_rotated(tmp_path: Path) -> No
     assert not folder.exists()
     settings_of(folder, None, None, None)
     told = json.loads(discreet(*collect, "--items", str(tmp_path / "items.csv"), "--json"))
-    assert told == {"kept": 0, "people_in_batches": 0, "without_consent": 2, "unread": ["shoe_size"]}
+    assert told == {"kept": 0, "people_in_batches": 0, "without_consent": 2, "too_old": 0, "unread": ["shoe_size"]}
     assert "do not" not in discreet(*collect)
     before = (folder / "master.key").read_text()
     assert "a new master key" in discreet("people", "rotate-key", str(folder)).replace("\n", " ")
@@ -254,9 +274,10 @@ def seeded(folder: Path) -> None:
         records.keep()
 
 
+REVOKE = ["revoke", "--purpose", "train-recommender", "--because", "she is eleven"]
 DESK = (
     *(["access"], ["consents"], ["export", "--out", "never.json"], ["correct", "--remove", "a"]),
-    *(["withdraw", "recommend"], ["level", "off"], ["object"], ["erase", "--yes"]),
+    *(["withdraw", "recommend"], REVOKE, ["level", "off"], ["object"], ["erase", "--yes"]),
 )
 
 
@@ -278,6 +299,11 @@ def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -
     records = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"]
     assert records[-1]["event"]["entity_id"] == "controller's desk"
     assert records[-1]["event"]["event_state"] == "ConsentWithdrawn"
+    assert "revoked, journal row" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:])
+    assert "nothing to end" in discreet("people", REVOKE[0], folder, "ann", *REVOKE[1:], code=1)
+    revoked = json.loads(discreet("people", "access", folder, "ann", "--json"))["records"][-1]
+    assert revoked["event"]["event_state"] == "ConsentRevoked"
+    assert revoked["discreet"]["because"] == "she is eleven"
     assert "say --yes" in discreet("people", "erase", folder, "ann", code=1)
     erased = discreet("people", "erase", folder, "ann", "--yes")
     assert erased.startswith("Deleted now: 1 events, consents")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,10 @@ def test_times_that_are_not_declared_are_not_read(place: str | Path, tmp_path: P
         ("bad.jsonl", b"[1, 2]\n"),
         ("empty.jsonl", b""),
         ("bad.xml", b"<a/>"),
+        ("long.csv", b"x" * (1 << 20)),
+        ("day.csv", b"user_id,item_id,timestamp\nann,a,01/11/2026\n"),
+        ("day.csv", b"user_id,item_id,timestamp\nann,a,1.11.2026\n"),
+        ("before.csv", b"user_id,item_id,timestamp\nann,a,-5\n"),
     ],
 )
 def test_files_that_are_none(shop: System, tmp_path: Path, name: str, content: bytes | None) -> None:
@@ -104,6 +109,23 @@ def test_files_that_are_none(shop: System, tmp_path: Path, name: str, content: b
     with pytest.raises(DataError):
         list(collected(shop, path))
     assert shop.vault.own(shop.who("ann")).size == 0
+
+
+def test_what_is_no_file_is_not_waited_for(shop: System, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="is not a file"):
+        list(collected(shop, tmp_path / "pipe.csv"))
+
+
+@pytest.mark.parametrize(("time", "kept", "too_old"), [("2026", 0, 1), ("20261101", 0, 1), ("2020-01-01", 0, 1)])
+def test_what_is_too_old_is_not_said_to_be_kept(
+    shop: System, tmp_path: Path, time: str, kept: int, too_old: int
+) -> None:
+    shop.agree("ann")
+    path = tmp_path / "old.csv"
+    path.write_text(f"user_id,item_id,timestamp\nann,a,{time}\n")
+    (told,) = collected(shop, path)
+    assert (told.kept, told.too_old) == (kept, too_old)
 
 
 def test_rows_that_do_not_count_alone_are_nothing(shop: System, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PROCESSING = {
     *("collection_method", "processing_method", "storage_locations", "retention_period"),
     *("recipient_third_parties", "withdrawal_method", "privacy_rights"),
 }
-PARTY = {"party_id", "party_name", "party_address", "party_contact", "party_type"}
+PARTY = {"party_id", "party_name", "party_address", "party_contact", "party_type", "party_role"}
 EVENT = {"event_time", "validity_duration", "entity_id", "event_type", "event_state"}
 
 
@@ -64,6 +64,10 @@ def test_a_receipt_has_what_the_standard_demands(shop: System) -> None:
         "prev_record_id": None,
         "journal_row": receipt["journal_row"],
     }
+    assert record["privacy_rights"] == [
+        *("A7-3", "A13", "A14", "A15", "A16", "A17", "A18", "A19", "A20", "A21", "A22", "A77")
+    ]
+    assert record["processing_method"].endswith(".")
     assert "ann" not in json.dumps(receipt)
     assert shop.consents.records("ann") == [record]
     entry = shop.journal.linked(receipt["journal_row"])
@@ -99,6 +103,55 @@ def test_it_is_given_renewed_withdrawn_and_given_again(shop: System) -> None:
         RECOMMEND: State.UNKNOWN,
         TRAIN: State.REFUSED,
     }
+
+
+def test_the_controller_ends_a_consent_and_says_why(shop: System) -> None:
+    shop.agree("ann")
+    given = shop.consents.records("ann")[-1]
+    ended = shop.consents.revoke_as(shop.who("ann"), TRAIN, "she is eleven", effective="2027-01-01T00:00:00Z")
+    record = shop.consents.records("ann")[-1]
+    assert record == ended["record"]
+    assert (record["event"]["event_state"], record["event"]["entity_id"]) == ("ConsentRevoked", "controller's desk")
+    assert record["event"]["validity_duration"] is None
+    assert record["discreet"]["because"] == "she is eleven"
+    assert record["discreet"]["model_effective_from"] == "2027-01-01T00:00:00Z"
+    assert record["discreet"]["prev_record_id"] == given["record_id"]
+    assert not shop.consents.permits("ann", TRAIN)
+    assert shop.consents.permits("ann", RECOMMEND)
+    told = shop.journal.linked(ended["journal_row"]).facts
+    assert (told["state"], told["by"]) == ("ConsentRevoked", "controller's desk")
+    assert "eleven" not in json.dumps(told)
+    with pytest.raises(Conflict, match="nothing to end"):
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, "twice")
+    assert shop.verified().ok
+    assert shop.consents.give("ann", TRAIN)["record"]["event"]["event_state"] == "ConsentGiven"
+    assert "because" not in shop.consents.records("ann")[-1]["discreet"]
+
+
+def test_what_waits_for_an_answer_is_ended_too(place: str | Path) -> None:
+    master = Master([new_key()])
+    with system(place, master) as shop:
+        shop.agree("ann")
+    with system(place, master, reworded()) as shop:
+        assert list(shop.consents.ended()) == [1]
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, "the law says so")
+        assert not shop.consents.standing("ann", TRAIN).keeps(now())
+        assert shop.verified().ok
+
+
+@pytest.mark.parametrize("because", ["", "x" * 1_001, "a\nb", "\ud800"])
+def test_a_reason_that_is_none(shop: System, because: str) -> None:
+    shop.agree("ann")
+    rows = shop.journal.head()
+    with pytest.raises(SettingError, match="say why in a line"):
+        shop.consents.revoke_as(shop.who("ann"), TRAIN, because)
+    for person in ("bob", "cleo"):
+        with pytest.raises(Conflict):
+            shop.consents.revoke_as(shop.who(person), TRAIN, "a reason")
+    with pytest.raises(PurposeNotAllowed):
+        shop.consents.revoke_as(shop.who("ann"), "sell", "a reason")
+    assert shop.journal.head() == rows
+    assert shop.consents.permits("ann", TRAIN)
 
 
 def test_any_of_several_purposes_is_enough(shop: System) -> None:
@@ -289,6 +342,26 @@ def test_whoever_agreed_to_other_words_is_asked_anew(place: str | Path) -> None:
         assert book.verify().ok
 
 
+def test_what_a_record_of_before_does_not_say_is_no_change(place: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before(*told: Any) -> dict[str, str]:
+        return {name: value for name, value in party(*told).items() if name != "party_role"}
+
+    master, party = Master([new_key()]), consent._party
+    with system(place, master) as shop, monkeypatch.context() as patched:
+        patched.setattr(consent, "_party", before)
+        patched.setattr(consent, "RIGHTS", ("access", "withdraw"))
+        patched.setattr(consent, "METHOD", "see purpose_type")
+        assert "party_role" not in shop.consents.give("ann", TRAIN)["record"]["pii_controllers"][0]
+    with system(place, master) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == []
+        assert shop.consents.permits("ann", TRAIN)
+    with system(place, master, reworded()) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == ["purpose_description"]
+    other = replace(inventory(), controller=replace(inventory().controller, contact="another@example.org"))
+    with system(place, master, other) as shop:
+        assert shop.consents.changed(shop.who("ann"), TRAIN) == ["pii_controllers"]
+
+
 def test_to_agree_again_before_it_is_written_is_a_new_consent(place: str | Path) -> None:
     master = Master([new_key()])
     with system(place, master) as shop:
@@ -320,7 +393,7 @@ def test_a_purpose_that_is_declared_no_more_is_left_as_it_is(place: str | Path) 
     with system(place, master) as shop:
         shop.agree("ann")
     fields = tuple(replace(field, purposes=(RECOMMEND,)) for field in declared.fields)
-    with system(place, master, replace(declared, purposes=declared.purposes[:1], fields=fields)) as shop:
+    with system(place, master, replace(declared, purposes=declared.purposes[:1], fields=fields, risks=())) as shop:
         assert list(shop.consents.ended()) == []
         assert not shop.consents.agrees(shop.who("ann"), (TRAIN,), now())
         assert shop.consents.changed(shop.who("nobody"), RECOMMEND) == []
@@ -467,7 +540,10 @@ def test_a_record_has_what_the_inventory_states_and_nothing_else(place: str | Pa
         record = shop.consents.give("ann", TRAIN)["record"]
         assert {*record} >= stated
         assert record["processing_locations"] == ["EU"]
+        assert record["storage_locations"] == ["EU"]
         assert record["authority_party"]["party_type"] == "SupervisoryAuthority"
+        assert record["authority_party"]["party_role"] == "DataProtectionAuthority"
+        assert record["pii_controllers"][0]["party_role"] == "DataController"
         assert {*record["authority_party"]} == PARTY | {"party_url"}
         assert {*record["pii_controllers"][0]} == PARTY | reached | {"party_officer"}
     bare = replace(declared, controller=replace(declared.controller, email="", url="", phone=""))
@@ -475,4 +551,5 @@ def test_a_record_has_what_the_inventory_states_and_nothing_else(place: str | Pa
     with system(place, master, bare) as shop:
         record = shop.consents.give("ann", TRAIN)["record"]
         assert not {*record} & stated
+        assert record["storage_locations"] == ["shop"]
         assert not {*record["pii_controllers"][0]} & reached

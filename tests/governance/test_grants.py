@@ -56,6 +56,25 @@ def test_each_look_is_on_record_and_the_person_is_told(shop: System, grants: Gra
     assert "ann" not in json.dumps([told, shop.matters.one(KIND, name).to_dict()])
 
 
+def test_the_person_finds_a_grant_before_it_is_used(shop: System, grants: Grants) -> None:
+    assert grants.about(shop.who("ann")) == []
+    name = opened(grants)
+    staff = module.shown(shop.matters.one(KIND, name))
+    assert (staff["requester"], staff["approver"]) == TWO
+    assert staff["notify_subject_at"] == staff["opens_at"]
+    assert not {"who", "by"} & {*staff}
+    (told,) = grants.about(shop.who("ann"))
+    assert told == {key: value for key, value in staff.items() if key not in {"requester", "approver"}}
+    assert (told["name"], told["state"], told["reason"]) == (name, "open", "safety")
+    assert looks(shop, "ann") == []
+    assert grants.about(shop.who("bob")) == grants.about(shop.who("zoe")) == []
+    grants.close(name, "it was not needed", by="eve")
+    assert [each["outcome"] for each in grants.about(shop.who("ann"))] == ["it was not needed"]
+    shop.vault.erase(shop.who("ann"))
+    shop.agree("ann")  # is another
+    assert grants.about(shop.who("ann")) == []
+
+
 @pytest.mark.parametrize(
     ("reason", "fields", "hours", "by", "error"),
     [

@@ -14,7 +14,7 @@ from systems import RECOMMEND, TRAIN, System, system
 
 from discreet.errors import KeyMissing, LedgerCorrupted, SealBroken, SettingError
 from discreet.governance import schema
-from discreet.governance.holders import ACCESS, ACCOUNTS, PEOPLE, Holders
+from discreet.governance.holders import ACCESS, ACCOUNTS, BATCHES, PEOPLE, Holders
 from discreet.governance.journal import Journal
 from discreet.governance.keys import Master, new_key
 from discreet.governance.ledger import Ledger
@@ -134,7 +134,8 @@ def test_each_key_of_the_ring_is_told_once_whatever_is_opened_or_rotated(place: 
     first = Master([new_key()])
     with system(place, first) as shop:
         rows = told(shop)
-        assert list(rows) == [PEOPLE, ACCOUNTS, ACCESS, *(f"purpose:{each.name}" for each in shop.inventory.purposes)]
+        purposes = [f"purpose:{each.name}" for each in shop.inventory.purposes]
+        assert list(rows) == [PEOPLE, ACCOUNTS, ACCESS, BATCHES, *purposes]
     both = first.rotated()
     with system(place, both) as shop:
         assert list(shop.holders.rotate()) == []
@@ -145,7 +146,7 @@ def test_each_key_of_the_ring_is_told_once_whatever_is_opened_or_rotated(place: 
         assert Ledger(shop.database).verify(wrapping=shop.holders._wrapping).ok
 
 
-@pytest.mark.parametrize("name", [PEOPLE, ACCOUNTS, ACCESS, f"purpose:{TRAIN}"])
+@pytest.mark.parametrize("name", [PEOPLE, ACCOUNTS, ACCESS, BATCHES, f"purpose:{TRAIN}"])
 def test_a_key_that_is_gone_is_not_made_anew(place: str | Path, name: str) -> None:
     master = Master([new_key()])
     with system(place, master) as shop:

@@ -12,6 +12,7 @@ from systems import System, system
 from discreet.errors import Conflict, SettingError
 from discreet.governance import incidents as module
 from discreet.governance.incidents import (
+    CATEGORIES,
     INVESTIGATIONS,
     KIND,
     LAST,
@@ -78,22 +79,22 @@ def test_whoever_was_told_in_time_is_not_late_and_a_conclusion_stops_no_clock(in
 
 
 def test_each_step_is_shown(incidents: Incidents) -> None:
-    name = incidents.record({"subjects": "none"}, by="ann").name
+    name = incidents.record({"subjects_count": "none"}, by="ann").name
     for number in range(LAST):
-        made = incidents.go_on(name, "IncidentOngoing", {"measures": f"{number}", "subjects": "1-10"}, by="bob")
-    step = {"at": NOW, "by": "bob", "state": "IncidentOngoing", "told": ["measures", "subjects"]}
-    assert made.body["log"] == [step] * LAST
+        made = incidents.go_on(name, "IncidentOngoing", {"measures": f"{number}", "subjects_count": "1-10"}, by="bob")
+    step = {"at": NOW, "by": "bob", "state": "IncidentOngoing", "told": ["measures", "subjects_count"]}
+    assert made.body["log_entries"] == [step] * LAST
 
 
 def test_what_is_known_grows_until_it_is_concluded(incidents: Incidents) -> None:
-    first = {name: f"{name} of it" for name in TEXTS} | {"owner": "ann", "subjects": "11-100"}
+    first = {name: f"{name} of it" for name in TEXTS} | {"subjects_count": "11-100", CATEGORIES: ["user.name"]}
     made = incidents.record(first, by="ann")
     assert {**made.body, **first} == made.body
     assert made.body["investigation_status"] == INVESTIGATIONS[0]
     assert made.body["reported_by"] == "ann"
     for state in STATES:
         times = dict.fromkeys(TIMES, "2031-05-10T01:00:00+01:00")
-        made = incidents.go_on(made.name, state, times | {"subjects": SUBJECTS[-1]}, by="bob")
+        made = incidents.go_on(made.name, state, times | {"subjects_count": SUBJECTS[-1]}, by="bob")
         if state == "IncidentConcluded":
             break
     assert {made.body[name] for name in TIMES} == {"2031-05-10T00:00:00Z"}
@@ -112,7 +113,12 @@ def test_an_investigation_has_its_states(incidents: Incidents, status: str) -> N
     "told",
     [
         *({"name": "ann"}, {"detected_at": NOW}, {"due": NOW}, {"state": "x"}, {"": ""}, {"reported_by": "eve"}),
-        *({"subjects": "12"}, {"subjects": ["1-10"]}, {"subjects": None}, {"investigation_status": "1-10"}),
+        *(
+            {"subjects_count": "12"},
+            {"subjects_count": ["1-10"]},
+            {"subjects_count": None},
+            {"investigation_status": "1-10"},
+        ),
         *({"investigation_status": {}}, {"description": ""}, {"description": "x" * 4_001}, {"description": 1}),
         *({"owner": None}, {"occurred_from": "someday"}, {"occurred_from": 20240101}, {"occurred_to": None}),
         *({"notified_authority_at": "2031-05-10T12:00:01Z"}, {"measures": "\ud800"}),
@@ -126,6 +132,33 @@ def test_what_is_no_field_or_no_value(shop: System, incidents: Incidents, told: 
         incidents.go_on(made.name, "IncidentOngoing", told, by="ann")
     assert shop.matters.all(KIND) == [made]
     assert shop.journal.head().seq == rows
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        (["media consumption"], "user.behavior.media_consumption"),
+        (["user.name", "user.contact.emial"], "user.contact.email"),
+        ("user.name", "user.behavior"),
+        ([], "user.behavior"),
+        ([{}], "user.behavior"),
+        ([None], "user"),
+    ],
+)
+def test_categories_are_of_the_vocabulary(incidents: Incidents, given: object, near: str) -> None:
+    with pytest.raises(SettingError, match=f"are keys of the vocabulary, such as .*{near}"):
+        incidents.record({CATEGORIES: given}, by="ann")
+    keys = ["user.name", "user.behavior.media_consumption", "user.name"]
+    assert incidents.record({CATEGORIES: keys}, by="ann").body[CATEGORIES] == sorted({*keys})
+
+
+def test_one_of_before_is_gone_on_with(shop: System, incidents: Incidents) -> None:
+    first = {"at": NOW, "by": "ann", "state": "IncidentSuspected", "told": ["subjects"]}
+    body = {"detected_at": NOW, "subjects": "1-10", "log": [first]}
+    old = shop.matters.open(KIND, "IncidentSuspected", body, by="ann", due="2031-05-13T12:00:00Z")
+    for number in range(2):
+        made = incidents.go_on(old.name, "IncidentOngoing", {"subjects_count": "11-100"}, by="bob")
+        assert [each["by"] for each in made.body["log_entries"]] == ["ann", *["bob"] * (number + 1)]
 
 
 @pytest.mark.parametrize("state", ["", "Concluded", "open"])

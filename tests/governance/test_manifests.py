@@ -15,7 +15,7 @@ from discreet.governance.manifests import LAWFUL, MEASURES, NOT_STATED, Report, 
 
 TEXT = example("shop")
 OPTIONAL = re.compile(
-    r"\[(authority|processing)\].*?(?=\n\[)|\[\[risk\]\].*?(?=\n\[)|(email|url|phone) = .*?\n", re.DOTALL
+    r"\[(authority|processing)\].*?(?=\n\[)|\[\[risk\]\].*?(?=\n\[|\Z)|(email|url|phone) = .*?\n", re.DOTALL
 )
 BARE = OPTIONAL.sub("", TEXT)
 """Without all that may be left out."""
@@ -129,8 +129,9 @@ def test_an_assessment_is_a_draft_of_inventory_risks_budgets_and_audit() -> None
     assert page.startswith("# DRAFT of ")
     assert [line[4] for line in page.splitlines() if line.startswith("## (")] == list("abcd")
     for said in (
-        "title: a released model tells that somebody took part",
-        "severity: 3",
+        *(f"- title: {risk.title}; linddun: {', '.join(risk.linddun)}; likelihood:" for risk in declared().risks),
+        f"inherent, of 5: {declared().risks[0].inherent}",
+        f"accepted by: {NOT_STATED}",
         "budget shop/train-recommender: epsilon 20 at delta 0.0001, by person, without an end; spent by 3 releases: "
         "epsilon 1.23",
         "until 2027-01-01T00:00:00Z",

@@ -328,7 +328,14 @@ def test_events_are_minimised_and_count_once(shop: Running) -> None:
     event = {"user_id": "sender", "item_id": "i1", "address": "9 Secret Lane", "timestamp": 1_790_000_000}
     ask = {"json": {"events": [event]}, "headers": {"Idempotency-Key": "one"}}
     first = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **ask)
-    assert first.json() == {"batch": "one", "kept": 1, "people": 1, "without_consent": 0, "unread": ["address"]}
+    assert first.json() == {
+        "batch": "one",
+        "kept": 1,
+        "people": 1,
+        "without_consent": 0,
+        "too_old": 0,
+        "unread": ["address"],
+    }
     assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **ask).json() == first.json()
     other = {**ask, "json": {"events": [event | {"item_id": "i2"}]}}
     conflict = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", **other)
@@ -416,6 +423,16 @@ def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:discreet:purpose-not-allowed")
     assert shop.ask("PUT", "/api/v1/me/level", key, json={"level": "none"}).status_code == 422
     assert shop.ask("GET", "/.well-known/gpc.json").json()["gpc"] is True
+
+
+def test_what_is_exported_is_no_formula(shop: Running) -> None:
+    listed = {"items": [{"item_id": "=1+1", "title": "=HYPERLINK(1)"}, {"item_id": "-1", "title": "@x"}]}
+    assert shop.as_(Role.OPERATOR, "PUT", "/api/v1/items", json=listed).status_code == 200
+    key = shop.agreed("formulas")
+    shop.send(("formulas", "=1+1"), ("formulas", "-1"))
+    rows = list(csv.DictReader(io.StringIO(shop.ask("GET", "/api/v1/me/export?format=csv", key).text)))
+    assert {row["item_id"]: row["title"] for row in rows} == {"'=1+1": "'=HYPERLINK(1)", "'-1": "'@x"}
+    assert {each["item_id"] for each in shop.ask("GET", "/api/v1/me/export", key).json()["events"]} == {"=1+1", "-1"}
 
 
 def test_access_export_correction_and_objection(shop: Running) -> None:
@@ -692,7 +709,8 @@ def test_the_journal_does_not_tell_what_somebody_chose(shop: Running) -> None:
     assert shop.as_(Role.OPERATOR, "POST", "/api/v1/events", json={"events": [event]}).json()["kept"] == 1
     with shop.settings.records() as records:
         last = [entry.facts for entry in records.journal.rows() if entry.kind == "collect"][-1]
-    assert last == {"events": "1", "people": "1", "without_consent": "0", "unreadable": "0", "unread": "1"}
+    counts = {"events": "1", "people": "1", "without_consent": "0", "unreadable": "0", "too_old": "0", "unread": "1"}
+    assert last == counts
 
 
 def test_long_bodies_are_read_from_whoever_has_a_key_alone(shop: Running) -> None:

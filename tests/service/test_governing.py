@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import requests
 import rfc8785
 from services import Running, new_settings, running, seed
 
@@ -56,6 +59,9 @@ def test_a_look_at_somebody_takes_two_and_is_told_to_them(shop: Running, other: 
     assert shop.as_(OWNER, "POST", f"/api/v1/motions/{name}/agree").status_code == 403  # an owner may not look
     grant = shop.ask("POST", f"/api/v1/motions/{name}/agree", other).json()["grant"]
     assert shop.ask("POST", f"/api/v1/motions/{name}/agree", other).status_code == 409
+    mine = shop.ask("GET", "/api/v1/me/access", person).json()  # before anybody looked
+    assert ([each["name"] for each in mine["grants_of_staff"]], mine["opened_by_staff"]) == ([grant], [])
+    assert "B. Okafor" not in json.dumps(mine["grants_of_staff"])
     seen = shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").json()
     assert [each["item_id"] for each in seen["events"]] == ["i1"]
     assert "consents" not in seen
@@ -65,9 +71,11 @@ def test_a_look_at_somebody_takes_two_and_is_told_to_them(shop: Running, other: 
     listed = shop.as_(AUDITOR, "GET", "/api/v1/grants").json()["grants"]
     assert grant in {each["name"] for each in listed}
     assert all("who" not in each for each in listed)
-    assert (
-        shop.as_(OFFICER, "POST", f"/api/v1/grants/{grant}/close", json={"outcome": "it was theirs"}).status_code == 200
-    )
+    (found,) = (each for each in listed if each["name"] == grant)
+    assert (found["requester"], found["approver"]) == ("the privacy-officer of a test", "B. Okafor")
+    assert found["notify_subject_at"] == found["opens_at"]
+    closed = shop.as_(OFFICER, "POST", f"/api/v1/grants/{grant}/close", json={"outcome": "it was theirs"}).json()
+    assert (closed["state"], closed["outcome"], "who" in closed) == ("closed", "it was theirs", False)
     assert shop.as_(OFFICER, "GET", f"/api/v1/grants/{grant}/people/looked-at").status_code == 403
     strangers = motion | {"user_id": "never heard of"}
     made = [shop.as_(OFFICER, "POST", "/api/v1/motions", json={"motion": each}) for each in (strangers, motion)]
@@ -106,7 +114,8 @@ def test_a_cap_is_raised_by_two(shop: Running, other: str) -> None:
 
 
 def test_incidents_have_a_clock(shop: Running) -> None:
-    told = {"told": {"description": "a list went to somebody else", "subjects": "1-10"}, "detected_at": "2026-01-01"}
+    known = {"description": "a list went to somebody else", "subjects_count": "1-10", "data_categories": ["user.name"]}
+    told = {"told": known, "detected_at": "2026-01-01"}
     made = shop.as_(Role.OPERATOR, "POST", "/api/v1/incidents", json=told)
     assert made.status_code == 201
     assert made.json()["notify_authority_by"] == "2026-01-04T00:00:00Z"
@@ -119,8 +128,9 @@ def test_incidents_have_a_clock(shop: Running) -> None:
     )
     (listed,) = shop.as_(AUDITOR, "GET", "/api/v1/incidents").json()["incidents"]
     assert not listed["late"]
-    assert [step["state"] for step in listed["log"]] == ["IncidentSuspected", "IncidentMitigated"]
-    for wrong in ({"state": "Over", "told": {}}, {"state": "IncidentHalted", "told": {"mood": "bad"}}):
+    assert [step["state"] for step in listed["log_entries"]] == ["IncidentSuspected", "IncidentMitigated"]
+    films = {"state": "IncidentHalted", "told": {"data_categories": ["films"]}}
+    for wrong in ({"state": "Over", "told": {}}, {"state": "IncidentHalted", "told": {"mood": "bad"}}, films):
         assert shop.as_(Role.OPERATOR, "POST", f"/api/v1/incidents/{name}", json=wrong).status_code == 422
     assert shop.as_(Role.OPERATOR, "POST", "/api/v1/incidents/none", json=going).status_code == 404
 
@@ -149,6 +159,27 @@ def test_the_inventory_and_the_journal_are_shown_to_those_who_may(shop: Running)
     assert "person-1" not in json.dumps(shop.as_(AUDITOR, "GET", "/api/v1/journal?n=1000").json())
 
 
+def test_the_register_of_risks_says_what_is_late(
+    another: Callable[[], Settings],
+) -> None:
+    settings = another()
+    first, *others = settings.inventory.risks
+    declared = replace(
+        settings.inventory,
+        risks=(replace(first, status="accepted", accepted_by="A. Rivera", accepted_until="2026-01-01"), *others),
+    )
+    with running(replace(settings, inventory=declared)) as found:
+        told = found.as_(AUDITOR, "GET", "/api/v1/risks").json()["risks"]
+        assert [each["id"] for each in told if each["late"]] == [first.id]
+        assert (told[0]["inherent"], told[0]["levels"]["inherent"], told[0]["accepted_by"]) == (
+            3,
+            "Moderate",
+            "A. Rivera",
+        )
+        assert len(told) == len(declared.risks)
+        assert found.as_(Role.ANALYST, "GET", "/api/v1/risks").status_code == 403
+
+
 def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_receipt(shop: Running) -> None:
     head = shop.as_(AUDITOR, "GET", "/api/v1/journal/head").json()
     key = shop.agreed("erased")
@@ -174,6 +205,41 @@ def test_rows_are_proven_to_whoever_asks_and_an_erasure_to_whoever_has_its_recei
     assert shop.as_(AUDITOR, "POST", "/api/v1/journal/consistency", json=forged).status_code == 422
     assert shop.as_(AUDITOR, "GET", "/api/v1/journal/rows/99999999/proof").status_code == 404
     assert shop.ask("GET", f"/api/v1/erasures/{'0' * 36}/proof").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("role", "another_role", "path", "body", "other"),
+    [
+        (Role.OPERATOR, None, "jobs", {"due": "2027-06-01T00:00:00Z"}, {"due": "2027-06-02T00:00:00Z"}),
+        (OFFICER, Role.OWNER, "incidents", {"told": {"description": "a"}}, {"told": {"description": "b"}}),
+        (
+            Role.OWNER,
+            OFFICER,
+            "motions",
+            {"motion": {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 25}},
+            {"motion": {"permission": "raise-cap", "purpose": "train-recommender", "epsilon": 26}},
+        ),
+    ],
+)
+def test_what_is_asked_for_again_is_done_once(
+    shop: Running, role: Role, another_role: Role | None, path: str, body: dict[str, Any], other: dict[str, Any]
+) -> None:
+    def ask(key: str, told: dict[str, Any], by: Role = role) -> requests.Response:
+        return shop.as_(by, "POST", f"/api/v1/{path}", json=told, headers={"Idempotency-Key": key})
+
+    first = ask("once", body)
+    assert first.status_code < 300
+    with ThreadPoolExecutor(4) as pool:
+        again = [each.result() for each in [pool.submit(ask, "once", body) for _ in range(4)]]
+    assert {each.json()["name"] for each in again} == {first.json()["name"]}
+    assert ask("once", other).status_code == 409
+    names = {ask("twice", body).json()["name"], first.json()["name"]}
+    assert len(names) == 2
+    if another_role is not None:  # what another calls by the same name is another
+        assert ask("once", body, another_role).json()["name"] not in names
+    for name in names:
+        if path == "jobs":
+            assert shop.as_(role, "DELETE", f"/api/v1/jobs/{name}").status_code == 200
 
 
 @pytest.mark.parametrize("how", ["key", "account"])

@@ -19,7 +19,7 @@ from sqlalchemy import update
 from discreet.data.catalogue import Catalogue
 from discreet.data.records import Records
 from discreet.errors import ArtefactError
-from discreet.governance import duties, matters, schema
+from discreet.governance import duties, schema
 from discreet.governance.checks import now
 from discreet.governance.consent import later
 from discreet.governance.duties import AUDIT, JOURNAL
@@ -245,7 +245,7 @@ def found_of(records: Records, name: str) -> Matter:
 
 
 def fall_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matters, "now", lambda: later(now(), 31))
+    monkeypatch.setattr(duties, "now", lambda: later(now(), 31))
 
 
 @pytest.fixture

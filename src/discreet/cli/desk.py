@@ -166,6 +166,31 @@ def withdraw(
 
 
 @app.command()
+def revoke(
+    folder: Folder,
+    person: Person,
+    purpose: Annotated[str, typer.Option("--purpose", help="That the inventory declares.")],
+    because: Annotated[str, typer.Option("--because", help="Why, in a line: the person finds it in the record.")],
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+) -> None:
+    """End a consent that the controller may not rely on, of a minor, say: nothing is read for the purpose from now on.
+
+    On record as done by the desk, not by the person, who finds it among their records with the reason.
+    """
+    from discreet.service.jobs import effective_from
+
+    with desk(folder, database, master_key, key_service) as records:
+        who = records.holders.pseudonym(person)
+        records.grants.check_held(who)
+        told = records.consents.revoke_as(who, purpose, because, effective=effective_from(records, purpose))
+        said = _said(records, who, purpose)
+    say(f"revoked, journal row {told['journal_row']}")
+    say(said)
+
+
+@app.command()
 def level(
     folder: Folder,
     person: Person,

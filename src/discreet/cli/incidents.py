@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ By = Annotated[str, typer.Option("--by", help="Who says so, by name.")]
 Name = Annotated[str, typer.Argument(help="Of the incident, as `list` shows it.")]
 Facts = Annotated[
     list[str] | None,
-    typer.Option("--set", help="field=value, as the register has them, such as subjects=1-10; may be repeated."),
+    typer.Option("--set", help="field=value, as the register has them, such as subjects_count=1-10; may be repeated."),
 ]
 
 
@@ -108,15 +108,16 @@ def close(
         _go_on(records, name, CONCLUDED, {field: value for field, value in given.items() if value is not None}, by)
 
 
-def _go_on(records: Records, name: str, state: str, told: Mapping[str, str], by: str) -> None:
+def _go_on(records: Records, name: str, state: str, told: Mapping[str, Any], by: str) -> None:
     made = records.incidents.go_on(name, state, told, by=by)
     say(f"{made.name}: {made.state}")
 
 
-def _told(facts: Sequence[str] | None) -> dict[str, str]:
+def _told(facts: Sequence[str] | None) -> dict[str, Any]:
     from discreet.errors import SettingError
+    from discreet.governance.incidents import CATEGORIES
 
     pairs = [fact.partition("=") for fact in facts or ()]
     if not all(between for _, between, _ in pairs):
         raise SettingError("--set takes field=value")
-    return {field: value for field, _, value in pairs}
+    return {field: value.split(",") if field == CATEGORIES else value for field, _, value in pairs}

@@ -25,7 +25,7 @@ app.add_typer(at_desk)
 
 @app.callback()
 def _group() -> None:
-    """Take in events and items, serve one person at the desk, make keys, and check an inventory."""
+    """Take in events and items, serve one person at the desk, make keys, check an inventory, and show its risks."""
 
 
 @app.command()
@@ -45,7 +45,7 @@ def collect(
     from discreet.data.intake import read_catalogue
 
     catalogue = None if items is None else read_catalogue(items)
-    told = {"kept": 0, "people_in_batches": 0, "without_consent": 0}
+    told = {"kept": 0, "people_in_batches": 0, "without_consent": 0, "too_old": 0}
     unread: tuple[str, ...] = ()
     with desk(folder, database, master_key, key_service) as records, progress() as bars:
         bar = bars.add_task("events", total=None)
@@ -55,12 +55,15 @@ def collect(
             told["kept"] += batch.kept
             told["people_in_batches"] += batch.people
             told["without_consent"] += batch.without_consent
+            told["too_old"] += batch.too_old
             unread = batch.unread
             bars.update(bar, completed=told["kept"])
     if as_json:
         say_json(told | {"unread": list(unread)})
         return
     say(f"{told['kept']:,} events are kept; people in batches who agreed to nothing: {told['without_consent']:,}")
+    if told["too_old"]:
+        say(f"not kept, since they are older than the inventory's retention: {told['too_old']:,} events", "dim")
     if unread:
         say(f"not read, since the inventory does not declare them: {', '.join(unread)}", "dim")
 
@@ -120,6 +123,33 @@ def key(
         made = records.access.make(staff[role], owner, days=days)
         records.journal.append("desk-key", key=made.split("_")[1], by=DESK)
     say(f"The key of {owner}, {role}, shown this once: {made}", "bold")
+
+
+@app.command()
+def risks(
+    folder: Folder,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
+    as_json: Json = False,
+) -> None:
+    """Show the register of risks in force. Exit code 3 if one is accepted no more, or nobody reviewed it for a year."""
+    from discreet.cli.output import screen, table
+    from discreet.governance.checks import now
+
+    with desk(folder, database, master_key, key_service) as records:
+        found = [risk.told(now()) for risk in records.inventory.risks]
+    if as_json:
+        say_json({"risks": found})
+    else:
+        shown = table("Risks", "id", "title", "before", "left", "status", "owner", "")
+        for each in found:
+            levels, late = each["levels"], "LATE" if each["late"] else ""
+            left = levels.get("residual", "")
+            shown.add_row(each["id"], each["title"], levels["inherent"], left, each["status"], each["owner"], late)
+        screen.print(shown)
+    if any(each["late"] for each in found):
+        raise typer.Exit(3)
 
 
 @app.command("rotate-key")

@@ -190,10 +190,11 @@ def settings_of(
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             (folder / MODELS).mkdir(exist_ok=True, mode=0o700)
-    wrapping = hooked(key_service) if key_service else _master(master_key or folder / MASTER, may_make=may_make)
     place: str | Path = database or folder / DATABASE
     witness = None if os.environ.get(NAMED) else folder / WITNESS
-    declared = _in_force(place, folder / INVENTORY, witness, may_make=may_make)
+    declared, sealed = _in_force(place, folder / INVENTORY, witness, may_make=may_make)
+    master = master_key or folder / MASTER
+    wrapping = hooked(key_service) if key_service else _master(master, may_make=may_make and not sealed)
     return Settings(
         place=place,
         models=folder / MODELS,
@@ -205,10 +206,12 @@ def settings_of(
     )
 
 
-def _in_force(place: str | Path, path: Path, witness: Path | None, *, may_make: bool) -> Inventory:
-    """Return the inventory that holds: at the first start the file's, from then on what two people agreed to."""
+def _in_force(place: str | Path, path: Path, witness: Path | None, *, may_make: bool) -> tuple[Inventory, bool]:
+    """Return the inventory that holds: at the first start the file's, from then on what two people agreed to; and
+    whether there are keys that a master key wraps."""
     from discreet.errors import DiscreetError, SettingError
     from discreet.governance import policy
+    from discreet.governance.holders import ring_of
     from discreet.governance.inventory import Inventory
     from discreet.governance.matters import Matters
     from discreet.governance.witness import configured, opened_with
@@ -216,9 +219,9 @@ def _in_force(place: str | Path, path: Path, witness: Path | None, *, may_make: 
     database, journal = opened_with(configured(witness), place, 30.0, may_create=may_make)
     with closing(database):
         matters = Matters(database, journal)
-        held = policy.in_force(matters)
+        held, sealed = policy.in_force(matters), any(True for _ in ring_of(database, None))
         if held is None and may_make:
-            return policy.put(matters, _first_inventory(path), by="first start")
+            return policy.put(matters, _first_inventory(path), by="first start"), sealed
     if held is None:
         raise SettingError(f"no inventory is in force in {path.parent}: `discreet serve` was never started there")
     declared = Inventory.from_toml(held.encode())
@@ -229,7 +232,7 @@ def _in_force(place: str | Path, path: Path, witness: Path | None, *, may_make: 
         differs, why = True, str(error)
     if differs:
         note(f"{path} is not what is in force, which holds ({why}); two people change it, by POST /api/v1/motions")
-    return declared
+    return declared, sealed
 
 
 def _first_inventory(path: Path) -> str:

@@ -34,6 +34,8 @@ def collected(records: Records, path: Path) -> Iterator[Collected]:
             or names an item that is not in the catalogue. What was kept before stays; take the file in again when it
             is mended.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is not a file, and is read more than once; write it to one first")
     with readable(str(path)), path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
     table = _table(path)

@@ -64,6 +64,8 @@ def positive(column: pl.Series, where: Where) -> pl.Series:
 def seconds(column: pl.Series, where: Where) -> pl.Series:
     """Timestamps as Float64 seconds since 1970: numbers are taken as they are, dates are converted."""
     if column.dtype == pl.String:
+        unclear = column.str.contains(r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]").fill_null(False)
+        _refuse(unclear, column.name, where, "is a date whose day may be its month; write it as 2026-11-01")
         column = _parsed_times(column)
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         _refuse(column.is_null(), column.name, where, "has no timestamp; every row needs one, or none")

@@ -17,7 +17,7 @@ from discreet.governance.inventory import Inventory
 from discreet.governance.journal import Head
 from discreet.governance.keys import Wrapping
 from discreet.governance.ledger import Ledger
-from discreet.governance.matters import Matters
+from discreet.governance.matters import Matters, Once
 from discreet.governance.motions import Motions
 from discreet.governance.verification import Verification, verify
 from discreet.governance.witness import check_unwitnessed, configured, opened_with
@@ -35,7 +35,6 @@ class Records:
 
     Attributes:
         witness: which `keep`s the journal when something was written; None without one.
-        seen: head of the journal that it is known to have; for whoever keeps it up to date.
 
     Raises:
         LedgerError: it cannot be opened; or its journal tells of a witness, and there is none here.
@@ -54,7 +53,7 @@ class Records:
     ) -> None:
         self.place, self.inventory, self.witness = place, inventory, configured(witness, deadline)
         self._wrapping = wrapping
-        self.seen: Head | None = None
+        self._seen: Head | None = None
         self.database, self.journal = opened_with(self.witness, place, deadline, may_create=True)
         try:
             if self.witness is None:
@@ -87,14 +86,29 @@ class Records:
         """Open the budgets of this database, with its witness."""
         return Ledger(self.place, create=False, witness=self.witness.path if self.witness else None)
 
+    def once(self, visitor: str, key: str | None, asked: bytes) -> Once | None:
+        """Return by what a request is known again: who asks, what they call it, and what it says; None: it has no name.
+
+        A key of the ring makes it, since what was asked for may tell of somebody, and could be guessed.
+        """
+        if key is None:
+            return None
+        name, content = f"once\0{visitor}\0{key}", f"asked\0{asked.hex()}"
+        return Once(self.holders.id_of_batch(name)[:16], self.holders.id_of_batch(content))
+
     def verified(self, artefacts: Path | None = None) -> Verification:
         """Replay the journal, and compare it with everything else; each consent is opened. As `Ledger.verify`."""
         return verify(self.journal, None, artefacts, self.witness, self._wrapping)
 
     def keep(self) -> None:
-        """Have the witness see what was written, if there is one. Raises LedgerError if it cannot be written."""
-        if self.witness is not None:
+        """Have the witness see what was written since it last did, if there is one.
+
+        Raises:
+            FileNotWritten, LedgerError: it cannot be written, or is not the one that it was.
+        """
+        if self.witness is not None and (head := self.journal.head()) != self._seen:
             self.witness.keep(self.journal)
+            self._seen = head
 
     def close(self) -> None:
         """Close the database. May be repeated."""

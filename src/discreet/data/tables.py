@@ -31,6 +31,8 @@ _OTHER_SEPARATORS = {
 
 MOST_SHOWN, LONGEST_SHOWN = 20, 60
 
+LONGEST_HEADER = 1 << 20
+"""Bytes."""
 _LARGEST_SEARCHED = 1 << 28
 """Bytes of a text file in which a broken row is looked for: that takes several times as much memory."""
 
@@ -177,12 +179,14 @@ class TextTable:
 
     def _header(self) -> str:
         with readable(self.label), self._path.open("rb") as file:
-            line = file.readline()
+            line = file.readline(LONGEST_HEADER)
             more = line and not line.strip() and any(map(bytes.strip, file))
         if more:
             raise DataError(f"{self.label}: begins with a blank line; take it out, the header comes first")
         if not line.strip():
             raise DataError(f"{self.label}: is empty")
+        if len(line) == LONGEST_HEADER and not line.endswith(b"\n"):
+            raise DataError(f"{self.label}: its first row has more than {LONGEST_HEADER:,} bytes; a header comes first")
         try:
             return line.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -195,7 +199,7 @@ class TextTable:
     def _parsing(self) -> Iterator[None]:
         try:
             yield
-        except pl.exceptions.PolarsError:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # which it ends in where memory does
             raise DataError(f"{self.label}: {self._complaint()}") from None
 
     def _complaint(self) -> str:

@@ -1,9 +1,10 @@
 """What people did, kept for the purposes that they agreed to: sealed for each of them, read for a purpose, erased.
 
 An event is an item and a time, rounded down as the inventory says; nothing else of it is kept. Events come in batches
-that are durable before they are acknowledged, and count once, however often they are sent. They are sealed under the
-person's key as they come, and folded into one sealed history a person now and then, in which an item is there once,
-with its latest time, and of which only the latest items stay.
+that are durable before they are acknowledged, and count once, however often they are sent; of a batch stay its counts,
+and by what it is known again, which tells neither its name nor what it held. Events are sealed under the person's key
+as they come, and folded into one sealed history a person now and then, in which an item is there once, with its latest
+time, and of which only the latest items stay.
 
 Who is read for a purpose is decided in the query: a row of somebody who does not permit it is not fetched. What was
 fetched is read if the person's own key says that they permitted it (`consent`).
@@ -16,6 +17,7 @@ the same batch again            its first answer; with another content, Conflict
 an item that is not listed      DataError for the whole batch: the catalogue comes first
 a time in the future            now; of more than a day from now: DataError
 no time, or none declared       the day of intake, which retention needs
+a time before what is kept      the event is not kept; the answer says of how many
 an item leaves the catalogue    it stays in histories, and is not read any more
 a consent was switched on       nothing is read or kept: SealBroken of one person; of many, how many is on record
 the words of a purpose change   nobody who agreed to others is read, nor are events of theirs kept; what is held stays
@@ -32,7 +34,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -118,12 +120,14 @@ class Batch:
         digest: of its content.
         events: each person's, by pseudonym.
         unread: names of columns that are not declared, and were left out.
+        too_old: events that lie before what is kept, and were left out.
     """
 
     name: str
     digest: str
     events: dict[bytes, Events] = field(repr=False)
     unread: tuple[str, ...] = ()
+    too_old: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Collected:
         kept: events.
         people: whose they are.
         without_consent: people whose events were not kept, since they agreed to no purpose.
+        too_old: events that lie before what is kept.
         unread: names of columns that are not declared, and were left out.
     """
 
@@ -142,6 +147,7 @@ class Collected:
     kept: int
     people: int
     without_consent: int
+    too_old: int
     unread: tuple[str, ...] = ()
 
 
@@ -262,26 +268,35 @@ class Vault:
         """
         check_name("batch", name)
         codes, latest = self.items.codes, datetime.now(UTC).timestamp()
-        found: dict[str, list[tuple[int, int]]] = {}
+        found, oldest, too_old = dict[str, list[tuple[int, int]]](), self._oldest(latest), 0
         for number, (person, item, seconds) in enumerate(rows):
             if number >= MOST_EVENTS:
                 raise DataError(f"a batch has at most {MOST_EVENTS:,} events; send several")
-            found.setdefault(person, []).append(self._minimised(number, codes.get(item), seconds, latest))
+            events, event = found.setdefault(person, []), self._minimised(number, codes.get(item), seconds, latest)
+            if event[1] < oldest:
+                too_old += 1
+            else:
+                events.append(event)
         if not found:
             raise DataError("the batch holds no events")
-        events = {self._holders.pseudonym(person): np.array(each, EVENT) for person, each in found.items()}
-        return Batch(name, digest, events, unread)
+        known = {self._holders.pseudonym(person): events for person, events in found.items()}
+        kept = {pseudonym: np.array(events, EVENT) for pseudonym, events in known.items() if events}
+        return Batch(name, digest, kept, unread, too_old)
+
+    def _oldest(self, latest: float) -> int:
+        """Return the first second of what is kept."""
+        return int(latest) - self._inventory.retention_days * DAY
 
     def _minimised(self, number: int, code: int | None, seconds: float | None, latest: float) -> tuple[int, int]:
         """Return an event as it is kept: the code of its item, and its time rounded down."""
         if code is None:
             raise DataError(f"event {number}: its item is not in the catalogue; add it there first")
-        if seconds is not None and not seconds < latest + DAY:
+        if seconds is not None and not 0 <= seconds < latest + DAY:
             raise DataError(f"event {number}: its time is not seconds since 1970, or lies in the future; mend it")
         step = self._inventory.step
         at = latest if seconds is None or step is None else min(seconds, latest)
         coarse = DAY if seconds is None or step is None else step
-        return code, int(max(at, 0) // coarse * coarse)
+        return code, int(at // coarse * coarse)
 
     def collect(self, batches: Sequence[Batch]) -> list[Collected | Conflict]:
         """Keep batches, all in one durable transaction; return what became of each.
@@ -293,10 +308,13 @@ class Vault:
             return [self._collected(batch) for batch in batches]
 
     def _collected(self, batch: Batch) -> Collected | Conflict:
-        row = self._db.one(_BATCH, name=batch.name)
+        name, digest = (self._holders.id_of_batch(each) for each in (f"name\0{batch.name}", f"digest\0{batch.digest}"))
+        row = self._db.one(_BATCH, name=name)
         if row is not None:
-            same = row[0] == batch.digest
-            return _told(row[1]) if same else Conflict("a batch of this name was sent before with another content")
+            same = row[0] == digest
+            return (
+                _told(batch, row[1]) if same else Conflict("a batch of this name was sent before with another content")
+            )
         time = now()
         answers = {who: self._answer(who, time) for who in batch.events}
         agreed = [who for who, answer in answers.items() if answer]
@@ -304,10 +322,12 @@ class Vault:
             content = self._holders.hold(pseudonym).seal(batch.events[pseudonym].tobytes(), _of_event(pseudonym))
             self._db.execute(_KEEP_EVENT, pseudonym=pseudonym, content=content)
         kept = sum(len(batch.events[pseudonym]) for pseudonym in agreed)
-        told = Collected(batch.name, kept, len(agreed), len(batch.events) - len(agreed), batch.unread)
-        self._db.execute(_KEEP_BATCH, name=batch.name, digest=batch.digest, at=time, told=json.dumps(asdict(told)))
+        told = Collected(batch.name, kept, len(agreed), len(batch.events) - len(agreed), batch.too_old, batch.unread)
+        counts = {name: count for name, count in vars(told).items() if isinstance(count, int)}  # what names tells
+        self._db.execute(_KEEP_BATCH, name=name, digest=digest, at=time, told=json.dumps(counts))
         facts = {"events": str(told.kept), "people": str(told.people), "without_consent": str(told.without_consent)}
         facts["unreadable"] = str(sum(answer is None for answer in answers.values()))
+        facts["too_old"] = str(told.too_old)
         facts["unread"] = str(len(batch.unread))  # neither names of columns nor a digest: both can tell of somebody
         self._journal.append("collect", at=time, **facts)
         return told
@@ -472,14 +492,14 @@ class Vault:
             NotAllowed: the person agrees to no purpose that something could be added for.
         """
         removed, latest = {*remove}, datetime.now(UTC).timestamp()
-        codes, oldest = self.items.codes, latest - self._inventory.retention_days * DAY
+        codes = self.items.codes
         named = [*removed, *(item for item, _ in (*change, *add))]
         if len({*named}) < len(named):
             raise DataError("an item is named twice in this correction; say one thing of each")
         if change and self._inventory.step is None:
             raise DataError("times are not kept, so there is none to change")
         told = [self._minimised(at, codes.get(item), time, latest) for at, (item, time) in enumerate((*change, *add))]
-        if any(time < oldest for _, time in told):
+        if any(time < self._oldest(latest) for _, time in told):
             raise DataError("a time lies before what is kept; leave it out")
         with self._db.transaction():
             if add and not self._consents.agrees(pseudonym, self._reading, now()):
@@ -570,7 +590,7 @@ class Vault:
 
     def _kept(self, found: Events) -> Events:
         """Return what is neither too old nor more than is kept."""
-        oldest = int(datetime.now(UTC).timestamp()) - self._inventory.retention_days * DAY
+        oldest = self._oldest(datetime.now(UTC).timestamp())
         if len(found) and found["time"][0] < oldest:
             found = found[found["time"] >= oldest]
         return found[-self._inventory.minimisation.history :]
@@ -613,9 +633,8 @@ def _facts(catalogue: Catalogue, at: int) -> str:
     return json.dumps(told)
 
 
-def _told(stored: str) -> Collected:
-    told = json.loads(stored)
-    return Collected(**told | {"unread": tuple(told["unread"])})
+def _told(batch: Batch, stored: str) -> Collected:
+    return Collected(**{"too_old": 0} | json.loads(stored) | {"batch": batch.name, "unread": batch.unread})
 
 
 def _of_event(pseudonym: bytes) -> bytes:

@@ -4,8 +4,8 @@ A key is 32 random bytes, shown once; what is stored is its SHA-256, which is en
 password can be guessed, so of it an Argon2id hash is stored (RFC 9106; the library's parameters), and a wrong one costs
 whoever tries as much as a right one. To sign in is to be given a key that ends within hours: a session.
 
-A person's key is theirs alone; it goes when they are erased, or when the key goes that made it. Every key has an owner,
-who answers for it, and an end; and may be narrowed to some of what its role allows.
+A person's key is theirs alone; it goes when they are erased, or when the key goes or ends that made it. Every key has
+an owner, who answers for it, and an end; and may be narrowed to some of what its role allows.
 
 What is stored is bound by a MAC under a key that the master key opens: whoever writes into the database without it adds
 no key, and makes none of another role. A key that was taken away and is put back is bound, and named by verification.
@@ -134,6 +134,8 @@ class Access:
     ) -> str:
         """Make a key and return it: it is shown this once.
 
+        A person's key ends no later than the one that made it, its owner. Of too many, the first goes.
+
         Args:
             role: of whoever holds it.
             owner: who answers for it.
@@ -143,7 +145,7 @@ class Access:
 
         Raises:
             SettingError: it would be of a person without one, or the other way round; or it would not end in time; or
-                be narrowed to nothing, or to what the role does not allow; or the person has too many.
+                be narrowed to nothing, or to what the role does not allow.
         """
         check_name("owner", owner)
         if (role is Role.PERSON) != (pseudonym is not None):
@@ -154,12 +156,13 @@ class Access:
         if narrowed is not None and not (narrowed and narrowed <= MATRIX[role]):
             raise SettingError(f"a key is narrowed to some of what its role, {role}, allows")
         name, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        until = stamp(datetime.now(UTC) + timedelta(days=days))
         with self._db.transaction():
-            if pseudonym is not None and len(self.of(pseudonym)) >= MOST_OF_A_PERSON:
-                self.tidy()
-                if len(self.of(pseudonym)) >= MOST_OF_A_PERSON:
-                    raise SettingError(f"a person has at most {MOST_OF_A_PERSON} keys at once; use one until it ends")
-            self._keep(name, _digest(secret), role, pseudonym, owner, days, narrowed)
+            if pseudonym is not None:
+                maker = self._found(owner)
+                until = until if maker is None or maker.until is None else min(until, maker.until)
+                self._take([key.name for key in self.of(pseudonym)[: 1 - MOST_OF_A_PERSON]])
+            self._keep(name, _digest(secret), role, pseudonym, owner, until, narrowed)
         return f"{PREFIX}_{name}_{secret}"
 
     def sign_up(self, name: str, role: Role, password: str) -> None:
@@ -178,24 +181,23 @@ class Access:
         with self._db.transaction():
             if self._db.one(_ONE, name=name) is not None:
                 raise SettingError("an account of this name is there already")
-            self._keep(name, verifier, role, None, name, LONGEST_DAYS, None)
+            until = stamp(datetime.now(UTC) + timedelta(days=LONGEST_DAYS))
+            self._keep(name, verifier, role, None, name, until, None)
 
-    def sign_in(self, name: str, password: str) -> str:
-        """Return a key of a session.
+    def verifier(self, name: str) -> str:
+        """Return what `check_password` takes: of an account or, if there is none of this name, of nobody."""
+        row = self._open(name)
+        return row.verifier if row is not None and row.verifier.startswith("$argon2") else _of_nobody()
+
+    def sign_in(self, name: str, verifier: str) -> str:
+        """Return a key of a session of whoever gave the password that a verifier of this account is of.
 
         Raises:
-            NotAllowed: the name or the password is wrong; which of them is not told, nor shown by how long it takes.
+            NotAllowed: there is no such account any more, or its password is another.
         """
-        from argon2.exceptions import InvalidHashError, VerificationError
-
         row = self._open(name)
-        verifier = row.verifier if row is not None and row.verifier.startswith("$argon2") else _of_nobody()
-        try:
-            _hasher().verify(verifier, _bytes(password[: LONGEST_PASSWORD + 1]))
-        except (VerificationError, InvalidHashError):
-            row = None
-        if row is None:
-            raise NotAllowed("this name and this password do not go together")
+        if row is None or row.verifier != verifier:
+            raise _wrong()
         return self.make(Role(row.role), name, days=SESSION_HOURS / 24)
 
     def visitor(self, key: str) -> Visitor | None:
@@ -273,11 +275,10 @@ class Access:
         role: Role,
         pseudonym: bytes | None,
         owner: str,
-        days: float,
+        until: str,
         only: frozenset[Permission] | None,
     ) -> None:
         time = now()
-        until = stamp(datetime.now(UTC) + timedelta(days=days))
         narrowed = None if only is None else " ".join(sorted(map(str, only)))
         row = Stored(name, verifier, str(role), pseudonym, owner, time, until, narrowed, b"")
         row = row._replace(mac=self._mac(row))
@@ -285,6 +286,24 @@ class Access:
             self._db.execute(_MAKE, **row._asdict())
             facts = {"key": name, "role": str(role), "owner": owner, "until": until, "stored": digest_of(row)}
             self._journal.append("access", at=time, **facts)
+
+
+def check_password(verifier: str, password: str) -> None:
+    """Return if this is the password. Takes a tenth of a second of a core, so do it where nobody waits for the thread.
+
+    Raises:
+        NotAllowed: it is not, or there is no such account; which of them is not told, nor shown by how long it takes.
+    """
+    from argon2.exceptions import InvalidHashError, VerificationError
+
+    try:
+        _hasher().verify(verifier, _bytes(password[: LONGEST_PASSWORD + 1]))
+    except (VerificationError, InvalidHashError):
+        raise _wrong() from None
+
+
+def _wrong() -> NotAllowed:
+    return NotAllowed("this name and this password do not go together")
 
 
 def _digest(secret: str) -> str:

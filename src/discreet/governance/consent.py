@@ -22,6 +22,8 @@ nothing was ever said          no consent
 given again                    a new record, ``RenewedConsentGiven``, that names the one before
 given at level ``off``         permits everything but training
 withdrawn twice, or never given  a new record all the same: the person said so
+the controller ends it         ``ConsentRevoked``, by the desk, with a reason that the person finds in the record; of a
+                               consent that is over a Conflict. To agree again is the person's, as ever
 another level                  its state and its end stay: it is the same consent
 so many records already        SettingError for what permits more; a lower level, a signal, any refusal are written
 the time runs out              `ended` writes ``ConsentExpired``; before it runs nothing is read, either
@@ -65,12 +67,13 @@ from discreet.governance.receipts import receipt
 from discreet.privacy.accounting import epsilon_of
 from discreet.privacy.levels import QUARTERS, Level
 
-SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 2"
+SCHEMA_VERSION = "ISO/IEC TS 27560:2023, DPV 2.3, discreet 3"
 RECORD = "consent"
 MOST_SAID = 1_000
 """Records of one person after which they cannot permit more; nobody changes their mind so often, programs do."""
 ANSWER_DAYS = 30
 """For which what is held waits for whoever is asked anew."""
+LONGEST_REASON = 1_000
 PERSON, SERVICE, CONTROLLER, DESK = "person", "discreet", "controller", "controller's desk"
 """Who makes a record."""
 ASKED = (
@@ -78,6 +81,12 @@ ASKED = (
     *("pii_information", "pii_controllers", "retention_period"),
 )
 """Of a record: what the person was asked."""
+RIGHTS = ("A7-3", *(f"A{article}" for article in range(13, 23)), "A77")
+"""What a person may do, as DPV names it of the GDPR: withdraw, be informed, have access and the rest, complain."""
+METHOD = (
+    "By machine: sealed under a key of the person's own, opened for this purpose alone; a model learns from it, if it "
+    "does, through noise that bounds what anybody can tell of one person (differential privacy)."
+)
 
 
 class State(Enum):
@@ -192,12 +201,16 @@ class Standing(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, from which release on."""
+    """What is noted of how somebody spoke: level, language (BCP 47), the browser's signal, from which release on.
+
+    And why, of what is not the person's own word.
+    """
 
     level: Level
     language: str = "en"
     gpc: bool = False
     effective: str | None = None
+    because: str | None = None
 
 
 NEVER = Standing(State.UNKNOWN, Level.OFF, None, current=False)
@@ -402,6 +415,29 @@ class Consents:
         """Record that a person does not agree any more; return the receipt. Takes what `give_as` takes, and by whom."""
         return self._say(pseudonym, purpose, State.WITHDRAWN, Said(Level.OFF, language, gpc, effective), by=by)
 
+    def revoke_as(
+        self, pseudonym: bytes, purpose: str, because: str, *, effective: str | None = None
+    ) -> dict[str, Any]:
+        """Record that the controller ends a consent; return the receipt, in which the person finds why.
+
+        Args:
+            pseudonym: of the person.
+            purpose: that the inventory declares.
+            because: in a line of up to ``LONGEST_REASON`` characters.
+            effective: when the next release of the model is, if it is known.
+
+        Raises:
+            Conflict: the person does not agree, nor is asked anew: there is nothing to end.
+            PurposeNotAllowed, SettingError: the purpose or the reason is none.
+        """
+        if not (0 < len(because) <= LONGEST_REASON and because.isprintable()):
+            raise SettingError(f"say why in a line of 1 to {LONGEST_REASON:,} characters: the person is told")
+        with self._db.transaction():
+            if not self.standing_of(pseudonym, purpose).keeps(now()):
+                raise Conflict(f"this person does not agree to {purpose}; there is nothing to end")
+            said = Said(Level.OFF, effective=effective, because=because)
+            return self._say(pseudonym, purpose, State.REVOKED, said, by=DESK)
+
     def refuse(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
         """As `refuse_as`, of somebody known by their id."""
         return self.refuse_as(self._holders.pseudonym(person), purpose, **told)
@@ -463,7 +499,8 @@ class Consents:
         if not agreed:
             return []
         anew = self._record(pseudonym, self._inventory.purpose(purpose), "en", agreed[-1]["discreet"])
-        return [name for name in ASKED if anew[name] != agreed[-1].get(name)]
+        now_asked, then = _asked(anew), _asked(agreed[-1])
+        return [name for name in ASKED if now_asked[name] != then[name]]
 
     def records(self, person: str | int) -> list[dict[str, Any]]:
         """Return all records of a person, the oldest first."""
@@ -544,6 +581,7 @@ class Consents:
             told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
             told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
             told |= {"prev_record_id": before and before["record_id"], "journal_row": self._journal.head().seq + 1}
+            told |= {"because": said.because} if said.because else {}
             record = self._record(pseudonym, declared, said.language, told)
             record["event"] = {
                 "event_time": time,
@@ -568,11 +606,13 @@ class Consents:
         """Return a record of ISO/IEC TS 27560, but for the event."""
         inventory, controller = self._inventory, self._inventory.controller
         fields = [field for field in inventory.fields if purpose.name in field.purposes]
-        party = _party("controller", "Controller", controller) | {"party_officer": controller.officer}
+        party = _party("controller", "Controller", "DataController", controller) | {"party_officer": controller.officer}
         where = {name: value for name, value in vars(inventory.processing).items() if value}
         stated = {name: list(value) if isinstance(value, tuple) else value for name, value in where.items()}
         if inventory.authority is not None:
-            stated["authority_party"] = _party("authority", "SupervisoryAuthority", inventory.authority)
+            stated["authority_party"] = _party(
+                "authority", "SupervisoryAuthority", "DataProtectionAuthority", inventory.authority
+            )
         return {
             "schema_version": SCHEMA_VERSION,
             "record_id": str(uuid.uuid4()),
@@ -595,12 +635,12 @@ class Consents:
             ],
             "pii_controllers": [party],
             "collection_method": "sent by the service that the person uses",
-            "processing_method": "see purpose_type",
+            "processing_method": METHOD,
             "storage_locations": [inventory.name],
             "retention_period": f"P{inventory.retention_days}D",
             "recipient_third_parties": [] if told["gpc_at_event"] else list(purpose.recipients),
             "withdrawal_method": f"DELETE /api/v1/me/consents/{purpose.name}, as easily as it was given",
-            "privacy_rights": ["access", "export", "correct", "object", "erase", "withdraw"],
+            "privacy_rights": list(RIGHTS),
             **stated,
             "discreet": told,
         }
@@ -648,9 +688,15 @@ def _lasting(time: str, until: str) -> str:
     return f"P{left.days}D" + (f"T{left.seconds}S" if left.seconds else "")
 
 
-def _party(ident: str, kind: str, party: Controller | Authority) -> dict[str, str]:
+def _asked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the person was asked, by a record; of the controller that is, as of the terms, name and contact."""
+    parties = [(party["party_name"], party["party_contact"]) for party in record["pii_controllers"]]
+    return {name: record.get(name) for name in ASKED} | {"pii_controllers": parties}
+
+
+def _party(ident: str, kind: str, role: str, party: Controller | Authority) -> dict[str, str]:
     told = {"party_id": ident, "party_name": party.name, "party_address": party.address}
-    told |= {"party_contact": party.contact, "party_type": kind}
+    told |= {"party_contact": party.contact, "party_type": kind, "party_role": role}
     reached = {"party_email": party.email, "party_url": party.url, "party_phone": party.phone}
     return told | {name: value for name, value in reached.items() if value}
 

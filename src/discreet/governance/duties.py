@@ -61,5 +61,10 @@ class Duties:
         )
 
     def late(self) -> list[Matter]:
-        """Return those that are due."""
-        return self._matters.due(KIND, OPEN)
+        """Return those that are due; or that were put off for longer than their days, by a clock that was wrong."""
+        time = now()
+        return [
+            duty
+            for duty in self._matters.all(KIND)
+            if duty.state == OPEN and not time < str(duty.due) <= later(time, int(duty.body["every_days"]))
+        ]

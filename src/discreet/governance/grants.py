@@ -1,8 +1,8 @@
 """Staff that looks at one person's data: for a reason, by two people, for a day at most, and the person is told.
 
 A grant is about somebody whom the journal knows by the token of their key: it does not say who that is, and when they
-are erased nobody can tell any more. Each use is a row of the journal and a document of the person's own, which they
-find beside everything else that is held of them.
+are erased nobody can tell any more. The person finds a grant among what is held of them from when it is opened, used or
+not. Each use is a row of the journal and a document of the person's own, which they find there, too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ OPENED = "opened"
 REASONS = ("court order", "the person's own request", "abuse investigation", "safety")
 FIELDS = ("consents", "events")
 MOST_HOURS = 24
+STAFF = ("requester", "approver")
+"""Who asked for a grant, and who agreed."""
 
 
 class Grants:
@@ -94,6 +96,14 @@ class Grants:
             told = {"at": now(), "reason": REASONS[1], "fields": list(fields), "by": DESK}
             self._journal.append("desk", fields=", ".join(fields), **self._noted(pseudonym, told))
 
+    def about(self, pseudonym: bytes) -> list[dict[str, Any]]:
+        """Return the grants about somebody, as they are told of them: without the names of staff."""
+        if not self._holders.holds(pseudonym):
+            return []
+        token = self._holders.token(pseudonym)
+        found = [shown(each) for each in self._matters.all(KIND) if each.body["who"] == token]
+        return [{name: value for name, value in each.items() if name not in STAFF} for each in found]
+
     def _noted(self, pseudonym: bytes, told: dict[str, Any]) -> dict[str, str]:
         """Keep for a person that somebody looks; return what the journal tells of it: whose it is, and its hash."""
         seal = self._holders.hold(pseudonym)
@@ -113,3 +123,10 @@ class Grants:
             Conflict: it was said before.
         """
         return self._matters.move(KIND, name, [OPEN], CLOSED, by=by, body={"outcome": outcome, "closed_at": now()})
+
+
+def shown(grant: Matter) -> dict[str, Any]:
+    """Return a grant as JSON values, with whose it is and from when the person finds it, without whom it is about."""
+    told = {name: value for name, value in grant.to_dict().items() if name not in {"who", "by"}}
+    requester, *_, approver = grant.body["by"]
+    return told | {"requester": requester, "approver": approver, "notify_subject_at": grant.body["opens_at"]}

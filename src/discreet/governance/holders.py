@@ -35,7 +35,7 @@ from discreet.governance.database import Database
 from discreet.governance.journal import Journal
 from discreet.governance.keys import NAME_BYTES, Seal, Wrapping, new_key
 
-PEOPLE, ACCOUNTS, ACCESS = "people", "accounts", "access"
+PEOPLE, ACCOUNTS, ACCESS, BATCHES = "people", "accounts", "access", "batches"
 LONGEST_ID = 200
 CHUNK = 1_000
 _RESTORE = "restore the database, or this row of it, from a copy; run `discreet journal verify`"
@@ -82,7 +82,7 @@ class Holders:
 
     def __init__(self, database: Database, journal: Journal, wrapping: Wrapping, purposes: Iterable[str]) -> None:
         self._db, self._journal, self._wrapping = database, journal, wrapping
-        names = [PEOPLE, ACCOUNTS, ACCESS, *(f"purpose:{purpose}" for purpose in purposes)]
+        names = [PEOPLE, ACCOUNTS, ACCESS, BATCHES, *(f"purpose:{purpose}" for purpose in purposes)]
         self._keys = {name: self._key(name) for name in names}
 
     def pseudonym(self, person: str | int) -> bytes:
@@ -107,6 +107,10 @@ class Holders:
     def mac_of_access(self, content: bytes) -> bytes:
         """Return the MAC, 16 bytes, that binds what is stored of a key of access (`access`)."""
         return self._hmac(ACCESS, content)
+
+    def id_of_batch(self, content: str) -> str:
+        """Return how what somebody sends is known again, 32 hex digits: neither its name nor what it holds is told."""
+        return self._hmac(BATCHES, content.encode()).hex()
 
     def __len__(self) -> int:
         row = self._db.one(_COUNT)

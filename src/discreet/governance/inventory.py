@@ -20,7 +20,8 @@ import rfc8785
 
 from discreet.documents import fields_of, told
 from discreet.errors import DataError, PurposeNotAllowed, SettingError
-from discreet.governance.checks import check_name, sha256
+from discreet.governance.checks import check_name, instant, now, sha256
+from discreet.governance.risks import ACCEPTED, ADVERSARIES, CHANNELS, STATUSES, THREATS, TOUCHPOINTS, Risk
 
 FORMAT = 1
 STORED = ("item_id", "timestamp")
@@ -31,15 +32,13 @@ BASES = ("consent",)
 """Why a purpose is lawful. Nothing is read here for any other reason than that the person agreed to it."""
 NECESSITY = ("required", "optional")
 SENSITIVITY = ("personal", "sensitive", "special")
-THREATS = (
-    *("linking", "identifying", "non-repudiation", "detecting", "data disclosure"),
-    *("unawareness and unintervenability", "non-compliance"),
-)
 SIGNALS = ("no-sharing", "strong", "off")
 STEPS = {"second": 1, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
 """Seconds that a timestamp is rounded down to; a month is thirty days here."""
 RESERVED = "gpc"
 """What answers about purposes say beside them, so that no purpose is called it."""
+WRITTEN = "2026-01-01"
+"""When the example says that its risks were written down."""
 LONGEST = 10 * 366
 MOST_HISTORY = 100_000
 
@@ -96,6 +95,7 @@ class Processing:
 
     Attributes:
         processing_locations: where data is processed: countries, or places.
+        storage_locations: where it is kept; if nothing is said, the data set is named.
         geographic_restrictions: what it does not leave.
         jurisdiction: whose law holds.
         services: for which the data is processed, as people know them.
@@ -104,6 +104,7 @@ class Processing:
     """
 
     processing_locations: tuple[str, ...] = ()
+    storage_locations: tuple[str, ...] = ()
     geographic_restrictions: tuple[str, ...] = ()
     jurisdiction: str = ""
     services: tuple[str, ...] = ()
@@ -179,35 +180,14 @@ class Owners:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Risk:
-    """Something that may go wrong, and what is done about it.
-
-    Attributes:
-        title: in a few words.
-        linddun: which of LINDDUN's threats.
-        likelihood: 1 to 5.
-        severity: 1 to 5.
-        controls: what is done.
-        owner: who answers for it.
-    """
-
-    title: str
-    linddun: str
-    likelihood: int
-    severity: int
-    controls: str
-    owner: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Minimisation:
     """What is left out.
 
     Attributes:
         undeclared: ``drop`` a field that is not declared, or ``refuse`` the whole batch.
         history: events of one person that are kept: the latest.
-        logs_days: after which what was told of batches is deleted; and, of whoever permits nothing, everything, if
-            nothing was noted of them for so long.
+        logs_days: after which what was told of batches is deleted, and what has ended of the service's own matters;
+            and, of whoever permits nothing, everything, if nothing was noted of them for so long.
         models_days: that a model is served for at most, from when people were read for it; then it is deleted, whether
             or not there is another.
         backups_days: after which copies of the database, and of the master key of its time, are gone; None: not said.
@@ -272,9 +252,9 @@ class Inventory:
         for field in self.fields:
             self._check_field(field, words["categories"])
         for risk in self.risks:
-            _one_of(f"linddun of {risk.title}", (risk.linddun,), THREATS)
-            _within(f"likelihood of {risk.title}", risk.likelihood, 5)
-            _within(f"severity of {risk.title}", risk.severity, 5)
+            self._check_risk(risk, words["categories"])
+        if numbered := [risk.id for risk in self.risks if risk.id]:
+            _distinct("id of a risk", numbered)
         _reachable("controller", self.controller)
         if self.authority is not None:
             _reachable("authority", self.authority)
@@ -292,10 +272,7 @@ class Inventory:
             raise SettingError("inventory: an event is kept whole or not at all: give all fields one retention_days")
 
     def _check_processing(self) -> None:
-        for name, stated in asdict(self.processing).items():
-            for each in (stated,) if isinstance(stated, str) else stated:
-                if stated and not (each and each.isprintable()):
-                    raise SettingError(f"inventory: {name} holds what is empty, or does not print; leave it out")
+        _prints(asdict(self.processing))
         for page in filter(None, (*self.processing.codes_of_conduct, self.processing.impact_assessment)):
             _a_page("codes_of_conduct or impact_assessment", page)
 
@@ -307,6 +284,34 @@ class Inventory:
         _one_of(f"sensitivity of {field.name}", (field.sensitivity,), SENSITIVITY)
         _within(f"retention_days of {field.name}", field.retention_days, LONGEST)
         _one_of(f"coarsened of {field.name}", (field.coarsened,), STEPS)
+
+    def _check_risk(self, risk: Risk, categories: Mapping[str, str]) -> None:
+        what = f"of {risk.title}"
+        texts = ("id", "evidence", "accepted_by", "components", "dpia_ref")
+        _prints({f"{name} {what}": getattr(risk, name) for name in texts})
+        _one_of(f"linddun {what}", risk.linddun, THREATS)
+        _within(f"likelihood {what}", risk.likelihood, 5)
+        _within(f"severity {what}", risk.severity, 5)
+        if risk.residual is not None:
+            _within(f"residual {what}", risk.residual, risk.inherent)
+        _one_of(f"status {what}", (risk.status,), STATUSES)
+        for name, given, known in (
+            ("data_categories", risk.data_categories, categories),
+            ("budgets", risk.budgets, [purpose.name for purpose in self.purposes]),
+            ("touchpoint", risk.touchpoint, TOUCHPOINTS),
+            ("leakage_channel", risk.leakage_channel, CHANNELS),
+            ("adversary", risk.adversary, ADVERSARIES),
+        ):
+            if given:
+                _one_of(f"{name} {what}", (given,) if isinstance(given, str) else given, known)
+        accepted = (risk.status == ACCEPTED, bool(risk.accepted_by), bool(risk.accepted_until))
+        if len({*accepted}) > 1:
+            raise SettingError(
+                f"inventory: accepted_by and accepted_until {what} go with status accepted, and it with both"
+            )
+        for name in ("accepted_until", "created", "reviewed"):
+            if date := getattr(risk, name):
+                instant(date, f"inventory: {name} {what}")
 
     def purpose(self, name: str) -> Purpose:
         """Return a purpose.
@@ -403,7 +408,7 @@ class Inventory:
             fields=tuple(_entry(Field, each) for each in _several(stored.pop("field", []))),
             minimisation=_entry(Minimisation, stored.pop("minimisation", None)),
             owners=_entry(Owners, stored.pop("owners", None)),
-            risks=tuple(_entry(Risk, each) for each in _several(stored.pop("risk", []))),
+            risks=tuple(_risk(each) for each in _several(stored.pop("risk", []))),
             processing=_entry(Processing, stored.pop("processing", {})),
             authority=_entry(Authority, stored.pop("authority")) if "authority" in stored else None,
         )
@@ -431,8 +436,9 @@ def vocabulary() -> Mapping[str, Mapping[str, str]]:
 
 
 def example(name: str) -> str:
-    """Return an inventory to begin with, which is valid as it stands."""
-    return files(__package__).joinpath("inventory.toml").read_text().replace("shop", name, 1)
+    """Return an inventory to begin with, which is valid as it stands; its risks are written down today."""
+    text = files(__package__).joinpath("inventory.toml").read_text()
+    return text.replace("shop", name, 1).replace(WRITTEN, now()[:10])
 
 
 def _entry(kind: type[Kind], stored: Any) -> Kind:
@@ -448,10 +454,26 @@ def _entry(kind: type[Kind], stored: Any) -> Kind:
     return kind(**fields_of(kind, told_of))
 
 
+def _risk(stored: Any) -> Risk:
+    """Return a risk; of what may be several, one alone may stand without brackets."""
+    if isinstance(stored, dict):
+        alone = {name: stored[name] for name in ("linddun", "controls") if isinstance(stored.get(name), str)}
+        stored = stored | {name: [one] if one else [] for name, one in alone.items()}
+    return _entry(Risk, stored)
+
+
 def _several(stored: Any) -> list[Any]:
     if not isinstance(stored, list):
         raise ValueError("purposes and fields are tables of their own: [[purpose]], [[field]]")
     return stored
+
+
+def _prints(stated: Mapping[str, Any]) -> None:
+    """Refuse a text that does not print, and a list that holds one or what is empty; each may be left out."""
+    for name, value in stated.items():
+        for each in (value,) if isinstance(value, str) else value:
+            if value and not (each and each.isprintable()):
+                raise SettingError(f"inventory: {name} holds what is empty, or does not print; leave it out")
 
 
 def _reachable(who: str, party: Controller | Authority) -> None:

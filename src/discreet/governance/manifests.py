@@ -25,6 +25,7 @@ from discreet.errors import DataError
 from discreet.governance.accounts import AccountState
 from discreet.governance.checks import sha256
 from discreet.governance.inventory import Authority, Controller, Inventory, Purpose
+from discreet.governance.risks import Risk
 
 NOT_STATED = "not stated"
 LAWFUL = {"consent": ("Consent", "consent, GDPR 6(1)(a)")}
@@ -202,7 +203,7 @@ def assessment(declared: Inventory, budgets: Sequence[AccountState] | None, repo
             ],
             "(c) Risks to rights and freedoms": [
                 *(
-                    ", ".join(f"{name.replace('_', ' ')}: {_said(value)}" for name, value in asdict(risk).items())
+                    "; ".join(f"{name.replace('_', ' ')}: {_said(value)}" for name, value in _stated(risk).items())
                     for risk in declared.risks
                 ),
                 *([] if declared.risks else [f"register of risks: {NOT_STATED}"]),
@@ -219,6 +220,10 @@ def assessment(declared: Inventory, budgets: Sequence[AccountState] | None, repo
             ],
         },
     )
+
+
+def _stated(risk: Risk) -> dict[str, Any]:
+    return asdict(risk) | {"inherent, of 5": risk.inherent}
 
 
 def _controller(declared: Inventory) -> Iterator[str]:
@@ -295,7 +300,7 @@ def _party(party: Controller | Authority | None) -> str:
 
 def _said(value: Any, otherwise: str = NOT_STATED) -> str:
     """Return what is declared, on one line."""
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
     return " ".join(text.split()) or otherwise
 
 

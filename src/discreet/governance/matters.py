@@ -68,6 +68,18 @@ class Matter(NamedTuple):
         return {"name": self.name, "state": self.state, "due": self.due, **self.body}
 
 
+class Once(NamedTuple):
+    """By what something that is asked for again is known: hex digits, under a key of the service.
+
+    Attributes:
+        name: of who asks, and of what they call it.
+        asked: what they ask for.
+    """
+
+    name: str
+    asked: str
+
+
 class Matters:
     """All that goes on."""
 
@@ -87,8 +99,9 @@ class Matters:
         by: str,
         due: str | None = None,
         name: str | None = None,
+        once: Once | None = None,
     ) -> Matter:
-        """Begin a matter.
+        """Begin a matter; or return it as it is now, if it was begun by the same request.
 
         Args:
             kind: of it.
@@ -97,17 +110,22 @@ class Matters:
             by: who begins it: the owner of a key, or ``discreet``.
             due: when something is.
             name: by default a new one.
+            once: by what the request is known again; None: it is another each time.
 
         Raises:
-            Conflict: there is one of this name.
+            Conflict: there is one of this name, or something else was asked for by it.
             SettingError: the body is too long, or no JSON; or the name is none.
         """
         if name is not None:
             check_name(kind, name)
-        made = Matter(kind, name or secrets.token_hex(8), state, due, body)
+        told = body if once is None else {**body, "asked": once.asked}
+        made = Matter(kind, name or (secrets.token_hex(8) if once is None else once.name), state, due, told)
         with self._db.transaction():
-            if self.find(kind, made.name) is not None:
-                raise Conflict(f"there is {_a(kind)} of this name already")
+            found = self.find(kind, made.name)
+            if found is not None:
+                if once is not None and found.body.get("asked") == once.asked:
+                    return found
+                raise Conflict(f"there is {_a(kind)} of this name already; give another Idempotency-Key, or none")
             self._put(made, by, None)
         return made
 
@@ -148,6 +166,15 @@ class Matters:
             self._put(made, by, found)
         return made
 
+    def forget(self, matter: Matter, *, by: str) -> bool:
+        """Delete a matter that has ended (`replay.ENDED`), on record; return whether it was still as it is here."""
+        with self._db.transaction():
+            if self.find(matter.kind, matter.name) != matter:
+                return False
+            self._db.execute(_TAKE, of=matter.kind, which=matter.name)
+            self._journal.append("forget", of=matter.kind, name=matter.name, by=by, was=_digest(matter))
+        return True
+
     def one(self, kind: str, name: str) -> Matter:
         """Return one. Raises SettingError if there is none."""
         found = self.find(kind, name)
@@ -184,8 +211,11 @@ class Matters:
         stored = {"kind": matter.kind, "name": matter.name, "state": matter.state, "due": matter.due}
         self._db.execute(_ADD, body=body.decode(), **stored)
         told = {"name": matter.name, "state": matter.state, "due": matter.due, "body": sha256(body)}
-        stood = before and digest_of((before.state, before.due, sha256(rfc8785.dumps(dict(before.body)))))
-        self._journal.append(matter.kind, by=by, was=stood, **told)
+        self._journal.append(matter.kind, by=by, was=before and _digest(before), **told)
+
+
+def _digest(matter: Matter) -> str:
+    return digest_of((matter.state, matter.due, sha256(rfc8785.dumps(dict(matter.body)))))
 
 
 def _matter(kind: str, row: tuple[Any, ...]) -> Matter:

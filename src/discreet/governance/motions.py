@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from discreet.errors import Conflict, NotAllowed, SettingError
 from discreet.governance.checks import now
 from discreet.governance.consent import later
-from discreet.governance.matters import Matter, Matters
+from discreet.governance.matters import Matter, Matters, Once
 from discreet.governance.roles import BY_TWO, Permission, Role, check_allowed
 
 KIND, ASKED, AGREED, REFUSED, LAPSED = "motion", "asked", "agreed", "refused", "lapsed"
@@ -42,13 +42,14 @@ class Motions:
     def __init__(self, matters: Matters) -> None:
         self._matters = matters
 
-    def ask(self, permission: Permission, what: Mapping[str, Any], by: Member) -> Matter:
+    def ask(self, permission: Permission, what: Mapping[str, Any], by: Member, once: Once | None = None) -> Matter:
         """Ask for something that takes two.
 
         Args:
             permission: of ``BY_TWO``, that both need.
             what: is to be done, as JSON values; nothing in it is about a person by name.
             by: who asks.
+            once: by what the request is known again.
 
         Raises:
             NotAllowed: their role does not allow for it.
@@ -58,7 +59,7 @@ class Motions:
             raise SettingError(f"{permission} does not take two people; do it")
         check_allowed(by.role, permission)
         body = {"permission": str(permission), "asked_by": by.owner, "what": dict(what)}
-        return self._matters.open(KIND, ASKED, body, by=by.owner, due=later(now(), DAYS))
+        return self._matters.open(KIND, ASKED, body, by=by.owner, due=later(now(), DAYS), once=once)
 
     def agree(self, name: str, by: Member, do: Callable[[Matter], Mapping[str, Any]]) -> Matter:
         """Agree, and have it done.
@@ -87,6 +88,11 @@ class Motions:
         with self._matters.together():
             self._asked(name, by)
             return self._matters.move(KIND, name, [ASKED], REFUSED, by=by.owner, body={"refused_by": by.owner})
+
+    def lapse(self) -> None:
+        """Note of all that nobody agreed to in time that they have lapsed."""
+        for motion in self._matters.due(KIND, ASKED, now()):
+            self._lapse(motion.name)
 
     def _lapse(self, name: str) -> None:
         with self._matters.together():

@@ -32,10 +32,19 @@ class Problem:
     what: str
 
 
-NOTED = frozenset({"collect", "correct", "desk-key", "doubt", "hand-out", "head", "retain", "rotate"})
+NOTED = frozenset({"collect", "correct", "desk-key", "doubt", "forget-report", "hand-out", "head", "retain", "rotate"})
 """What the journal tells beside what the tables hold: nothing of it is added up again."""
 MATTERS = ("duty", "erasure", "grant", "incident", "job", "motion", "policy")
 """Kinds of matters: each step of one is a row of its kind."""
+
+ENDED = {
+    "erasure": ("completed",),
+    "grant": ("open", "closed"),  # open: when its time is over
+    "incident": ("IncidentConcluded",),
+    "job": ("cancelled", "failed", "retired"),
+    "motion": ("agreed", "lapsed", "refused"),
+}
+"""Kinds of matters that are forgotten, and the states in which they may be."""
 
 Event: TypeAlias = "Callable[[Entry], str | None]"
 """What takes a row, and returns what is wrong with it."""
@@ -76,6 +85,7 @@ class Replay:
             "abandon": self._abandon,
             "access": self._access,
             "items": self._list,
+            "forget": self._forget,
             **dict.fromkeys(MATTERS, self._step),
             **others,
         }
@@ -222,6 +232,16 @@ class Replay:
         if was == (None if stood is None else digest_of(stood[0])):
             return None
         return f"{'begins' if was is None else 'goes on with'} a {entry.kind} that was not as the rows before tell"
+
+    def _forget(self, entry: Entry) -> str | None:
+        """Take a matter that has ended out of what should be there."""
+        kind, what = entry.facts["of"], f"forgets a matter of kind {shown(entry.facts['of'])} that"
+        stood: Any = self._told.pop((MATTER, kind, entry.facts["name"]), None)
+        if stood is None or entry.facts["was"] != digest_of(stood[0]):
+            return f"{what} was not as the rows before tell"
+        state, due, _ = stood[0]
+        over = state in ENDED.get(kind, ()) and (state != "open" or due <= entry.at)
+        return None if over else f"{what} has not ended"
 
     def _list(self, entry: Entry) -> str | None:
         self._told[CATALOGUE] = entry.facts["items"], entry.seq

@@ -30,6 +30,7 @@ from discreet.data.records import Records
 from discreet.files import write_bytes
 from discreet.governance.checks import now, sha256
 from discreet.governance.duties import AUDIT, JOURNAL
+from discreet.service.retention import report_of
 
 CLAIM_DELTA = 1e-6
 LONGEST = 3_600.0
@@ -111,7 +112,7 @@ class Auditor:
         if code not in {PASSED, REFUTED}:
             logging.getLogger("discreet").warning("the audit could not be run: exit code %d", code)
             return
-        report = self._reports / f"audit-{now().replace(':', '')}.json"
+        report = self._reports / report_of(now())
         write_bytes(report, content)
         said = (
             f"{self._claim}: {'no promise was refuted' if code == PASSED else 'A PROMISE WAS REFUTED'}; {report.name}"
@@ -133,5 +134,5 @@ def _is_due(records: Records, name: str) -> bool:
 
 
 def _report(records: Records, description: str, components: str) -> None:
-    told = {"description": description, "components": components, "subjects": "not known"}
+    told = {"description": description, "components": components, "subjects_count": "not known"}
     records.incidents.record(told, by="discreet")

@@ -7,6 +7,8 @@ together. Each is acknowledged when its own transaction is on the disk, not befo
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +17,7 @@ from typing import TypeVar
 
 from discreet.data.records import Records
 from discreet.data.vault import Batch, Collected
-from discreet.errors import Conflict, DiscreetError, EngineLost, LedgerError
+from discreet.errors import Conflict, DiscreetError, EngineLost, FileNotWritten, LedgerError
 
 TOGETHER = 64
 """Batches of one transaction, at most."""
@@ -24,7 +26,51 @@ PATIENCE = 30.0
 WAITING = 1_000
 """What may wait for a desk: more is told to come again."""
 
+UNSEEN = 1.0
+"""Seconds for which the witness may lack what is acknowledged before it was seen."""
+
 Told = TypeVar("Told")
+
+
+class Line:
+    """A thread that does one thing at a time.
+
+    Args:
+        most: that may wait; more is told to come again.
+    """
+
+    def __init__(self, most: int = WAITING) -> None:
+        self._thread, self._most, self._waiting = ThreadPoolExecutor(1), most, 0
+
+    async def do(self, work: Callable[[], Told]) -> Told:
+        """Return what ``work`` returns.
+
+        Raises:
+            EngineLost: too much is waiting, or it took too long; what was begun is finished all the same.
+            DiscreetError: by the work.
+        """
+        if self._waiting >= self._most:
+            raise EngineLost("too many ask at once; ask again")
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future.add_done_callback(self._done)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
+        except TimeoutError:
+            raise EngineLost("this took too long; ask later whether it was done") from None
+
+    def now(self, work: Callable[[], Told]) -> Told:
+        """Return what ``work`` returns, and wait for it."""
+        return self._thread.submit(work).result()
+
+    def close(self) -> None:
+        """Finish what is begun."""
+        self._thread.shutdown()
+
+    def _done(self, future: asyncio.Future[Told]) -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # of whom nobody waits any more: it was told, or is no longer asked for
 
 
 class Desk:
@@ -32,14 +78,14 @@ class Desk:
 
     Args:
         open_records: opens them, in the thread.
-        writes: whether it writes. What it did is then acknowledged when the witness, if there is one, has seen it.
+        writes: whether it writes. What it did is then acknowledged when the witness, if there is one, has seen it. If
+            that cannot be written, what was done when it was found out is acknowledged, and nothing further is begun
+            until it can.
     """
 
     def __init__(self, open_records: Callable[[], Records], *, writes: bool = False) -> None:
-        self._writes, self._open = writes, open_records
-        self._thread = ThreadPoolExecutor(1)
-        self._records = self._thread.submit(open_records).result()
-        self._waiting = 0
+        self._writes, self._open, self._line = writes, open_records, Line()
+        self._records, self._kept = self._line.now(open_records), time.monotonic()
 
     async def do(self, work: Callable[[Records], Told], *, seen: bool = True) -> Told:
         """Return what ``work`` does with the records.
@@ -49,32 +95,34 @@ class Desk:
             seen: False: the witness sees it within a second, and it is acknowledged before.
 
         Raises:
-            EngineLost: too much is waiting, or it took too long; what was begun is finished all the same.
+            EngineLost: as `Line.do`; or the witness cannot be written, and nothing was changed.
             DiscreetError: by the work.
         """
-        if self._waiting >= WAITING:
-            raise EngineLost("too many ask at once; ask again")
-        self._waiting += 1
-        done = partial(_seen, work) if self._writes and seen else work
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._work, done)
-        future.add_done_callback(self._done)
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), PATIENCE)
-        except TimeoutError:
-            raise EngineLost("this took too long; ask later whether it was done") from None
+        return await self._line.do(partial(self._work, work, seen))
 
-    def _end(self) -> None:
-        with suppress(DiscreetError):
-            if self._writes:
-                self._records.keep()
-        self._records.close()  # those that are open now: they may have been opened anew
-
-    def _work(self, work: Callable[[Records], Told]) -> Told:
+    def _work(self, work: Callable[[Records], Told], seen: bool) -> Told:
         try:
-            return work(self._records)
+            if self._writes and (seen or time.monotonic() > self._kept + UNSEEN) and not self._keep():
+                raise EngineLost("nothing was changed, since it cannot be put on record; ask again")
+            try:
+                return work(self._records)
+            finally:
+                if self._writes and seen:
+                    self._keep()
         except LedgerError:
             self._revive()
             raise
+
+    def _keep(self) -> bool:
+        """Have the witness see what was written; return whether it has."""
+        try:
+            self._records.keep()
+        except (FileNotWritten, LedgerError) as error:
+            logging.getLogger("discreet").warning("%s", error)
+            self._revive()
+            return False
+        self._kept = time.monotonic()
+        return True
 
     def _revive(self) -> None:
         """Open the records anew if their database is not there any more: a server that was restarted comes back."""
@@ -89,13 +137,14 @@ class Desk:
 
     def close(self) -> None:
         """Finish what is begun, and close the records."""
-        self._thread.submit(self._end).result()
-        self._thread.shutdown()
+        self._line.now(self._end)
+        self._line.close()
 
-    def _done(self, future: asyncio.Future[Told]) -> None:
-        self._waiting -= 1
-        if not future.cancelled():
-            future.exception()  # of whom nobody waits any more: it was told, or is no longer asked for
+    def _end(self) -> None:
+        if self._writes:
+            with suppress(DiscreetError):
+                self._keep()
+        self._records.close()  # those that are open now: they may have been opened anew
 
 
 class Intake:
@@ -140,13 +189,6 @@ class Intake:
                         future.set_exception(told)
                     else:
                         future.set_result(told)
-
-
-def _seen(work: Callable[[Records], Told], records: Records) -> Told:
-    try:
-        return work(records)
-    finally:
-        records.keep()
 
 
 def _kept(batches: Sequence[Batch], records: Records) -> list[Collected | Conflict]:

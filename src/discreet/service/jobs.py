@@ -28,18 +28,29 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from discreet.data.records import Records
-from discreet.errors import BudgetExceeded, DiscreetError, ReleaseConflict, SettingError
+from discreet.errors import (
+    ArtefactError,
+    BudgetExceeded,
+    DiscreetError,
+    FileNotWritten,
+    LedgerError,
+    LedgerFull,
+    ReleaseConflict,
+    SettingError,
+)
 from discreet.governance.artefacts import sweep
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
 from discreet.governance.inventory import LONGEST
 from discreet.governance.ledger import Ledger
-from discreet.governance.matters import Matter
+from discreet.governance.matters import Matter, Once
 from discreet.governance.publication import resume
 from discreet.models.recipe import Kind
 from discreet.privacy.accounting import check_epsilon
 from discreet.service.checking import Auditor, verify_when_due
+from discreet.service.clock import Clock
+from discreet.service.retention import forget
 from discreet.service.words import refused
 from discreet.training.billing import is_published
 from discreet.training.fitting import fit
@@ -54,6 +65,8 @@ SCRUBBED = 10.0
 """Seconds between two tries to overwrite what was deleted."""
 AFTER_TROUBLE = 2.0
 """Seconds after which what failed is tried again."""
+WAIT = 60.0
+"""Seconds after which a job that could not write is begun again."""
 MOST_DAYS = 366
 
 
@@ -103,20 +116,28 @@ class Jobs:
         reports: Path,
     ) -> None:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
+        self._reports = reports
         self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
+        self._clock, self._again = Clock(), 0.0
+        by_the_clock = (self._bind, self._retain, self._plan)
         self._settled: str | None = None  # the release that erasures were last held against
         self._auditor = Auditor(reports, calendar.epsilon)
         self._threads = [
             threading.Thread(target=self._work, args=(tasks, name == "jobs"), name=name, daemon=True)
             for name, tasks in (
-                ("jobs", (self._begin, self._bind, self._retain, self._plan, self._train_due, self._retire)),
-                ("checks", (verify_when_due, self._auditor)),
-                ("witness", (_keep,)),
+                (
+                    "jobs",
+                    (self._begin, *map(self._steadily, by_the_clock), self._train_due, self._steadily(self._retire)),
+                ),
+                ("checks", (self._steadily(verify_when_due), self._steadily(self._auditor))),
+                ("witness", (Records.keep,)),
             )
         ]
 
     def start(self) -> None:
         """Begin to look for what is due, and to show the witness what was written."""
+        with self._open() as records:
+            self._clock.held_against(records.journal.linked(records.journal.head().seq).at)
         for thread in self._threads:
             thread.start()
 
@@ -131,6 +152,10 @@ class Jobs:
         for thread in self._threads:
             thread.join(timeout=2.0)
         self._auditor.close()
+
+    def _steadily(self, task: Callable[[Records], None]) -> Callable[[Records], None]:
+        """Return what does a task while the clock can be believed."""
+        return lambda records: task(records) if self._clock.steady() else None
 
     def _work(self, tasks: Sequence[Callable[[Records], None]], alone: bool = False) -> None:
         while not self._stop.is_set():
@@ -172,20 +197,33 @@ class Jobs:
         if any(duty.name == RETENTION for duty in records.duties.late()):
             people = max(records.vault.retain(), default=0)
             records.access.tidy()
-            records.duties.done(RETENTION, by="discreet", found=f"{people} people looked through")
+            forgotten = 0
+            for few in forget(records, self._reports):
+                forgotten += few
+                if self._stop.wait(LOOK):  # others write meanwhile; the rest is forgotten after the next start
+                    return
+            said = f"{people} people looked through; {forgotten} matters and reports that had ended were forgotten"
+            records.duties.done(RETENTION, by="discreet", found=said)
 
     def _plan(self, records: Records) -> None:
         own = [
             job for job in records.matters.all(KIND) if job.state in {SCHEDULED, RUNNING} and job.body.get("calendar")
         ]
-        if not own and self._calendar.every_days is not None:
+        if self._calendar.every_days is not None:
             due = later(now(), self._calendar.every_days)
-            schedule(records, self._calendar, due, by="discreet", calendar_own=True)
+            far = [job for job in own if job.state == SCHEDULED and str(job.due) > due]
+            for job in far:  # by a clock that was wrong, or by another calendar
+                records.matters.move(KIND, job.name, [SCHEDULED], CANCELLED, by="discreet")
+            if len(far) == len(own):
+                schedule(records, self._calendar, due, by="discreet", calendar_own=True)
 
     def _train_due(self, records: Records) -> None:
+        if time.monotonic() < self._again:
+            return
         interrupted = [job for job in records.matters.all(KIND) if job.state == RUNNING]
         for job in interrupted or records.matters.due(KIND, SCHEDULED)[:1]:
-            self._train(records, job)
+            if self._clock.steady() or not job.body.get("calendar"):
+                self._train(records, job)
 
     def _train(self, records: Records, job: Matter) -> None:
         if job.state == SCHEDULED:
@@ -202,6 +240,10 @@ class Jobs:
             self._published(self._file(job))
         except ReleaseConflict:
             self._begin_anew(records, job)
+        except (FileNotWritten, LedgerFull, OSError) as error:  # a full disk, say: charged once, it waits for room
+            self._again = time.monotonic() + WAIT
+            why = f"{job.name} waits, and is begun again within {WAIT:.0f} s: {error}"
+            raise LedgerError(why) from error
         except BudgetExceeded as error:
             self._fail(records, job, refused(str(error), records.inventory.owners.budgets))
         except Exception as error:  # noqa: BLE001 - a job that cannot be done is not begun again and again
@@ -271,14 +313,6 @@ class Jobs:
         schedule(records, calendar, now(), by="discreet")
 
 
-def _keep(records: Records) -> None:
-    """Have the witness see what was written since it last did."""
-    head = records.journal.head()
-    if records.seen != head:
-        records.keep()
-        records.seen = head
-
-
 def _reading(records: Records, job: Matter) -> Matter:
     """Note that people are read now for a job: whom the journal says before this row are gone are not among them."""
     with records.matters.together():
@@ -296,7 +330,8 @@ def _complete(records: Records, release: str | None, read_at: int) -> None:
     """
     for each in records.matters.due(ERASURE, PENDING, time=later(now(), LONGEST)):
         if int(each.body["after"]) <= read_at:
-            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body={"release": release})
+            told = {"release": release, "ended": now()}
+            records.matters.move(ERASURE, each.name, [PENDING], COMPLETED, by="discreet", body=told)
 
 
 class Gone(NamedTuple):
@@ -342,8 +377,10 @@ def erasure(records: Records, receipt_id: str) -> Matter | None:
     return found._replace(state=IN_PROGRESS) if after else found
 
 
-def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False) -> Matter:
-    """Have a model trained when a time has come.
+def schedule(
+    records: Records, calendar: Calendar, due: str, *, by: str, calendar_own: bool = False, once: Once | None = None
+) -> Matter:
+    """Have a model trained when a time has come; asked for by the same request again, it is the same job.
 
     Raises:
         PurposeNotAllowed: the inventory does not allow for it.
@@ -354,8 +391,8 @@ def schedule(records: Records, calendar: Calendar, due: str, *, by: str, calenda
     records.inventory.read_for(calendar.purpose)
     body: dict[str, Any] = {"epsilon": calendar.epsilon, "model": calendar.kind, "purpose": calendar.purpose}
     body |= {"calendar": True} if calendar_own else {}
-    name = f"{records.inventory.name[:100]}-{uuid.uuid4().hex[:12]}"
-    return records.matters.open(KIND, SCHEDULED, body, by=by, due=due, name=name)
+    name = f"{records.inventory.name[:100]}-{once.name if once else uuid.uuid4().hex[:12]}"
+    return records.matters.open(KIND, SCHEDULED, body, by=by, due=due, name=name, once=once)
 
 
 def next_release(records: Records) -> Matter | None:
@@ -370,9 +407,18 @@ def effective_from(records: Records, purpose: str) -> str | None:
 
 
 def released(records: Records, models: Path) -> Path | None:
-    """Return the file of the model that was released last, if one was."""
+    """Return the file of the model that was released last, if one was.
+
+    Raises:
+        ArtefactError: the file is gone, or is not what was released: another may know who was erased since.
+    """
     done = _served(records)
-    return models / f"{done[-1].name}.npz" if done else None
+    if not done:
+        return None
+    path = models / f"{done[-1].name}.npz"
+    if not path.is_file() or sha256(path.read_bytes()) != done[-1].body["sha256"]:
+        raise ArtefactError(f"{path} is gone, or is not what was released; put it back, or wait for the next release")
+    return path
 
 
 def _served(records: Records) -> list[Matter]:

@@ -55,7 +55,7 @@ def chosen(found: dict[str, Any]) -> str:
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, ["item_id", "title", "timestamp"])
     writer.writeheader()
-    writer.writerows(found["events"])
+    writer.writerows({name: _plain(value) for name, value in event.items()} for event in found["events"])
     return lines.getvalue()
 
 
@@ -86,7 +86,7 @@ def correct(
 def choose(records: Records, pseudonym: bytes, level: Level, **told: Any) -> dict[str, dict[str, Any]]:
     """Set the level of all consents of somebody that stand; return each receipt. Takes what `change_as` takes."""
     time = now()
-    with records.database.transaction():
+    with records.matters.together():
         return {
             purpose: records.consents.change_as(
                 pseudonym, purpose, level=level, effective=effective_from(records, purpose), **told
@@ -98,7 +98,7 @@ def choose(records: Records, pseudonym: bytes, level: Level, **told: Any) -> dic
 
 def end(records: Records, pseudonym: bytes, **told: Any) -> None:
     """End all consents of somebody, who objects to everything. Takes what `withdraw_as` takes."""
-    with records.database.transaction():
+    with records.matters.together():
         for each in records.inventory.purposes:
             records.consents.withdraw_as(pseudonym, each.name, effective=effective_from(records, each.name), **told)
 
@@ -139,7 +139,7 @@ def standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
 
 
 def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return all that is held of somebody, when staff looked, and what else they have a right to know (GDPR 15)."""
+    """Return all that is held of somebody, when staff looked or may, and what else they may know (GDPR 15)."""
     items, events = records.vault.items, records.vault.own(pseudonym)
     names = {code: ident for ident, code in items.codes.items()}
     places = items.places(events["code"]).tolist()
@@ -148,6 +148,7 @@ def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
         "consents": standings(records, pseudonym),
         "records": records.consents.documents.of(pseudonym, RECORD),
         "keys": [key._asdict() for key in records.access.of(pseudonym)],
+        "grants_of_staff": records.grants.about(pseudonym),
         "opened_by_staff": records.consents.documents.of(pseudonym, OPENED),
         "events": [
             {
@@ -194,3 +195,8 @@ def _declared(records: Records) -> dict[str, Any]:
             for level in OFFERED
         },
     }
+
+
+def _plain(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

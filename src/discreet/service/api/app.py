@@ -12,6 +12,7 @@ import time
 import traceback
 from pathlib import PurePath
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -45,6 +46,8 @@ USUAL_BODY = 1 << 16
 """Bytes up to which a body is read from whoever asks."""
 TRIES = 10
 """Passwords that can be tried for a name in a minute."""
+TRIES_FROM = 60
+"""Passwords that can be tried from an address in a minute: each takes a core for a tenth of a second."""
 STRANGERS = 600
 """Requests without a valid key that an address may make in a minute."""
 SIGNAL_SINCE = "2026-11-26"
@@ -80,6 +83,7 @@ def service(house: House) -> FastAPI:
     app = application("discreet", STATUSES, document="/api/v1/openapi.json")
     app.state.house, app.state.bucket = house, Bucket(house.settings.per_minute)
     app.state.meters, app.state.signing = Meters(), Bucket(TRIES, "to sign in by a name")
+    app.state.signing_from = Bucket(TRIES_FROM, "to sign in from an address")
     app.state.strangers = Bucket(STRANGERS, "from an address without a key")
     for router in (people.router, people.public, recommending.router, staff.router, governing.router, governing.public):
         app.include_router(router)
@@ -99,8 +103,9 @@ async def live() -> dict[str, str]:
 
 
 async def ready(house: Here) -> dict[str, str]:
-    """Whether it can make lists, and its database answers."""
+    """Whether it can make lists, its database answers, and what is changed can be put on record."""
     await house.reading.do(_answers)
+    await house.writing.do(_answers)
     if not house.jobs.alive:
         raise Unready("what trains and deletes is not at work; restart the service")
     return {"status": "ready", "model": str(house.model.release)}
@@ -183,6 +188,7 @@ async def _refusal(request: Request) -> Response | None:
         is_known = await visitor_of(request) is not None
         if not is_known:
             await stranger(request)
+        _check_readable(request.scope)
         if "transfer-encoding" in request.headers:
             raise Refused(411, "no-length", "a body is sent with its Content-Length, not in pieces")
         if not (told.isascii() and told.isdigit()) or int(told) > MOST_BODY:
@@ -193,6 +199,15 @@ async def _refusal(request: Request) -> Response | None:
         refused: Response = await request.app.exception_handlers[DiscreetError](request, error)
         return refused
     return None
+
+
+def _check_readable(scope: Scope) -> None:
+    """Refuse what is not UTF-8: each byte that is none would become the same character, and two people one."""
+    for part in (scope["raw_path"], scope["query_string"]):
+        try:
+            unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            raise Refused(400, "unreadable", "an address is UTF-8, percent-encoded") from None
 
 
 def _timely(receive: Receive) -> Receive:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 from pydantic import BaseModel
 
 from discreet.errors import SettingError
@@ -128,6 +128,8 @@ async def here(request: Request) -> House:
 
 
 Here = Annotated[House, Depends(here)]
+Named = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,100}$")]
+"""What a request is called by whoever may send it again: it is done once."""
 
 
 def unknown() -> Refused:

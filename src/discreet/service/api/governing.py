@@ -13,6 +13,7 @@ from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed
 from discreet.governance import grants, incidents, motions, policy
 from discreet.governance.access import Visitor
+from discreet.governance.checks import now
 from discreet.governance.consent import RECORD
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes
@@ -21,7 +22,7 @@ from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, ReceiptId, may, stranger, unknown
+from discreet.service.api.door import PROBLEMS, Here, Named, ReceiptId, may, stranger, unknown
 from discreet.service.api.people import Me, mine
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
@@ -36,6 +37,7 @@ Officer = Annotated[Visitor, Depends(may(Permission.USE_GRANT))]
 Reader = Annotated[Visitor, Depends(may(Permission.SEE_JOURNAL))]
 Dutiful = Annotated[Visitor, Depends(may(Permission.DO_DUTY))]
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]
+Facts = Annotated[dict[str, Text | Annotated[list[Text], Field(max_length=100)]], Field(max_length=20)]
 Many = dict[str, list[dict[str, Any]]]
 
 
@@ -88,7 +90,7 @@ class Incident(BaseModel):
     """What is known of an incident."""
 
     model_config = ConfigDict(extra="forbid")
-    told: Annotated[dict[str, Text], Field(max_length=20)]
+    told: Facts
     detected_at: Annotated[str, Field(max_length=40)] | None = None
 
 
@@ -97,7 +99,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     state: Text
-    told: Annotated[dict[str, Text], Field(max_length=20)] = {}
+    told: Facts = {}
 
 
 class Head(BaseModel):
@@ -152,12 +154,14 @@ async def all_motions(staff: Seen, house: Here) -> Many:
 
 
 @router.post("/motions", status_code=201)
-async def ask(staff: Staff, house: Here, wanted: Motion) -> dict[str, Any]:
+async def ask(staff: Staff, house: Here, wanted: Motion, key: Named = None) -> dict[str, Any]:
     """Ask for what takes two people: a higher cap, a grant, another inventory."""
+    asked = wanted.model_dump_json().encode()
 
     def made(records: Records) -> dict[str, Any]:
         permission, what = _WHAT[wanted.motion.permission]
-        return _shown(records.motions.ask(permission, what(records, wanted.motion), staff).to_dict())
+        once = records.once(staff.owner, key, asked)
+        return _shown(records.motions.ask(permission, what(records, wanted.motion), staff, once).to_dict())
 
     return await house.writing.do(made)
 
@@ -190,8 +194,8 @@ async def refuse(staff: Staff, house: Here, name: Name) -> dict[str, Any]:
 async def all_grants(staff: Seen, house: Here) -> Many:
     """The grants there were, without whom they are about."""
     del staff
-    found = await house.reading.do(lambda records: _all(records, grants.KIND))
-    return {"grants": [{key: value for key, value in each.items() if key != "who"} for each in found]}
+    found = await house.reading.do(lambda records: records.matters.all(grants.KIND))
+    return {"grants": [grants.shown(each) for each in found]}
 
 
 @router.get("/grants/{name}/people/{user_id:path}")
@@ -217,7 +221,7 @@ async def close(officer: Officer, house: Here, name: Name, told: Closed) -> dict
 
     def closed(records: Records) -> dict[str, Any]:
         _found(records, grants.KIND, name)
-        return records.grants.close(name, told.outcome, by=officer.owner).to_dict()
+        return grants.shown(records.grants.close(name, told.outcome, by=officer.owner))
 
     return await house.writing.do(closed)
 
@@ -235,11 +239,15 @@ async def all_incidents(staff: Seen, house: Here) -> Many:
 
 
 @router.post("/incidents", status_code=201)
-async def record(reporter: Reporter, house: Here, incident: Incident) -> dict[str, Any]:
+async def record(reporter: Reporter, house: Here, incident: Incident, key: Named = None) -> dict[str, Any]:
     """Write an incident down: the clock of 72 hours runs from when it was detected."""
-    told, at = incident.told, incident.detected_at
-    made = await house.writing.do(lambda records: records.incidents.record(told, by=reporter.owner, detected=at))
-    return made.to_dict()
+    told, at, asked = incident.told, incident.detected_at, incident.model_dump_json().encode()
+
+    def made(records: Records) -> dict[str, Any]:
+        once = records.once(reporter.name, key, asked)
+        return records.incidents.record(told, by=reporter.owner, detected=at, once=once).to_dict()
+
+    return await house.writing.do(made)
 
 
 @router.post("/incidents/{name}")
@@ -281,6 +289,14 @@ async def inventory(staff: Seen, house: Here) -> dict[str, Any]:
     """What is declared: what is collected, what for, for how long, and whose it is."""
     del staff
     return house.inventory.to_dict()
+
+
+@router.get("/risks")
+async def risks(staff: Seen, house: Here) -> Many:
+    """What may go wrong, what is done about it, what is left, and what nobody accepts any more, or reviewed lately."""
+    del staff
+    time = now()
+    return {"risks": [risk.told(time) for risk in house.inventory.risks]}
 
 
 @router.get("/journal")

@@ -16,9 +16,11 @@ from discreet.governance.inventory import Inventory
 from discreet.governance.keys import Wrapping
 from discreet.governance.policy import note_two
 from discreet.models.trained import Trained
-from discreet.service.desk import Desk, Intake
+from discreet.service.desk import Desk, Intake, Line
 from discreet.service.jobs import Calendar, Jobs, released
 
+MOST_PASSWORDS = 8
+"""That may wait to be looked at."""
 MOST_KNOWN = 4_096
 """Keys that are remembered for a second."""
 
@@ -65,15 +67,13 @@ class House:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.inventory = settings, settings.inventory
         self.reading, self.writing = Desk(settings.records), Desk(settings.records, writes=True)
-        self.intake = Intake(self.writing)
+        self.intake, self.passwords = Intake(self.writing), Line(MOST_PASSWORDS)
         self.known = Known(self.reading)
         self._model: Trained | None = None
         with settings.records() as records:
-            path = released(records, settings.models)
             note_two(records.matters, records.access.deciders())  # or one of them was made at the desk
-        if path is not None:
             try:
-                self.take(path)
+                self.take(released(records, settings.models))
             except DiscreetError as error:  # consent, erasure and intake do not wait for a model
                 logging.getLogger("discreet").warning("the released model cannot be served: %s", error)
         self.jobs = Jobs(settings.records, settings.models, settings.calendar, self.take, settings.reports)
@@ -105,6 +105,7 @@ class House:
         self.jobs.close()
         self.reading.close()
         self.writing.close()
+        self.passwords.close()
 
 
 class Known:

@@ -64,9 +64,10 @@ async def noted(me: Me, house: Here, gpc: Signal) -> None:
 
     def note(records: Records) -> None:
         who = mine(records, me)
-        for purpose, language in records.consents.unsignalled(who).items():
-            effective = effective_from(records, purpose)
-            records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
+        with records.matters.together():
+            for purpose, language in records.consents.unsignalled(who).items():
+                effective = effective_from(records, purpose)
+                records.consents.change_as(who, purpose, language=language, gpc=True, effective=effective, by=SERVICE)
 
     await house.writing.do(note)
 

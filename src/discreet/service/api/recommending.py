@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 import uuid
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.catalogue import Catalogue
@@ -26,7 +25,7 @@ from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
 from discreet.models.slate import Slate
 from discreet.models.trained import Trained
-from discreet.service.api.door import PROBLEMS, Here, may, unknown
+from discreet.service.api.door import PROBLEMS, Here, Named, may, unknown
 from discreet.service.api.house import House
 from discreet.service.api.people import Me, Year, noted
 from discreet.service.http import Refused
@@ -67,6 +66,7 @@ class Kept(BaseModel):
     kept: int
     people: int
     without_consent: int
+    too_old: int
     unread: list[str]
 
 
@@ -122,18 +122,21 @@ class Listed(BaseModel):
 async def send(
     sender: Sender,
     house: Here,
+    request: Request,
     sent: Sent,
-    key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,100}$")] = None,
+    key: Named = None,
 ) -> Kept:
     """Send events. They are durable when this answers; with an ``Idempotency-Key`` they count once."""
     name = f"{sender.name}/{key or uuid.uuid4()}"
-    batch = await house.reading.do(partial(_prepared, name, sent))
+    digest = hashlib.sha256(await request.body()).hexdigest()
+    batch = await house.reading.do(partial(_prepared, name, digest, sent))
     told = await house.intake.collect(batch)
     return Kept(
         batch=key or told.batch.partition("/")[2],
         kept=told.kept,
         people=told.people,
         without_consent=told.without_consent,
+        too_old=told.too_old,
         unread=list(told.unread),
     )
 
@@ -227,22 +230,17 @@ async def item(anybody: Anybody, house: Here, item_id: Id) -> Item:
     return _item(catalogue, found[0])
 
 
-def _prepared(name: str, sent: Sent, records: Records) -> Any:
+def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
     declared = records.inventory
     unread = {column for event in sent.events for column in event.model_extra or {}}
     if declared.step is None:
         unread |= {"timestamp" for event in sent.events if event.timestamp is not None}
     if unread and declared.minimisation.undeclared == "refuse":
         raise Refused(422, "undeclared", "the events hold fields that the inventory does not declare; leave them out")
+    if not all(column.isprintable() for column in unread):
+        raise Refused(422, "undeclared", "the events hold fields whose names do not print; leave them out")
     rows = ((event.user_id, event.item_id, event.timestamp) for event in sent.events)
-    return records.vault.prepared(name, _digest(sent), rows, tuple(sorted(column[:100] for column in unread)[:20]))
-
-
-def _digest(sent: Sent) -> str:
-    """Return what a batch is told by from another of its name: of what is not declared the names alone, since what
-    stands there is anything at all, and is not kept."""
-    told = [(event.user_id, event.item_id, event.timestamp, sorted(event.model_extra or {})) for event in sent.events]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return records.vault.prepared(name, digest, rows, tuple(sorted(column[:100] for column in unread)[:20]))
 
 
 def _listed(records: Records, house: House, pseudonym: bytes, n: int) -> Listed:

@@ -12,14 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed, SettingError
 from discreet.governance import policy, roles
-from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor
+from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor, check_password
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
 from discreet.governance.roles import DECIDING, Permission, Role
 from discreet.privacy.accounting import check_delta
-from discreet.service.api.door import PROBLEMS, Here, may, stranger, unknown
+from discreet.service.api.door import PROBLEMS, Here, Named, may, not_known, stranger, unknown, visitor_of
 from discreet.service.api.house import told_of
 from discreet.service.api.recommending import Id
+from discreet.service.http import sender
 from discreet.service.jobs import CANCELLED, KIND, SCHEDULED, schedule
 
 Epsilon = Annotated[float, Field(gt=0, le=30)]
@@ -144,10 +145,12 @@ async def jobs(
 
 
 @router.post("/jobs", status_code=202)
-async def start(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house: Here, job: Job) -> dict[str, Any]:
+async def start(
+    staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house: Here, job: Job, key: Named = None
+) -> dict[str, Any]:
     """Train a model, now or when a time has come, for at most what one of the calendar costs.
 
-    Nobody's coming or going is a reason to.
+    Nobody's coming or going is a reason to. With an ``Idempotency-Key`` it is trained once.
     """
     calendar = house.settings.calendar
     if job.epsilon is not None and job.epsilon > calendar.epsilon:
@@ -156,8 +159,12 @@ async def start(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], house
         )
     wanted = calendar if job.epsilon is None else replace(calendar, epsilon=job.epsilon)
     due = now() if job.due is None else instant(job.due)
-    made = await house.writing.do(lambda records: schedule(records, wanted, due, by=staff.name))
-    return made.to_dict()
+    asked = job.model_dump_json().encode()
+
+    def made(records: Records) -> dict[str, Any]:
+        return schedule(records, wanted, due, by=staff.name, once=records.once(staff.name, key, asked)).to_dict()
+
+    return await house.writing.do(made)
 
 
 @router.get("/jobs/{name}")
@@ -177,7 +184,8 @@ async def cancel(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], hous
     def cancelled(records: Records) -> dict[str, Any]:
         if records.matters.find(KIND, name) is None:
             raise unknown()
-        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name).to_dict()
+        ended = {"ended": now()}
+        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name, body=ended).to_dict()
 
     return await house.writing.do(cancelled)
 
@@ -246,7 +254,26 @@ async def sign_in(house: Here, request: Request, who: SignIn) -> dict[str, str]:
     """Sign in: a key that ends within hours. A name can be tried so often a minute, whoever tries."""
     await stranger(request)
     request.app.state.signing.take(who.name)
-    return {"key": await house.writing.do(lambda records: records.access.sign_in(who.name, who.password))}
+    request.app.state.signing_from.take(sender(request).hex())
+    verifier = await house.reading.do(lambda records: records.access.verifier(who.name))
+    await house.passwords.do(lambda: check_password(verifier, who.password))
+    return {"key": await house.writing.do(lambda records: records.access.sign_in(who.name, verifier))}
+
+
+@router.delete("/sessions", status_code=204)
+async def sign_out(house: Here, request: Request) -> None:
+    """Sign out: the key that this is asked with ends, and those for people that it made."""
+    visitor = await visitor_of(request)
+    if visitor is None:
+        raise not_known()
+    request.app.state.bucket.take(visitor.name)
+
+    def take(records: Records) -> None:
+        _note_two(records)
+        records.access.take(visitor.name)
+
+    await house.writing.do(take)
+    house.known.forget()
 
 
 @router.delete("/access/{name}", status_code=204)
