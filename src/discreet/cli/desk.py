@@ -291,8 +291,8 @@ def _promise(records: Records, models: Path) -> Guarantee | None:
     from discreet.models.trained import Trained
     from discreet.service.jobs import released
 
-    path = released(records, models)
     with suppress(DiscreetError):
+        path = released(records, models)
         return None if path is None else Trained.load(path).guarantee
     return None
 
