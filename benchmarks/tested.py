@@ -149,6 +149,12 @@ EVIDENCE = {
         "The power goes at a random call of the ledger's own work; what was acknowledged has to be there.",
         "python hardening/power_cuts.py --cuts 10000 --json",
     ),
+    "kills": Evidence(
+        "Kills",
+        "Two processes that take in events, erase people and spend budgets are killed at any moment, 10,000 times. "
+        "All that was acknowledged is looked for each hundred, and the journal is replayed with each consent.",
+        "python hardening/kills.py --kills 10000 --json",
+    ),
     "io-errors": Evidence(
         "I/O errors",
         "Each call on a file fails in turn, once and for good, full disk and broken.",

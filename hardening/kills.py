@@ -19,6 +19,7 @@ What was begun and not acknowledged may have happened or not.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import select
@@ -221,14 +222,22 @@ def main() -> None:
     """Run, print, and end with 3 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true", help="one JSON object, in the end")
     parser.add_argument("--place", help="URL of an empty PostgreSQL database; else a file in a temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
-        world, broken = campaign(arguments.place or Path(folder) / "discreet.db", arguments.kills, tell=True)
-        print(f"{time.monotonic() - begun:,.0f} s; acknowledged: {dict(sorted(world.counts.items()))}")
+        place = arguments.place or Path(folder) / "discreet.db"
+        world, broken = campaign(place, arguments.kills, tell=not arguments.json)
+        seconds = time.monotonic() - begun
+    acknowledged = dict(sorted(world.counts.items()))
+    if arguments.json:
+        told = {"kills": arguments.kills, "broken": len(broken), "seconds": round(seconds)}
+        print(json.dumps(told | {"acknowledged": acknowledged}))
+    else:
+        print(f"{seconds:,.0f} s; acknowledged: {acknowledged}")
     for what in sorted({*broken}):
-        print(f"BROKEN: {what} ({broken.count(what)} times)")
+        print(f"BROKEN: {what} ({broken.count(what)} times)", file=sys.stderr)
     sys.exit(3 if broken else 0)
 
 

@@ -23,7 +23,8 @@ DiscreetError                 exit code 1
 └── PrivacyError              exit code 3: a promise would be broken, so nothing was done
     ├── BudgetExceeded        exit code 4: more was asked than is left
     ├── BoundExceeded         a contribution is longer than the plan allows
-    └── PurposeNotAllowed     the data was not collected for this purpose
+    ├── PurposeNotAllowed     the data was not collected for this purpose
+    └── ConsentMissing        the person has not agreed to this
 
 A message is one line: what was asked, what stands against it, what to do. It names accounts, columns, rows and
 settings; it never holds a person's identifier or anything from a history, because errors are outputs.
@@ -169,3 +170,7 @@ class BoundExceeded(PrivacyError):
 
 class PurposeNotAllowed(PrivacyError):
     """The data was not collected for this purpose."""
+
+
+class ConsentMissing(PrivacyError):
+    """The person has not agreed to this."""

@@ -17,7 +17,7 @@ from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.vault import DAY, FOLDED_AT, MOST_EVENTS, Collected
-from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, PurposeNotAllowed, SealBroken, SettingError
+from discreet.errors import Conflict, ConsentMissing, DataError, KeyMissing, PurposeNotAllowed, SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.checks import now, sha256, stamp
 from discreet.governance.consent import ANSWER_DAYS, NEVER, State, later
@@ -345,7 +345,7 @@ def test_of_a_correction_with_a_mistake_nothing_is_done(shop: System) -> None:
             shop.vault.correct(who, **told)
     for purpose in (RECOMMEND, TRAIN):
         shop.consents.withdraw("ann", purpose)
-    with pytest.raises(NotAllowed, match="without a consent"):
+    with pytest.raises(ConsentMissing, match="without a consent"):
         shop.vault.correct(who, remove=["a"], add=[("c", None)])
     assert sorted(shop.vault.own(who)["code"].tolist()) == [0, 1]
     assert shop.journal.head().seq == rows + 2

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import bindparam, delete, select, update
 from systems import RECOMMEND, TRAIN, System, inventory, system
 
-from discreet.errors import Conflict, PurposeNotAllowed, SealBroken, SettingError
+from discreet.errors import Conflict, ConsentMissing, PurposeNotAllowed, SealBroken, SettingError
 from discreet.governance import consent, grants, schema
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import ANSWER_DAYS, MOST_SAID, SCHEMA_VERSION, State, later
@@ -461,7 +461,7 @@ def test_another_level_keeps_state_and_end(shop: System, monkeypatch: pytest.Mon
         assert (stands.state, stands.level, stands.until) == (state, Level.STRONG, until)
         assert record["event"]["event_state"] == str(state)
         assert record["event"]["validity_duration"] == "P2D"
-    with pytest.raises(Conflict, match="agree to it first"):
+    with pytest.raises(ConsentMissing, match="agree to it first"):
         shop.consents.change_as(shop.who("bob"), TRAIN, level=Level.STRONG)
     assert consent._lasting("2026-01-01T00:00:00Z", "2026-01-02T00:00:05Z") == "P1DT5S"
 

@@ -276,6 +276,24 @@ def test_a_personal_list_is_of_the_model_and_of_what_one_permits(shop: Running) 
     assert listed["items"][0]["title"] == listed["items"][0]["item_id"].upper()
 
 
+def test_every_list_says_of_which_kind_and_model_it_is(shop: Running) -> None:
+    model = shop.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
+    session = {"json": {"items": [ITEMS[0]]}}
+    me = shop.person("person-1")
+    lists = [
+        ("personalised", shop.as_(Role.OPERATOR, "POST", "/api/v1/session/recommend", **session)),
+        ("non-personalised", shop.as_(Role.OPERATOR, "POST", "/api/v1/session/recommend", json={"items": []})),
+        ("non-personalised", shop.as_(Role.OPERATOR, "GET", "/api/v1/non-personalized/popular")),
+        ("non-personalised", shop.as_(Role.OPERATOR, "GET", f"/api/v1/item-to-item/similar/{ITEMS[0]}")),
+        ("personalised", shop.ask("GET", "/api/v1/me/recommendations", me)),
+        ("personalised", shop.ask("GET", "/api/v1/me/explained", me)),
+        ("non-personalised", shop.ask("GET", "/api/v1/me/explained", shop.person("chose nothing"))),
+    ]
+    for mode, found in lists:
+        assert (found.headers["Privacy-Mode"], found.headers["Model-Id"]) == (mode, model)
+        assert found.json()["model"] == model
+
+
 def test_whoever_is_not_known_or_does_not_permit_it_gets_what_everybody_gets(shop: Running) -> None:
     popular = shop.as_(Role.ANALYST, "GET", "/api/v1/non-personalized/popular").json()["items"]
     shop.person("has a key, agreed to nothing")
@@ -458,7 +476,7 @@ def test_access_export_correction_and_objection(shop: Running) -> None:
     standing = shop.ask("GET", "/api/v1/me/consents", key).json()
     assert not any(each["permits"] for each in standing.values())
     added = shop.ask("POST", "/api/v1/me/correct", key, json={"add": [{"item_id": "i4"}]})
-    assert (added.status_code, added.json()["type"]) == (403, "urn:discreet:not-allowed")
+    assert (added.status_code, added.json()["type"]) == (403, "urn:discreet:consent-missing")
 
 
 def test_times_that_are_not_declared_are_refused_in_a_correction_if_the_inventory_says_so(tmp_path: Path) -> None:
@@ -740,6 +758,14 @@ def test_what_is_promised_and_used(shop: Running) -> None:
     assert re.match(r"\d+% of your limit is used\.", said["budget"])
     assert told["label"]["used to train the shared model"] == "yes, at light"
     assert [*told["levels"]] == ["off", "strong", "balanced", "light"]
+    key = shop.agreed("after the model", json={"level": "strong"})  # of which it cannot know: nor does who asks
+    for used in ("yes, at strong", "no"):
+        late = shop.ask("GET", "/api/v1/me/privacy", key).json()
+        assert "Models already trained keep what they learned" in late["said"]["change"]
+        assert late["label"]["odds"] == f"at most {hundred(promise['odds'])} in 100"
+        after = "from the next release on; the model that is served may know more"
+        assert late["label"]["used to train the shared model"] == f"{used}, {after}"
+        assert shop.ask("DELETE", "/api/v1/me/consents/train-recommender", key).status_code == 200
     stranger = shop.ask("GET", "/api/v1/me/privacy", shop.person("nobody yet")).json()
     assert stranger["said"]["level"] == "Off. No model learns from you."
     assert stranger["label"]["used to train the shared model"] == "no"

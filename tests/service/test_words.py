@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -28,10 +29,10 @@ def every_sentence() -> list[str]:
     """Return one of each kind."""
     one, means = price(1.0), Means(10, 10, 100, 90, 10)
     said = [words.card(level, one) for level in Level]
-    said += [words.theft(Level.LIGHT, None), words.theft(Level.OFF, one), words.unprotected("Example Ltd")]
+    said += [words.theft(None), words.theft(50), words.unprotected("Example Ltd")]
     said += [words.moved(level, due) for level in Level for due in (None, "2026-11-27T00:00:00Z")]
     said += [words.left(180, wholly=wholly) for wholly in (True, False)]
-    said += [words.budget(means, level, one, DELTA, 7, "2026-11-27T00:00:00Z") for level in Level]
+    said += [words.budget(means, level, one, 7, "2026-11-27T00:00:00Z") for level in Level]
     said += [words.erased(n, "R", "2026-12-01T00:00:00Z", 30, "2026-11-01T00:00:00Z", 55) for n in (None, 2)]
     said += [words.refused("too dear", "A. Rivera"), words.LOGIC, words.SOURCE, words.LISTED]
     said += [*words.SIGNAL.values(), *words.RIGHTS.values(), str(words.joining(Level.LIGHT, one)), words.prompt(["a"])]
@@ -92,7 +93,7 @@ def test_how_long_a_budget_lasts() -> None:
     each = one.units[Level.LIGHT]
 
     def told(held: int, limit: int, left: int, level: Level = Level.LIGHT, days: int | None = 7) -> str:
-        return words.budget(Means(held, held, limit * each, left * each, each), level, one, DELTA, days, due)
+        return words.budget(Means(held, held, limit * each, left * each, each), level, one, days, due)
 
     assert told(3 * each, 10, 100).startswith("30% of your limit is used.")
     assert "lasts until 15 January 2027." in told(3 * each, 10, 100)  # seven more, a week each
@@ -127,25 +128,31 @@ def test_what_is_said_of_a_change_and_of_an_end() -> None:
 
 
 def test_the_label_answers_what_people_ask() -> None:
-    told = {
-        "controller": "Example Ltd",
-        "recipients": ["B Ltd"],
-        "retention_days": 730,
-        "looks": 2,
-        "unit": "person",
-        "until": "2027-01-01T00:00:00Z",
-        "measured": "1 June 2026: nothing",
-    }
-    rows = words.label(level=Level.STRONG, price=price(1.0), **told)  # type: ignore[arg-type]
-    assert rows["used to train the shared model"] == "yes, at strong"
-    assert rows["odds"] == f"at most {price(1.0).odds(Level.STRONG)} in 100"
-    assert rows["shared with other companies"] == "B Ltd"
-    assert rows["times staff opened your data"] == "2"
-    assert rows["unit and period"] == "person; all releases until 1 January 2027"
-    off = words.label(level=Level.OFF, price=None, **told | {"recipients": [], "until": None, "measured": None})  # type: ignore[arg-type]
+    def rows(level: Level = Level.STRONG, odds: int | None = 53, pending: bool = False, **more: Any) -> dict[str, str]:
+        told: dict[str, Any] = {
+            "controller": "Example Ltd",
+            "recipients": ["B Ltd"],
+            "retention_days": 730,
+            "looks": 2,
+            "unit": "person",
+            "until": "2027-01-01T00:00:00Z",
+            "measured": "1 June 2026: nothing",
+            "due": None,
+        }
+        return words.label(level=level, odds=odds, pending=pending, **told | more)
+
+    found = rows()
+    assert found["used to train the shared model"] == "yes, at strong"
+    assert found["odds"] == "at most 53 in 100"
+    assert found["shared with other companies"] == "B Ltd"
+    assert found["times staff opened your data"] == "2"
+    assert found["unit and period"] == "person; all releases until 1 January 2027"
+    off = rows(Level.OFF, 50, recipients=[], until=None, measured=None)
     assert off["used to train the shared model"] == off["shared with other companies"] == "no"
-    assert off["odds"] == "50 in 100"
+    assert off["odds"] == "at most 50 in 100"
     assert off["last measured attack"] == "none yet"
     assert off["unit and period"] == "person; all releases"
-    none = words.label(level=Level.LIGHT, price=None, **told)  # type: ignore[arg-type]
-    assert none["a leak of the published model reveals you"] == "there is none yet"
+    assert rows(odds=None)["a leak of the published model reveals you"] == "there is none yet"
+    left = rows(Level.OFF, 55, pending=True, due="2026-12-03T00:00:00Z")["used to train the shared model"]
+    assert left == "no, from 3 December 2026 on; the model that is served may know more"
+    assert "from the next release on" in rows(pending=True)["used to train the shared model"]

@@ -47,7 +47,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from discreet.data.catalogue import Catalogue
 from discreet.data.interactions import Histories, rows_of
-from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SealBroken
+from discreet.errors import Conflict, ConsentMissing, DataError, KeyMissing, SealBroken
 from discreet.governance import schema
 from discreet.governance.access import Access
 from discreet.governance.checks import check_name, now
@@ -489,7 +489,7 @@ class Vault:
 
         Raises:
             DataError: an item is named twice, not held (change), held (add) or not listed; or a time cannot be kept.
-            NotAllowed: the person agrees to no purpose that something could be added for.
+            ConsentMissing: the person agrees to no purpose that something could be added for.
         """
         removed, latest = {*remove}, datetime.now(UTC).timestamp()
         codes = self.items.codes
@@ -503,7 +503,7 @@ class Vault:
             raise DataError("a time lies before what is kept; leave it out")
         with self._db.transaction():
             if add and not self._consents.agrees(pseudonym, self._reading, now()):
-                raise NotAllowed("nothing is kept without a consent; agree to a purpose first")
+                raise ConsentMissing("nothing is kept without a consent; agree to a purpose first")
             before, anew = self._whole(pseudonym), np.array(told, EVENT)
             gone = np.isin(before["code"], [codes[item] for item in removed if item in codes])
             if not np.isin(anew["code"][: len(change)], before["code"]).all():

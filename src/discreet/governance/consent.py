@@ -54,7 +54,7 @@ import rfc8785
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from discreet.documents import document
-from discreet.errors import Conflict, SealBroken, SettingError
+from discreet.errors import Conflict, ConsentMissing, SealBroken, SettingError
 from discreet.governance import schema
 from discreet.governance.accounts import Account
 from discreet.governance.checks import now, sha256, stamp
@@ -371,12 +371,12 @@ class Consents:
         Takes what `give_as` takes, and by whom; the level is by default the one it has. A signal that was noted stays.
 
         Raises:
-            Conflict: there is no consent to this purpose that stands.
+            ConsentMissing: there is no consent to this purpose that stands.
         """
         with self._db.transaction():
             before = self.standing_of(pseudonym, purpose)
             if not before.permits(now()):
-                raise Conflict(f"there is no consent to {purpose} that stands; agree to it first")
+                raise ConsentMissing(f"there is no consent to {purpose} that stands; agree to it first")
             noted = self.signalled(pseudonym, purpose)
             said = Said(self._held(level or before.level, gpc or noted), language, gpc or noted, effective)
             less = said.level.value < before.level.value + (gpc and not noted)
@@ -388,14 +388,14 @@ class Consents:
 
     def signalled(self, pseudonym: bytes, purpose: str) -> bool:
         """Whether the browser's signal is noted on the last record of a consent; of what does not open, it is."""
-        last = self._last(pseudonym, purpose)
+        last = self.last(pseudonym, purpose)
         return last is None or _noted(last)
 
     def standing_records(self, pseudonym: bytes) -> list[dict[str, Any]]:
         """Return the last record of each consent that permits something now, the oldest first, if it opens."""
         time = now()
         permitted = [purpose for purpose, stands in self.all_as(pseudonym).items() if stands.permits(time)]
-        last = [record for purpose in permitted if (record := self._last(pseudonym, purpose))]
+        last = [record for purpose in permitted if (record := self.last(pseudonym, purpose))]
         return sorted(last, key=lambda record: str(record["event"]["event_time"]))
 
     def withdraw(self, person: str | int, purpose: str, **told: Any) -> dict[str, Any]:
@@ -523,7 +523,7 @@ class Consents:
         purpose, state, quarters, until, _, terms = stands
         return Standing(State(state), Level(quarters), until, terms == self._inventory.terms.get(purpose))
 
-    def _last(self, pseudonym: bytes, purpose: str) -> dict[str, Any] | None:
+    def last(self, pseudonym: bytes, purpose: str) -> dict[str, Any] | None:
         """Return the last record of a consent, if it is there and opens."""
         row, seal = self._db.one(_BEFORE, pseudonym=pseudonym, purpose=purpose), self._holders.seal(pseudonym)
         return None if row is None or seal is None else self.documents.one(pseudonym, RECORD, int(row[0]), seal)
@@ -577,7 +577,7 @@ class Consents:
         time, declared = now(), self._inventory.purpose(purpose)
         until = until or (later(time, declared.valid_days) if state.permits else None)
         with self._db.transaction():
-            seal, before = self._holders.hold(pseudonym), self._last(pseudonym, purpose)
+            seal, before = self._holders.hold(pseudonym), self.last(pseudonym, purpose)
             told = {"privacy_level": str(said.level), **self._promised(purpose, said.level)}
             told |= {"gpc_at_event": said.gpc, "model_effective_from": said.effective}
             told |= {"prev_record_id": before and before["record_id"], "journal_row": self._journal.head().seq + 1}

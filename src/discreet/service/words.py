@@ -135,16 +135,16 @@ def unprotected(controller: str) -> str:
     )
 
 
-def theft(level: Level, price: Price | None) -> str:
-    """Say what a theft would reveal."""
-    odds = "" if price is None else f" of {price.odds(level)} in 100"
+def theft(odds: int | None) -> str:
+    """Say what a theft would reveal, with the odds of the model if there is one."""
+    said = "" if odds is None else f" of {odds} in 100"
     return (
         "We receive what you chose, keep it sealed, and blur it when we train. A theft of our servers, keys and all, "
-        f"could reveal it; a theft of the model would not, beyond the odds{odds}."
+        f"could reveal it; a theft of the model would not, beyond the odds{said}."
     )
 
 
-def budget(means: Means, level: Level, price: Price, delta: float, every_days: int | None, due: str | None) -> str:
+def budget(means: Means, level: Level, price: Price, every_days: int | None, due: str | None) -> str:
     """Say how much of a limit is used, what that amounts to in all, and how long it lasts.
 
     Epsilons are never added up: what was spent is composed in units, and the odds are of all releases together.
@@ -152,7 +152,7 @@ def budget(means: Means, level: Level, price: Price, delta: float, every_days: i
     used = math.ceil(100 * means.held / means.cap)
     said = (
         f"{used}% of your limit is used. Someone studying all models so far could tell that you were in them at most "
-        f"{hundred(odds_of(means.spent))} times out of 100 (epsilon {_up(epsilon_of(means.spent, delta), 2)})."
+        f"{hundred(odds_of(means.spent))} times out of 100 (epsilon {_up(epsilon_of(means.spent, price.delta), 2)})."
     )
     each = price.units.get(level, 0)
     own = (means.cap - means.held) // each if each else None
@@ -226,7 +226,9 @@ def refused(why: str, owner: str) -> str:
 def label(
     *,
     level: Level,
-    price: Price | None,
+    odds: int | None,
+    due: str | None,
+    pending: bool,
     controller: str,
     recipients: list[str],
     retention_days: int,
@@ -235,19 +237,34 @@ def label(
     until: str | None,
     measured: str | None,
 ) -> dict[str, str]:
-    """Return the label: a row for each thing that people ask about."""
-    trains = level is not Level.OFF
-    odds = None if price is None else price.odds(level)
+    """Return the label: a row for each thing that people ask about.
+
+    Args:
+        level: of the person; ``off`` if they do not agree to training.
+        odds: of the model that is served, whatever of theirs it learnt from; None: there is none.
+        due: when the next model is.
+        pending: whether they said what holds since the model was made.
+        controller: whose service it is.
+        recipients: other organisations.
+        retention_days: of events.
+        looks: of staff, so far.
+        unit: of what is protected.
+        until: end of the budget.
+        measured: what the last audit found.
+    """
+    used = "no" if level is Level.OFF else f"yes, at {level}"
+    if pending:
+        used += f", from {'the next release' if due is None else day(due)} on; the model that is served may know more"
     reveals = "there is none yet" if odds is None else f"no more than the odds: {odds} in 100; a coin flip gets 50"
     return {
-        "used to train the shared model": f"yes, at {level}" if trains else "no",
+        "used to train the shared model": used,
         "who can see exactly what you chose": f"{controller}; staff for a reason on record that two agree to",
-        "a leak of the published model reveals you": reveals if trains else "no",
+        "a leak of the published model reveals you": reveals,
         "a leak of our database reveals you": "not without the master key, which is kept beside it; with it, yes",
         "shared with other companies": ", ".join(recipients) or "no",
         "kept for": f"{retention_days} days",
         "times staff opened your data": str(looks),
-        "odds": "50 in 100" if odds is None or not trains else f"at most {odds} in 100",
+        "odds": f"at most {50 if odds is None else odds} in 100",
         "unit and period": f"{unit}; {'all releases' if until is None else f'all releases until {day(until)}'}",
         "last measured attack": measured or "none yet",
     }

@@ -31,7 +31,8 @@ from discreet.service.api.people import Me, Year, noted
 from discreet.service.http import Refused
 
 PURPOSE = "recommend"
-MODE = "Privacy-Mode"
+MODE, MODEL = "Privacy-Mode", "Model-Id"
+Mode = Literal["personalised", "non-personalised"]
 MOST_ITEMS = 100_000
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Length = Annotated[int, Query(ge=1, le=100)]
@@ -115,7 +116,7 @@ class Listed(BaseModel):
 
     items: list[Place]
     model: str
-    mode: Literal["personalised", "non-personalised"]
+    mode: Mode
 
 
 @router.post("/events")
@@ -147,7 +148,8 @@ async def recommend(application: Application, house: Here, response: Response, u
     del application
     begun = time.monotonic()
     listed = await house.reading.do(lambda records: _listed(records, house, records.holders.pseudonym(user_id), n))
-    return await _sent(house, response, listed, begun)
+    await _on_the_grid(house, begun)
+    return _headed(response, listed)
 
 
 @router.get("/me/recommendations", dependencies=[Depends(noted)])
@@ -155,48 +157,54 @@ async def own(me: Me, house: Here, response: Response, n: Length = 10) -> Listed
     """A list for you."""
     begun = time.monotonic()
     listed = await house.reading.do(lambda records: _listed(records, house, me.pseudonym or b"", n))
-    return await _sent(house, response, listed, begun)
+    await _on_the_grid(house, begun)
+    return _headed(response, listed)
 
 
 @router.get("/me/explained", dependencies=[Depends(noted)])
-async def explained(me: Me, house: Here, n: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
+async def explained(
+    me: Me, house: Here, response: Response, n: Annotated[int, Query(ge=1, le=20)] = 10
+) -> dict[str, Any]:
     """A list for you, with what of your history drove each place, and how sure each is."""
 
     begun = time.monotonic()
 
-    def explain(records: Records) -> dict[str, Any]:
+    def explain(records: Records) -> tuple[dict[str, Any], Mode]:
         history, model = records.vault.history(me.pseudonym or b"", PURPOSE), house.model
-        return model.explain(history, n).to_dict() | {"model": model.release}
+        return model.explain(history, n).to_dict() | {"model": model.release}, _mode(history)
 
-    told = await house.reading.do(explain)
+    told, mode = await house.reading.do(explain)
     await _on_the_grid(house, begun)
+    response.headers.update({MODE: mode, MODEL: str(told["model"])})
     return told
 
 
 @router.get("/non-personalized/popular")
-async def popular(anybody: Anybody, house: Here, n: Length = 10) -> Listed:
+async def popular(anybody: Anybody, house: Here, response: Response, n: Length = 10) -> Listed:
     """The list that is the same for everybody: nothing about anybody is read for it."""
     del anybody
     model = house.model
-    return _told(model, await asyncio.to_thread(model.recommend, [], n), "non-personalised")
+    return _headed(response, _told(model, await asyncio.to_thread(model.recommend, [], n), "non-personalised"))
 
 
 @router.post("/session/recommend")
-async def session(application: Application, house: Here, told: Session) -> Listed:
+async def session(application: Application, house: Here, response: Response, told: Session) -> Listed:
     """A list for what somebody chose just now; nothing is stored."""
     del application
     model = house.model
-    return _told(model, await asyncio.to_thread(model.recommend, told.items, told.n), "personalised")
+    slate = await asyncio.to_thread(model.recommend, told.items, told.n)
+    return _headed(response, _told(model, slate, _mode(told.items)))
 
 
 @router.get("/item-to-item/similar/{item_id:path}")
-async def similar(anybody: Anybody, house: Here, item_id: Id, n: Length = 10) -> Listed:
+async def similar(anybody: Anybody, house: Here, response: Response, item_id: Id, n: Length = 10) -> Listed:
     """What goes with an item, by the released model."""
     del anybody
     model = house.model
     if not len(model.catalogue.positions([item_id])[0]):
         raise unknown()
-    return _told(model, await asyncio.to_thread(model.recommend, [item_id], n), "non-personalised")
+    slate = await asyncio.to_thread(model.recommend, [item_id], n)
+    return _headed(response, _told(model, slate, "non-personalised"))
 
 
 @router.get("/items")
@@ -245,18 +253,21 @@ def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
 
 def _listed(records: Records, house: House, pseudonym: bytes, n: int) -> Listed:
     model, history = house.model, records.vault.history(pseudonym, PURPOSE)
-    return _told(model, model.recommend(history, n), "personalised" if history else "non-personalised")
+    return _told(model, model.recommend(history, n), _mode(history))
 
 
-def _told(model: Trained, slate: Slate, mode: Literal["personalised", "non-personalised"]) -> Listed:
+def _mode(history: list[str]) -> Mode:
+    return "personalised" if history else "non-personalised"
+
+
+def _told(model: Trained, slate: Slate, mode: Mode) -> Listed:
     places = [Place.model_construct(**{**row, "item_id": str(row["item_id"])}) for row in slate.to_dicts()]
     return Listed.model_construct(items=places, model=model.release, mode=mode)
 
 
-async def _sent(house: House, response: Response, listed: Listed, begun: float) -> Listed:
-    """Send a personal list at the next point of the grid."""
-    response.headers[MODE] = listed.mode
-    await _on_the_grid(house, begun)
+def _headed(response: Response, listed: Listed) -> Listed:
+    """Say in the headers, too, which of the two kinds of list it is, and of which model."""
+    response.headers.update({MODE: listed.mode, MODEL: listed.model})
     return listed
 
 

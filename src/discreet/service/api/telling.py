@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from discreet.data.records import Records
-from discreet.governance.accounts import AccountState, PersonState
 from discreet.governance.checks import now
 from discreet.governance.duties import AUDIT
 from discreet.governance.duties import KIND as DUTY
@@ -15,33 +14,44 @@ from discreet.privacy.accounting import cap
 from discreet.privacy.levels import OFFERED, Level
 from discreet.service import words
 from discreet.service.api.house import House, told_of
+from discreet.service.jobs import KIND
 from discreet.service.rights import due
 
 
 def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]:
     """Return what is promised to somebody: sentences, a label, and the numbers that they are of."""
-    declared, calendar = records.inventory, house.settings.calendar
-    account = Account(declared.name, calendar.purpose)
-    with records.book() as book:
-        person = book.person(declared.name, records.holders.id_of_account(pseudonym))
-        open_now = [each for each in book.accounts() if each.account == account]
-    budget, model = (open_now[0] if open_now else None), (house.model if house.ready else None)
-    price = _price(house, budget)
+    declared, calendar, model = records.inventory, house.settings.calendar, house.model if house.ready else None
     stands = records.consents.all_as(pseudonym).get(calendar.purpose)
     level = stands.level if stands is not None and stands.permits(now()) else Level.OFF
-    who = declared.controller.name
+    pending = model is not None and _is_pending(records, pseudonym, str(model.release), calendar.purpose)
+    served, planned, spending = words.Price.of(model.guarantee) if model else None, None, None
+    odds = served and served.odds(Level.LIGHT if pending else level)  # it may have learnt at another level
+    account, who, next_due = Account(declared.name, calendar.purpose), declared.controller.name, due(records)
+    with records.book() as book:
+        person = book.person(declared.name, records.holders.id_of_account(pseudonym))
+        budgets = {each.account: each for each in book.accounts() if each.account.dataset == declared.name}
+    budget = budgets.get(account)
+    if budget is not None:
+        planned = words.Price.planned(cap(calendar.epsilon, budget.delta), budget.delta)
+        limit = sum(each.cap for each in budgets.values()) if person.cap is None else person.cap
+        means = words.Means(person.spent, person.held, limit, budget.left, planned.units[Level.LIGHT])
+        spending = words.budget(means, level, planned, calendar.every_days, next_due)
+    price = served or planned
     said = {
-        "level": words.card(level, price) if price else None,
-        "joining": words.joining(level, price) if price else None,
+        "level": price and words.card(level, price),
+        "change": words.moved(level, next_due) if pending else None,
+        "joining": price and words.joining(level, price),
         "not_covered": words.unprotected(who),
-        "theft": words.theft(level, price),
-        "budget": _budget(records, house, budget, person, level, price),
+        "theft": words.theft(odds),
+        "budget": spending,
     }
     return {
         "said": {name: sentence for name, sentence in said.items() if sentence},
         "label": words.label(
             level=level,
-            price=price,
+            odds=odds,
+            due=next_due,
+            pending=pending,
             controller=who,
             recipients=sorted({each for purpose in declared.purposes for each in purpose.recipients}),
             retention_days=declared.retention_days,
@@ -53,31 +63,14 @@ def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]
         "levels": {str(each): words.card(each, price) for each in (Level.OFF, *OFFERED)} if price else {},
         "spent_units": person.spent,
         "model": told_of(model) if model else None,
-        "next_release": due(records),
+        "next_release": next_due,
     }
 
 
-def _price(house: House, budget: AccountState | None) -> words.Price | None:
-    """Return what a model costs whoever takes part: the one that is served or, while there is none, the next."""
-    found = words.Price.of(house.model.guarantee) if house.ready else None
-    if found is None and budget is not None:
-        return words.Price.planned(cap(house.settings.calendar.epsilon, budget.delta), budget.delta)
-    return found
-
-
-def _budget(
-    records: Records,
-    house: House,
-    budget: AccountState | None,
-    person: PersonState,
-    level: Level,
-    price: words.Price | None,
-) -> str | None:
-    if budget is None or price is None:
-        return None
-    limit = budget.cap if person.cap is None else person.cap
-    means = words.Means(person.spent, person.held, limit, budget.left, price.units[Level.LIGHT])
-    return words.budget(means, level, price, budget.delta, house.settings.calendar.every_days, due(records))
+def _is_pending(records: Records, pseudonym: bytes, release: str, purpose: str) -> bool:
+    """Whether what somebody said of training last was said after people were read for the model that is served."""
+    job, last = records.matters.find(KIND, release), records.consents.last(pseudonym, purpose)
+    return last is not None and (job is None or str(last["event"]["event_time"]) >= str(job.body["read"]))
 
 
 def _measured(records: Records) -> str | None:
