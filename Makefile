@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test audit check coverage others lint types docs supply mutants tested bench scale fuzz kills power-cuts io-errors state-machines \
-	lock clean
+	fides lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/discreet demo
@@ -43,6 +43,10 @@ types: $(VENV)/installed-dev
 # Needs a server of advisories: where none can be reached nothing is known, and that fails.
 supply: $(VENV)/installed-harden
 	$(BIN)/python scripts/supply.py --out measured/components.cdx.json
+
+# Whether Fides takes the manifest of an inventory, by its own package, in an environment of its own that pip fills.
+fides: $(VENV)/installed
+	$(BIN)/python scripts/check_fides.py $(INVENTORIES)
 
 # Hours; with a sample of each group less: make mutants SAMPLE="--sample 80"
 mutants: $(VENV)/installed-harden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
 import tempfile
 from dataclasses import fields, replace
@@ -27,6 +28,7 @@ from discreet.evaluation.tradeoff import fit_unbilled
 from discreet.evaluation.transcripts import Watched
 from discreet.evaluation.trending import Trending
 from discreet.governance.heads import Consistency, Inclusion, SignedHead, proof_to_bytes, sign
+from discreet.governance.inventory import example
 from discreet.governance.keyfiles import signing_key
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.pacing import Quality
@@ -238,6 +240,29 @@ def messages() -> None:
         put("messages", kind.__name__.lower(), message.to_bytes())
 
 
+def service() -> None:
+    """What a service takes: files and bodies of events, its inventory, its master key, the ids of receipts."""
+    who = targets.PERSON
+    events = [("ann", "101", None), (who, "102", 1_714_521_600), (who, "a", 1_714_521_600.5), (who, "a", None)]
+    told = [{"user_id": user, "item_id": item} | ({"timestamp": at} if at else {}) for user, item, at in events]
+    other = {"user_id": 7, "item_id": 101, "timestamp": "2024-05-01", "weight": 0.0, "shoe": [1, {"x": None}]}
+    rows = "".join(f"{user},{item},{at or 0}\n" for user, item, at in events)
+    put("collected", "events", f"user_id,item_id,timestamp\n{rows}".encode())
+    put("collected", "undeclared", f"user_id,item_id,rating,shoe\nann,101,4,40\n{who},102,0,\n".encode())
+    put("lines", "events", "".join(json.dumps(each) + "\n" for each in told).encode())
+    put("lines", "other", f"{json.dumps(other)}\n{json.dumps(other)}\n".encode())
+    put("sent", "events", json.dumps({"events": told}).encode())
+    put("sent", "undeclared", json.dumps({"events": [told[0] | {"shoe": [1, {"x": None}], "note": "a"}]}).encode())
+    put("receipt", "known", targets.RECEIPT.encode())
+    put("receipt", "other", b"-" * 36)
+    text = example("shop")
+    put("inventory", "example", text.encode())
+    short = text[: text.index("email =")] + text[text.index("[owners]") : text.index("[[risk]]")]
+    put("inventory", "short", (short + text[text.index("[[purpose]]") :]).encode())
+    put("master", "one", targets.MASTER)
+    put("master", "two", b"0a" * 32 + b"\n" + targets.MASTER)
+
+
 if __name__ == "__main__":
-    for make in (models, documents, tables, parquet, ledger, words, statements, messages):
+    for make in (models, documents, tables, parquet, ledger, words, statements, messages, service):
         make()

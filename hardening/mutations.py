@@ -143,6 +143,26 @@ def _strange(value: Any, draw: random.Random) -> Any:
     return copy.deepcopy(draw.choice(STRANGE))  # or the next change would be of the one that is kept
 
 
+def settings(content: bytes, draw: random.Random) -> bytes:
+    """Change a value, a name or the order of lines of a TOML file; as bytes, now and then."""
+    lines = content.split(b"\n")
+    if draw.randrange(5) == 0:
+        return raw(content, draw)
+    for _ in range(draw.randrange(1, 4)):
+        at = draw.randrange(len(lines))
+        name, divided, value = lines[at].partition(b" = ")
+        if divided and draw.randrange(3):
+            strange = json.dumps(draw.choice(STRANGE)).encode()
+            deep = draw.choice((1, 10, 2_000))
+            value = draw.choice(
+                (strange, b"[" * deep + value + b"]" * deep, value[:-1] * 40 + value[-1:], b"2027-01-01")
+            )
+            lines[at] = name * draw.choice((1, 1, 1, 200)) + divided + value
+        else:
+            lines.insert(draw.randrange(len(lines) + 1), lines[at] if draw.randrange(2) else lines.pop(at))
+    return b"\n".join(lines)
+
+
 def lines_of_documents(content: bytes, draw: random.Random) -> bytes:
     """Change one of several JSON documents, one a line, or their order."""
     lines = content.splitlines() or [b""]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import random
 import sqlite3
 import tempfile
@@ -20,15 +21,20 @@ from typing import Any
 
 import mutations
 import numpy as np
+from pydantic import TypeAdapter
 from sqlalchemy import select
 
 from discreet.cli.journal import _head
 from discreet.cli.levels import asked_weights
 from discreet.cli.models import items_of
 from discreet.cli.search import share_of
+from discreet.data.bulk import collected
+from discreet.data.catalogue import Catalogue
 from discreet.data.importing import import_interactions
 from discreet.data.intake import read_attribute, read_catalogue, read_interactions, read_levels
-from discreet.errors import DiscreetError
+from discreet.data.records import Records
+from discreet.data.vault import Collected
+from discreet.errors import DataError, DiscreetError
 from discreet.evaluation.audit.findings import Claim
 from discreet.evaluation.audit.shadow import ShadowAudit
 from discreet.evaluation.favourites import Favourites
@@ -36,9 +42,13 @@ from discreet.evaluation.favourites import sheet_of as favourites_sheet
 from discreet.evaluation.gains import Gains
 from discreet.evaluation.lengths import Lengths
 from discreet.evaluation.trending import Trending
-from discreet.governance.checks import instant
+from discreet.governance import manifests
+from discreet.governance.checks import instant, now
+from discreet.governance.consent import later
 from discreet.governance.heads import proof_from_bytes, proof_to_bytes
+from discreet.governance.inventory import Inventory, example
 from discreet.governance.journal import GENESIS, chained
+from discreet.governance.keys import Master
 from discreet.governance.ledger import Account, Ledger
 from discreet.governance.schema import as_bytes, journal
 from discreet.governance.sqlite import SQLite
@@ -66,6 +76,9 @@ from discreet.protocols import (
 from discreet.protocols.messages import Message
 from discreet.protocols.ring import Ring
 from discreet.protocols.secagg import terms as secagg
+from discreet.service.api.door import ReceiptId
+from discreet.service.api.recommending import Sent, _prepared
+from discreet.service.jobs import ERASURE, PENDING, erasure
 
 CORPUS = Path(__file__).parent / "corpus"
 PERSON = "person-7731"
@@ -76,6 +89,9 @@ PEOPLE: list[str | int] = ["ann", "bob", 3]
 
 WITNESS_KEY = b"07" * 32
 """What signs the heads of the corpus, and nothing else."""
+
+MASTER, RECEIPT = b"07" * 32 + b"\n", "01234567-89ab-cdef-0123-456789abcdef"
+"""What wraps the keys of the records here, and an erasure in them."""
 
 LISTED = 12
 """Items of the broadcasts in the corpus."""
@@ -235,7 +251,7 @@ def _import(content: bytes) -> None:
             assert {each.name for each in _folder().iterdir()} <= {f"input{ending}" for ending in ENDINGS}
 
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".db", ".heads", ".heads.key")
+ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet", ".db", ".heads", ".heads.key")
 
 
 def _catalogue(content: bytes) -> None:
@@ -382,6 +398,103 @@ def _broadcast(content: bytes) -> None:
         known.row(np.array([0, 3, 7]), known.plan.bounds[known.number])
 
 
+class _Undone(Exception):
+    """Ends what an input did to the records, which are the same for the next."""
+
+
+@contextmanager
+def _undone(records: Records) -> Iterator[None]:
+    with suppress(_Undone), records.database.transaction():
+        yield
+        raise _Undone
+
+
+@cache
+def _records() -> Records:
+    """A service's records: a catalogue, somebody who agreed, an erasure."""
+    place = _records_folder() / "discreet.db"
+    found = Records(place, Master.read(_master_of(MASTER)), Inventory.from_toml(example("shop").encode()))
+    found.vault.set_items(Catalogue(("101", "102", "a")))
+    for purpose in found.inventory.purposes:
+        found.consents.give(PERSON, purpose.name)
+    told = {"at": now(), "row": None, "after": 0}
+    found.matters.open(ERASURE, PENDING, told, by="a search", due=later(now(), 90), name=RECEIPT)
+    return found
+
+
+@cache
+def _kept_apart() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="discreet-fuzz-records-", dir=Path(_scratch().name).parent)
+
+
+def _records_folder() -> Path:
+    return Path(_kept_apart().name)
+
+
+def _master_of(content: bytes) -> Path:
+    path = _records_folder() / "master.key"
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def _collected(ending: str) -> Callable[[bytes], None]:
+    """A file of events, as the desk takes it in."""
+
+    def feed(content: bytes) -> None:
+        with _file(content, ending) as path, _undone(_records()):
+            for told in collected(_records(), path):
+                assert 0 <= told.kept <= 1_000
+
+    return feed
+
+
+def _sent(content: bytes) -> None:
+    """The body of a request that sends events, as the framework reads it: what that refuses is a problem document."""
+    try:
+        sent = Sent.model_validate(json.loads(content))
+    except (ValueError, RecursionError):
+        raise DataError("this cannot be used") from None
+    with _undone(_records()):
+        (told,) = _records().vault.collect(
+            [_prepared("a search", hashlib.sha256(content).hexdigest(), sent, _records())]
+        )
+        assert isinstance(told, Collected)
+
+
+def _receipt(content: bytes) -> None:
+    """The id of a receipt, in an address."""
+    try:
+        name = TypeAdapter(ReceiptId).validate_python(content.decode())
+    except ValueError:
+        raise DataError("there is nothing of this kind at this address") from None
+    found = erasure(_records(), name)
+    assert (found is not None) == (name == RECEIPT)
+
+
+def _inventory(content: bytes) -> None:
+    """What is declared, and what is told of it."""
+    declared = Inventory.from_toml(content)
+    assert {*declared.terms} == {purpose.name for purpose in declared.purposes}
+    json.dumps(declared.to_dict(), allow_nan=False).encode()
+    json.dumps(manifests.fides(declared), allow_nan=False).encode()
+    manifests.record(declared).encode()
+    manifests.assessment(declared, None, None).encode()
+    for purpose in declared.purposes:
+        with suppress(DiscreetError):
+            declared.read_for(purpose.name)
+
+
+def _master(content: bytes) -> None:
+    """The file of the master key."""
+    master = Master.read(_master_of(content))
+    key = bytes(range(32))
+    assert master.unwrap(master.wrap(key, b"here"), b"here") == key
+    master.write(_records_folder() / "master.key")
+    assert Master.read(_records_folder() / "master.key").keys == master.keys
+    repr(master)
+
+
 def _words(content: bytes) -> None:
     """What somebody types: each is read by itself, and the first refusal is told."""
     text = content.decode(errors="surrogateescape")
@@ -428,6 +541,12 @@ TARGETS = {
         Target("messages", _messages, mutations.raw),
         Target("broadcast", _broadcast, mutations.raw),
         Target("words", _words, mutations.raw, typed=True),
+        Target("collected", _collected(".csv"), mutations.table),
+        Target("lines", _collected(".jsonl"), mutations.lines_of_documents),
+        Target("sent", _sent, mutations.document),
+        Target("receipt", _receipt, mutations.raw),
+        Target("inventory", _inventory, mutations.settings),
+        Target("master", _master, mutations.raw),
     )
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -9,61 +11,30 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from serving_people import free_port, key_in, started
 
 from discreet.cli.serving import ROTATING, RUNNING, alone, settings_of
 from discreet.errors import DiscreetError, SettingError
+from discreet.governance.checks import now
+from discreet.governance.consent import later
 from discreet.governance.inventory import example
-from discreet.governance.ledger import Ledger
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.roles import Role
 
 ROOT = Path(__file__).parents[2]
 DISCREET = [sys.executable, "-m", "discreet"]
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
-
-
-@contextmanager
-def started(*words: str, ready: str = '"said": "listening"') -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run a command until the block ends; yield it when it says that it is ready, with what it said."""
-    process = subprocess.Popen([*words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    told: list[str] = []
-    try:
-        for line in process.stdout or ():
-            told.append(line)
-            if ready in line:
-                break
-        else:
-            raise AssertionError("".join(told))
-        yield process, told
-    finally:
-        process.kill()
-        process.wait(30)
-        if process.stdout:
-            process.stdout.close()
-
-
 def discreet(*words: str, code: int = 0) -> str:
     found = subprocess.run([*DISCREET, *words], check=False, capture_output=True, text=True, timeout=120)
     assert found.returncode == code, found.stdout + found.stderr
     return found.stdout if code == 0 else found.stderr
-
-
-def key_in(told: list[str]) -> str:
-    found = re.search(r"discreet_[0-9a-f]{12}_[A-Za-z0-9_-]+", "".join(told))
-    assert found is not None
-    return found[0]
 
 
 def ask(port: int, key: str, method: str, path: str, **told: Any) -> requests.Response:
@@ -295,7 +266,7 @@ def seeded(folder: Path) -> None:
     from discreet.data.catalogue import Catalogue
 
     with settings_of(folder, None, None, None).records() as records:
-        records.vault.set_items(Catalogue(("a", "b"), titles=("A", "B")))
+        records.vault.set_items(Catalogue(("a", "b", "c=d", "e=f"), titles=("A", "B", "C", "E")))
         for purpose in records.inventory.purposes:
             records.consents.give("ann", purpose.name)
         batch = records.vault.prepared("one", "0" * 64, [("ann", "a", None)])
@@ -304,7 +275,10 @@ def seeded(folder: Path) -> None:
 
 
 REVOKE = ["revoke", "--purpose", "train-recommender", "--because", "she is eleven"]
-DESK = (["access"], ["consents"], ["withdraw", "recommend"], REVOKE, ["erase", "--yes"])
+DESK = (
+    *(["access"], ["consents"], ["export", "--out", "never.json"], ["correct", "--remove", "a"]),
+    *(["withdraw", "recommend"], REVOKE, ["level", "off"], ["object"], ["erase", "--yes"]),
+)
 
 
 def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -> None:
@@ -332,11 +306,101 @@ def test_a_person_is_served_at_the_desk_on_record_and_finds_it(tmp_path: Path) -
     assert revoked["discreet"]["because"] == "she is eleven"
     assert "say --yes" in discreet("people", "erase", folder, "ann", code=1)
     erased = discreet("people", "erase", folder, "ann", "--yes")
-    assert erased.startswith("1 events deleted")
+    assert erased.startswith("Deleted now: 1 events, consents")
+    assert "Model: there is none. Receipt " in erased
     for command, *more in DESK:
         assert "nothing is held of this person" in discreet("people", command, folder, "ann", *more, code=1)
     with Ledger(Path(folder) / "discreet.db", witness=Path(folder) / "witness") as book:
         assert book.verify().ok
+
+
+def test_what_is_held_is_taken_along_from_the_desk(tmp_path: Path) -> None:
+    folder, out = str(tmp_path / "service"), tmp_path / "out"
+    seeded(tmp_path / "service")
+    words = ["people", "export", folder, "ann", "--out", str(out)]
+    assert "one of json, csv" in discreet(*words, "--format", "xml", code=1)
+    assert "hand it to them" in discreet(*words, "--format", "csv")
+    (event,) = csv.DictReader(io.StringIO(out.read_text()))
+    assert (event["item_id"], event["title"]) == ("a", "A")
+    assert "there already" in discreet(*words, code=1)
+    out.unlink()
+    discreet(*words)
+    told = json.loads(out.read_text())
+    assert [each["item_id"] for each in told["events"]] == ["a"]
+    assert [each["by"] for each in told["opened_by_staff"]] == ["controller's desk"] * 2
+    assert {"rights", "purposes", "logic"} <= {*told}
+
+
+def test_what_is_not_so_is_corrected_at_the_desk(tmp_path: Path) -> None:
+    folder = str(tmp_path / "service")
+    seeded(tmp_path / "service")
+    words = ["people", "correct", folder, "ann"]
+    assert "nothing is to be corrected" in discreet(*words, code=1)
+    assert "must be a date or time" in discreet(*words, "--change", "a=lately", code=1)
+    assert "is not held" in discreet(*words, "--change", "b=2026-01-05", "--remove", "a", code=1)
+    day = later(now(), -9)[:10]
+    assert "2 are added" in discreet(*words, "--remove", "a", "--add", "b", "--add", f"c=d={day}")
+    assert "the times of 1 are changed" in discreet(*words, "--change", f"b={day}T23:00:00")
+    discreet(*words, "--add", "e=f=")
+    told = json.loads(discreet("people", "access", folder, "ann", "--json"))
+    assert {each["item_id"]: each["timestamp"][:10] for each in told["events"]} == {
+        "b": day,
+        "c=d": day,
+        "e=f": now()[:10],
+    }
+    with settings_of(tmp_path / "service", None, None, None).records() as records:
+        facts = [row.facts for row in records.journal.rows() if row.kind == "correct"]
+        assert [each["by"] for each in facts] == ["controller's desk"] * 3
+        assert records.verified().ok
+
+
+def test_a_level_is_set_and_everything_objected_to_at_the_desk(tmp_path: Path) -> None:
+    folder = str(tmp_path / "service")
+    seeded(tmp_path / "service")
+    assert "no level is called" in discreet("people", "level", folder, "ann", "weak", code=1)
+    said = discreet("people", "level", folder, "ann", "strong")
+    assert "2 consents are at strong: recommend, train-recommender" in said
+    assert "the model is trained with you at strong" in said
+    told = json.loads(discreet("people", "consents", folder, "ann", "--json"))
+    assert {each["level"] for each in told.values()} == {"strong"}
+    said = discreet("people", "object", folder, "ann")
+    assert "the model is trained without you" in said
+    assert "You can come back at any time" in said
+    told = json.loads(discreet("people", "access", folder, "ann", "--json"))
+    assert {each["state"] for each in told["consents"].values()} == {"ConsentWithdrawn"}
+    assert {each["event"]["entity_id"] for each in told["records"][2:]} == {"controller's desk"}
+    assert "no consent stands" in discreet("people", "level", folder, "ann", "light")
+
+
+def test_an_erasure_at_the_desk_tells_of_the_model_that_is_served(tmp_path: Path) -> None:
+    from discreet.service import jobs
+
+    seeded(tmp_path / "service")
+    settings = settings_of(tmp_path / "service", None, None, None)
+    with settings.records() as records:
+        for number in range(40):
+            for purpose in records.inventory.purposes:
+                records.consents.give(f"p{number}", purpose.name)
+        batch = records.vault.prepared("two", "1" * 64, [(f"p{number}", "a", None) for number in range(40)])
+        records.vault.collect([batch])
+        with records.book() as book:
+            book.open_budget(Account(records.inventory.name, "train-recommender"), epsilon=8.0, delta=1e-4)
+        job = jobs.schedule(records, settings.calendar, now(), by="ann").name
+        records.keep()
+    trainer = jobs.Jobs(settings.records, settings.models, settings.calendar, lambda _: None, settings.reports)
+    trainer.start()
+    try:
+        for _ in range(600):
+            with settings.records() as records:
+                if records.matters.one(jobs.KIND, job).state == jobs.DONE:
+                    break
+            time.sleep(0.1)
+    finally:
+        trainer.close()
+    folder = str(tmp_path / "service")
+    assert "still shaped by what you chose, within the odds of" in discreet("people", "erase", folder, "p1", "--yes")
+    (settings.models / f"{job}.npz").write_bytes(b"no model")
+    assert "Model: there is none" in discreet("people", "erase", folder, "p2", "--yes")
 
 
 def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_path: Path) -> None:
@@ -349,7 +413,7 @@ def test_the_desk_does_not_go_together_with_a_rotation_and_makes_no_service(tmp_
             said = discreet("people", command, str(folder), "ann", *more, code=1)
             assert "in use by another process: rotating.lock" in said
     with started(*DISCREET, "serve", str(folder), "--port", str(free_port())):
-        assert "1 events deleted" in discreet("people", "erase", str(folder), "ann", "--yes")
+        assert "Deleted now: 1 events" in discreet("people", "erase", str(folder), "ann", "--yes")
 
 
 def test_a_demo_that_is_still_up_is_not_deleted_by_the_next(tmp_path: Path) -> None:
@@ -390,6 +454,34 @@ def test_an_inventory_is_written_checked_and_shown(tmp_path: Path) -> None:
     assert "there already" in discreet("people", "inventory", str(path), "--init", "books", code=1)
     path.write_text(path.read_text().replace("history", "histroy"))
     assert "unknown key 'histroy'" in discreet("people", "inventory", str(path), code=1)
+
+
+def test_what_is_in_force_is_written_for_others_to_read(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    seeded(folder)
+    words = ["people", "inventory", str(folder)]
+    with settings_of(folder, None, None, None).records() as records, records.book() as book:
+        for purpose, until in (("train-recommender", None), ("recommend", later(now(), 1))):
+            book.open_budget(Account(records.inventory.name, purpose), epsilon=8.0, delta=1e-4, until=until)
+        book.open_budget(Account("another", "p"), epsilon=8.0, delta=1e-4)
+        records.keep()
+    assert discreet(*words, "--format", "toml") == (folder / "inventory.toml").read_text()
+    assert json.loads(discreet(*words, "--format", "json")) == json.loads(discreet(*words, "--json"))
+    assert json.loads(discreet(*words, "--format", "fides"))["system"][0]["fides_key"] == "shop"
+    assert discreet(*words, "--format", "ropa").startswith("# Record of processing activities: shop")
+    page = discreet(*words, "--format", "dpia")
+    assert page.count("- budget shop/") == 2
+    assert "last audit: not stated" in page
+    assert "is one of toml, json" in discreet(*words, "--format", "pdf", code=1)
+    (folder / "audits").mkdir()
+    for number in (1, 2):
+        told = {"passed": True, "false_alarms": 0.0, "outcomes": [{"subject": "x", "passed": True}] * number}
+        (folder / f"audits/audit-2026-01-0{number}T000000Z.json").write_text(json.dumps(told))
+    assert "last audit, audit-2026-01-02T000000Z.json" in discreet(*words, "--format", "dpia")
+    (folder / "audits/audit-2026-01-03T000000Z.json").mkdir()
+    assert "cannot be read: Is a directory" in discreet(*words, "--format", "dpia", code=1)
+    page = discreet("people", "inventory", str(folder / "inventory.toml"), "--format", "dpia")
+    assert "budgets of differential privacy: not stated" in page
 
 
 def test_keys_can_be_wrapped_by_somebody_elses_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

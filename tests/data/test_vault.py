@@ -322,7 +322,7 @@ def test_times_are_corrected_and_what_is_missing_is_added(shop: System) -> None:
     assert shop.vault.history(who, RECOMMEND)[:2] == ["c", "e"]
     assert sorted(shop.vault.history(who, RECOMMEND)[2:]) == ["a", "d"]
     (first, *_) = [entry.facts for entry in shop.journal.rows() if entry.kind == "correct"]
-    assert first == {"who": shop.holders.token(who), "removed": "1", "changed": "1", "added": "2"}
+    assert first == {"who": shop.holders.token(who), "by": "person", "removed": "1", "changed": "1", "added": "2"}
 
 
 def test_of_a_correction_with_a_mistake_nothing_is_done(shop: System) -> None:

@@ -98,6 +98,28 @@ def test_files_that_are_none(text: str, old: str, new: str, said: str) -> None:
         Inventory.from_toml(text.replace(old, new, 1).encode())
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('linddun = "identifying"', f'linddun = "{"x" * 5_000}"'),
+        ('title = "a released', f'title = "{"x" * 5_000}'),
+        ('title = "a released', 'title = "a\\nreleased\\u202e'),
+        ('subjects = ["customer"]', f'subjects = ["{"x" * 5_000}"]'),
+        ("format = 1", f"format = 1\n{'x' * 5_000} = 1"),
+        ("history = 1000", f'history = 1000\n"{"x" * 5_000}" = 1'),
+        ("format = 1", f"format = 1\nx = {{{'x' * 5_000} = 1, {'x' * 5_000} = 2}}"),
+        ("format = 1", f"format = 1\nx = {'[' * 5_000}{']' * 5_000}"),
+        ("format = 1", f"format = 1\nx = {{{'y.' * 2_000}y = 1}}"),
+    ],
+)
+def test_whatever_a_file_says_a_refusal_is_a_line(text: str, old: str, new: str) -> None:
+    content = text.replace(old, new, 1).replace("likelihood = 2", "likelihood = 9", 1)
+    with pytest.raises((DataError, SettingError)) as refused:
+        Inventory.from_toml(content.encode())
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
+
+
 def test_what_may_be_left_out(text: str) -> None:
     start, end = text.index("[authority]"), text.index("[owners]")
     without = "\n".join(
@@ -119,7 +141,7 @@ def test_one_table_where_there_may_be_several(text: str) -> None:
 def test_bytes_and_paths_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not TOML"):
         Inventory.from_toml(b"\xff")
-    with pytest.raises(DataError, match="`discreet inventory init` writes one"):
+    with pytest.raises(DataError, match="`discreet people inventory FILE --init NAME` writes one"):
         Inventory.read(tmp_path / "none.toml")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from discreet.errors import NotAllowed
-from discreet.governance.roles import BY_TWO, MATRIX, Permission, Role, allowed, check_allowed
+from discreet.governance.roles import BY_TWO, MATRIX, Permission, Role, allowed, casbin, check_allowed, table
 
 P = Permission
 
@@ -56,3 +56,16 @@ def test_nothing_else_is_written() -> None:
 def test_what_takes_two_can_be_asked_by_more_than_one_role_or_officer() -> None:
     assert {P.RAISE_CAP, P.OPEN_GRANT, P.SET_POLICY, P.MAKE_DECIDER} == BY_TWO
     assert all(any(allowed(role, permission) for role in Role) for permission in BY_TWO)
+
+
+def test_the_matrix_is_written_for_auditors() -> None:
+    written = {
+        (role, name) for name, marks in TABLE.items() for role, mark in zip(Role, marks, strict=True) if mark == "x"
+    }
+    rows = table()
+    assert [(row["role"], row["permission"]) for row in rows] == [(str(role), str(each)) for role in Role for each in P]
+    assert {(Role(str(row["role"])), row["permission"]) for row in rows if row["allowed"]} == written
+    assert {row["permission"] for row in rows if row["by_two"]} == {str(each) for each in BY_TWO}
+    lines = casbin().splitlines()
+    assert len(lines) == len(written)
+    assert {tuple(line.split(", ")) for line in lines} == {("p", str(role), name, "allow") for role, name in written}

@@ -38,7 +38,11 @@ def test_a_hundred_changes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model", "gains", "csv", "parquet", "ledger", "journal", "proof", "witness", "catalogue", "levels"]
+    "name",
+    [
+        *("model", "gains", "csv", "parquet", "ledger", "journal", "proof", "witness", "catalogue", "levels"),
+        *("collected", "lines", "sent", "receipt", "inventory", "master"),
+    ],
 )
 def test_what_the_product_wrote_is_accepted(name: str) -> None:
     target = targets.TARGETS[name]

@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import math
 import re
 import threading
 import time
@@ -19,6 +20,7 @@ from urllib.parse import quote
 import jsonschema
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 from servers import Server, Unavailable
 from servers import running as server_running
 from services import ITEMS, PEOPLE, PURPOSES, Running, new_settings, running, seed
@@ -27,10 +29,11 @@ from discreet.errors import LedgerError
 from discreet.governance.checks import now
 from discreet.governance.consent import later
 from discreet.governance.ledger import Ledger
-from discreet.governance.roles import MATRIX, Permission, Role
+from discreet.governance.roles import Permission, Role
 from discreet.privacy.guarantee import hundred
 from discreet.service.api.door import Bucket
 from discreet.service.api.house import Settings
+from discreet.service.http import METHODS
 from discreet.service.jobs import Calendar, schedule
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -86,39 +89,7 @@ def ended(another: Callable[[], Settings]) -> Settings:
     return settings
 
 
-# Who may what
-
-ROUTES = {
-    Permission.SEND_EVENTS: ("POST", "/api/v1/events"),
-    Permission.ASK_FOR_PEOPLE: ("GET", "/api/v1/recommend/person-1"),
-    Permission.SIGN_PEOPLE_IN: ("POST", "/api/v1/people/person-1/key?hours=0"),
-    Permission.SET_ITEMS: ("PUT", "/api/v1/items"),
-    Permission.SEE_ITEMS: ("GET", "/api/v1/items"),
-    Permission.SEE_BUDGETS: ("GET", "/api/v1/privacy/budget"),
-    Permission.OPEN_BUDGET: ("POST", "/api/v1/privacy/budget"),
-    Permission.TRAIN: ("POST", "/api/v1/jobs"),
-    Permission.SEE_JOBS: ("GET", "/api/v1/jobs"),
-    Permission.SET_ACCESS: ("GET", "/api/v1/access"),
-    Permission.SEE_METRICS: ("GET", "/metrics"),
-    Permission.OWN: ("GET", "/api/v1/me/access"),
-}
-
-
-@pytest.mark.parametrize("permission", ROUTES, ids=str)
-@pytest.mark.parametrize("role", Role, ids=str)
-def test_each_role_gets_what_the_matrix_says(shop: Running, role: Role, permission: Permission) -> None:
-    method, path = ROUTES[permission]
-    key = shop.agreed("visitor") if role is Role.PERSON else shop.keys[role]
-    told = (
-        {} if method == "GET" else {"json": {"nonsense": 1}}
-    )  # where it is allowed it is not usable, so nothing is done
-    found = shop.ask(method, path, key, **told)
-    if permission in MATRIX[role]:
-        assert found.status_code in {200, 422}
-    else:
-        assert found.status_code == 403
-        assert found.json()["type"] == "urn:discreet:not-allowed"
-        assert found.headers["content-type"] == "application/problem+json"
+# Keys
 
 
 @pytest.mark.parametrize("key", [None, "", "discreet_x_y", "discreet", "\u00e9", "discreet__", "x" * 5_000])
@@ -171,6 +142,27 @@ def test_whoever_has_no_key_is_counted_once_wherever_they_are_refused(
     assert shop.as_(Role.ANALYST, "GET", "/api/v1/nothing").status_code == 404
     bad = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=b"{bad", headers={"Content-Type": "application/json"})
     assert bad.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (r'"note": "\ud800"', 200),
+        (r'"note": [{"\ud800": ["\udfff"]}]', 200),
+        ('"note": NaN', 200),
+        (f'"note": {"[" * 500}{"]" * 500}', 200),
+        (r'"\ud800": 1', 422),
+        (f'"note": {"[" * 30_000}{"]" * 30_000}', 400),
+    ],
+)
+def test_what_is_not_declared_may_be_anything_in_events(shop: Running, more: str, status: int) -> None:
+    body = f'{{"events": [{{"user_id": "person-1", "item_id": "i1", {more}}}]}}'
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"anything-{len(more)}-{status}"}
+    found = [shop.as_(Role.OPERATOR, "POST", "/api/v1/events", data=body, headers=headers) for _ in range(2)]
+    assert [each.status_code for each in found] == [status] * 2
+    if status == 200:
+        assert found[0].json() == found[1].json()
+        assert found[0].json()["unread"] == ["note"]
 
 
 def test_a_database_that_is_away_is_no_defect_of_whoever_asks(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -820,10 +812,33 @@ def test_budgets_and_releases_are_told(shop: Running) -> None:
 
 def test_metrics_tell_of_no_person(shop: Running) -> None:
     shop.as_(Role.OPERATOR, "GET", "/api/v1/recommend/person-1")
+    key = shop.agreed("person-1")
+    for method, path in (
+        ("GET", f"/api/v1/item/{ITEMS[0]}"),
+        ("GET", "/api/v1/nothing/person-1"),
+        ("GET", f"/api/v1/me/receipts/{shop.records_of(key)[0]['record_id']}/proof?of=person-1"),
+        ("GET", f"/api/v1/jobs/{shop.as_(Role.ANALYST, 'GET', '/api/v1/jobs').json()['jobs'][0]['name']}"),
+        ("PERSON-1", "/api/v1/items"),
+        ("DELETE", f"/api/v1/access/{key.split('_')[1]}"),
+    ):
+        shop.as_(Role.OPERATOR, method, path, headers={"User-Agent": "person-1", "Idempotency-Key": "person-1"})
     text = shop.as_(Role.OPERATOR, "GET", "/metrics").text
     assert 'route="/api/v1/recommend/{user_id:path}"' in text
-    assert "person-1" not in text
-    assert all("user" not in part for line in text.splitlines() for part in line.partition("{")[0].split("_"))
+    assert {found.name for found in text_string_to_metric_families(text)} == {
+        *("discreet_requests", "discreet_requests_created", "discreet_request_seconds"),
+        *("discreet_request_seconds_created", "discreet_ready"),
+    }
+    samples = [sample for found in text_string_to_metric_families(text) for sample in found.samples]
+    values: dict[str, set[str]] = {}
+    for sample in samples:
+        for name, value in sample.labels.items():
+            values.setdefault(name, set()).add(value)
+    assert {*values} == {"route", "method", "status", "le"}
+    documented = {*shop.ask("GET", "/api/v1/openapi.json").json()["paths"], "/api/v1/openapi.json", "none"}
+    assert {value.replace(":path}", "}") for value in values["route"]} <= documented
+    assert values["method"] <= {*METHODS, "other"}
+    assert all(re.fullmatch(r"[1-5]\d\d", value) for value in values["status"])
+    assert all(math.isfinite(float(value)) or value == "+Inf" for value in values["le"])
 
 
 def test_a_key_may_ask_so_often(ended: Settings) -> None:

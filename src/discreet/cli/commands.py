@@ -90,7 +90,9 @@ app.command()(attack.attack)
 app.command()(disclose.disclose)
 app.command()(serving.serve)
 app.add_typer(incidents.app, name="incident", help="What went wrong, and whether an authority was told in time.")
-app.add_typer(people.app, name="people", help="Events, keys and the inventory of a service.")
+app.add_typer(
+    people.app, name="people", help="Events, one person at the desk, keys, the inventory and the risks of a service."
+)
 app.command()(demo.demo)
 
 

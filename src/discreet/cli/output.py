@@ -15,6 +15,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment, Segments
 from rich.table import Table
 
 from discreet.errors import FileNotWritten
@@ -104,6 +105,11 @@ def say(text: str, style: str | None = None) -> None:
 def say_json(document: Any) -> None:
     """Print a JSON document. A number that JSON does not have must be None already."""
     screen.print(json.dumps(document, indent=2, allow_nan=False), soft_wrap=True)
+
+
+def say_file(text: str) -> None:
+    """Print what is in a file as it is there, so that it can be written to another."""
+    screen.print(Segments([Segment(text)]), soft_wrap=True, end="")
 
 
 def table(title: str, *columns: str) -> Table:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from discreet.cli.output import Json, progress, say, say_json
-from discreet.cli.serving import MASTER, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
+from discreet.cli.desk import app as at_desk
+from discreet.cli.output import Json, progress, say, say_file, say_json
+from discreet.cli.serving import MASTER, REPORTS, ROTATING, Database, Folder, Hook, MasterKey, alone, desk, settings_of
 
-Person = Annotated[str, typer.Argument(help="Their id, as the application knows them.")]
+if TYPE_CHECKING:
+    from discreet.data.records import Records
+    from discreet.governance.accounts import AccountState
+    from discreet.governance.inventory import Inventory
+    from discreet.governance.manifests import Report
+
+FORMS = ("toml", "json", "fides", "ropa", "dpia")
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(at_desk)
 
 
 @app.callback()
@@ -91,124 +99,6 @@ def hand_out(
 
 
 @app.command()
-def access(
-    folder: Folder,
-    person: Person,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-    as_json: Json = False,
-) -> None:
-    """Show all that is held of somebody who asks for it at the desk. On record, and the person finds it there."""
-    from discreet.cli.output import screen, table
-    from discreet.service.api.people import all_of
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.desk(who, ["consents", "events"])
-        found = all_of(records, who)
-    if as_json:
-        say_json(found)
-        return
-    say(f"{len(found['events']):,} events, {len(found['records']):,} records of consents, {len(found['keys'])} keys")
-    shown = table("What is held", "item", "title", "when")
-    for event in found["events"]:
-        shown.add_row(event["item_id"], event["title"], event["timestamp"])
-    screen.print(shown)
-    _show_consents(found["consents"])
-    say("All of it, with what the person has a right to know besides: --json", "dim")
-
-
-@app.command()
-def consents(
-    folder: Folder,
-    person: Person,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-    as_json: Json = False,
-) -> None:
-    """Show where somebody's consents stand. On record, and the person finds it there."""
-    from discreet.service.api.people import standings
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.desk(who, ["consents"])
-        found = standings(records, who)
-    if as_json:
-        say_json(found)
-        return
-    _show_consents(found)
-
-
-@app.command()
-def withdraw(
-    folder: Folder,
-    person: Person,
-    purpose: Annotated[str, typer.Argument(help="That the inventory declares.")],
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-) -> None:
-    """Withdraw a consent for somebody who says so at the desk: nothing is read for the purpose from now on."""
-    from discreet.governance.consent import DESK
-    from discreet.service.jobs import effective_from
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.check_held(who)
-        told = records.consents.withdraw_as(who, purpose, effective=effective_from(records, purpose), by=DESK)
-    say(f"withdrawn, journal row {told['journal_row']}; released models keep what they learnt until the next release")
-
-
-@app.command()
-def revoke(
-    folder: Folder,
-    person: Person,
-    purpose: Annotated[str, typer.Option("--purpose", help="That the inventory declares.")],
-    because: Annotated[str, typer.Option("--because", help="Why, in a line: the person finds it in the record.")],
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-) -> None:
-    """End a consent that the controller may not rely on, of a minor, say: nothing is read for the purpose from now on.
-
-    On record as done by the desk, not by the person, who finds it among their records with the reason.
-    """
-    from discreet.service.jobs import effective_from
-
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.check_held(who)
-        told = records.consents.revoke_as(who, purpose, because, effective=effective_from(records, purpose))
-    say(f"revoked, journal row {told['journal_row']}; released models keep what they learnt until the next release")
-
-
-@app.command()
-def erase(
-    folder: Folder,
-    person: Person,
-    yes: Annotated[bool, typer.Option("--yes", help="It cannot be undone.")] = False,
-    database: Database = None,
-    master_key: MasterKey = None,
-    key_service: Hook = None,
-) -> None:
-    """Delete all that is held of somebody who asks for it at the desk, and the key that opens it."""
-    from discreet.errors import SettingError
-    from discreet.governance.consent import DESK
-    from discreet.service import jobs
-
-    if not yes:
-        raise SettingError("nothing was deleted: an erasure cannot be undone; say --yes")
-    with desk(folder, database, master_key, key_service) as records:
-        who = records.holders.pseudonym(person)
-        records.grants.check_held(who)
-        gone = jobs.erase(records, who, by=DESK)
-    say(f"{'all' if gone.events is None else gone.events} events deleted, consents, documents, keys; {gone.receipt_id}")
-    say("That is the receipt: GET /api/v1/erasures/RECEIPT says when a release has learnt nothing from them.", "dim")
-
-
-@app.command()
 def key(
     folder: Folder,
     role: Annotated[str, typer.Option("--role", help="owner, privacy-officer, operator, analyst or auditor.")],
@@ -233,16 +123,6 @@ def key(
         made = records.access.make(staff[role], owner, days=days)
         records.journal.append("desk-key", key=made.split("_")[1], by=DESK)
     say(f"The key of {owner}, {role}, shown this once: {made}", "bold")
-
-
-def _show_consents(found: dict[str, Any]) -> None:
-    from discreet.cli.output import screen, table
-
-    shown = table("Consents", "purpose", "state", "level", "until", "may be read")
-    for name, each in found.items():
-        may = "yes" if each["permits"] else "no, asked anew" if each["asked_anew"] else "no"
-        shown.add_row(name, each["state"], each["level"], each["until"] or "", may)
-    screen.print(shown)
 
 
 @app.command()
@@ -299,24 +179,58 @@ def rotate_key(folder: Folder, database: Database = None, master_key: MasterKey 
 
 @app.command()
 def inventory(
-    path: Annotated[Path, typer.Argument(help="An inventory.toml.")],
+    path: Annotated[Path, typer.Argument(help="An inventory.toml; or the folder of a service, for what is in force.")],
     init: Annotated[str | None, typer.Option("--init", help="Write an example of this name there first.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="toml, json; fides: a manifest to import there; ropa: a record of processing activities, GDPR 30; "
+            "dpia: the draft of an impact assessment, GDPR 35, of a folder with its budgets and its last audit.",
+        ),
+    ] = None,
+    database: Database = None,
+    master_key: MasterKey = None,
+    key_service: Hook = None,
     as_json: Json = False,
 ) -> None:
     """Check an inventory, and show what it says: what is collected, what for, for how long, and whose it is."""
-    from discreet.cli.output import screen, table
     from discreet.errors import SettingError
     from discreet.files import write_bytes
+    from discreet.governance import manifests
     from discreet.governance.inventory import Inventory, example
+    from discreet.governance.policy import in_force
 
+    form = "json" if as_json else form
+    if form not in {None, *FORMS}:
+        raise SettingError(f"--format is one of {', '.join(FORMS)}")
     if init is not None:
         if path.exists():
             raise SettingError(f"{path} is there already; name another file")
         write_bytes(path, example(init).encode())
-    found = Inventory.read(path)
-    if as_json:
+    if path.is_dir():
+        with desk(path, database, master_key, key_service) as records:
+            toml, found = str(in_force(records.matters)), records.inventory
+            budgets, report = _open(records), _last(path / REPORTS)
+    else:
+        found, toml, budgets, report = Inventory.read(path), path.read_text(), None, None
+    if form == "toml":
+        say_file(toml)
+    elif form == "json":
         say_json(found.to_dict())
-        return
+    elif form == "fides":
+        say_json(manifests.fides(found))
+    elif form == "ropa":
+        say(manifests.record(found).rstrip())
+    elif form == "dpia":
+        say(manifests.assessment(found, budgets, report).rstrip())
+    else:
+        _show(found)
+
+
+def _show(found: Inventory) -> None:
+    from discreet.cli.output import screen, table
+
     shown = table(f"{found.name}: {found.controller.name}", "field", "category", "purposes", "kept", "owner")
     for field in found.fields:
         shown.add_row(
@@ -326,3 +240,26 @@ def inventory(
     for purpose in found.purposes:
         say(f"{purpose.name} ({purpose.use}, by {purpose.basis}): {purpose.says}")
     say(f"Not declared: {found.minimisation.undeclared}. Of one person at most {found.minimisation.history:,} events.")
+
+
+def _open(records: Records) -> list[AccountState]:
+    """Return the budgets of the data set that have not ended."""
+    from discreet.governance.checks import now
+
+    with records.book() as book:
+        accounts = [each for each in book.accounts() if each.account.dataset == records.inventory.name]
+    return [each for each in accounts if each.until is None or each.until > now()]
+
+
+def _last(folder: Path) -> Report | None:
+    """Return what the last audit of a service found, if its report is there. Their names sort by time."""
+    from discreet.errors import DataError
+    from discreet.governance.manifests import Report
+
+    path = max(folder.glob("audit-*.json"), default=None)
+    if path is None:
+        return None
+    try:
+        return Report.read(path.name, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None

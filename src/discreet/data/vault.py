@@ -474,6 +474,7 @@ class Vault:
         remove: Iterable[str] = (),
         change: Sequence[tuple[str, float]] = (),
         add: Sequence[tuple[str, float | None]] = (),
+        by: str = PERSON,
     ) -> Corrected:
         """Correct somebody's history, all of it or nothing; return what was done.
 
@@ -484,6 +485,7 @@ class Vault:
             remove: items; one that is not held is none the less not held then.
             change: items that are held, each with the seconds since 1970 that are right.
             add: items that are not held, with seconds since 1970 or None.
+            by: who does it, for the record.
 
         Raises:
             DataError: an item is named twice, not held (change), held (add) or not listed; or a time cannot be kept.
@@ -515,7 +517,7 @@ class Vault:
             done = Corrected(int(gone.sum()), int(found[: len(change)].sum()), int(found[len(change) :].sum()))
             if any(done):
                 facts = {name: str(number) for name, number in done._asdict().items()}
-                self._journal.append("correct", who=self._holders.token(pseudonym), **facts)
+                self._journal.append("correct", who=self._holders.token(pseudonym), by=by, **facts)
         return done
 
     def erase(self, pseudonym: bytes, *, by: str = PERSON) -> Erased | None:

@@ -26,6 +26,8 @@ from discreet.governance.risks import ACCEPTED, ADVERSARIES, CHANNELS, STATUSES,
 FORMAT = 1
 STORED = ("item_id", "timestamp")
 """What there is of an event beside whose it is. That somebody chose something is kept, not how much they liked it."""
+MOST_SHOWN = 100
+"""Characters of what the file says that a message repeats."""
 BASES = ("consent",)
 """Why a purpose is lawful. Nothing is read here for any other reason than that the person agreed to it."""
 NECESSITY = ("required", "optional")
@@ -384,7 +386,9 @@ class Inventory:
         try:
             stored = tomllib.loads(content.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{where} is not TOML: {error}") from None
+            raise DataError(f"{where} is not TOML: {_short(error)}") from None
+        except RecursionError:
+            raise DataError(f"{where} is nested too deeply to be read") from None
         try:
             return cls._of(stored)
         except SettingError:
@@ -409,7 +413,7 @@ class Inventory:
             authority=_entry(Authority, stored.pop("authority")) if "authority" in stored else None,
         )
         if stored:
-            raise ValueError(f"unknown key {min(stored)!r}")
+            raise ValueError(f"unknown key {_short(min(stored))!r}")
         return found
 
     @classmethod
@@ -418,7 +422,9 @@ class Inventory:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}; `discreet inventory init` writes one") from None
+            raise DataError(
+                f"{path}: cannot be read: {error.strerror}; `discreet people inventory FILE --init NAME` writes one"
+            ) from None
         return cls.from_toml(content, str(path))
 
 
@@ -442,7 +448,7 @@ def _entry(kind: type[Kind], stored: Any) -> Kind:
     known = fields(kind)  # type: ignore[arg-type]
     unknown = {*stored} - {each.name for each in known}
     if unknown:
-        raise ValueError(f"unknown key {min(unknown)!r} in [{kind.__name__.lower()}]")
+        raise ValueError(f"unknown key {_short(min(unknown))!r} in [{kind.__name__.lower()}]")
     defaults = {each.name: each.default for each in known if each.default is not MISSING}
     told_of = {name: list(value) if isinstance(value, tuple) else value for name, value in (defaults | stored).items()}
     return kind(**fields_of(kind, told_of))
@@ -485,18 +491,25 @@ def _a_page(what: str, page: str) -> None:
         raise SettingError(f"inventory: {what} is a page: https://...")
 
 
+def _short(said: object) -> str:
+    """Return the beginning of what a file says, so that a message stays on one line."""
+    text = "".join(sign if sign.isprintable() else " " for sign in str(said)[: MOST_SHOWN + 1])
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def _within(what: str, number: int, most: int) -> None:
     if not 1 <= number <= most:
-        raise SettingError(f"inventory: {what} is 1 to {most:,}, not {number}")
+        raise SettingError(f"inventory: {_short(what)} is 1 to {most:,}, not {number}")
 
 
 def _one_of(what: str, given: tuple[str, ...], known: Any) -> None:
     if not given:
-        raise SettingError(f"inventory: {what}: none is given")
+        raise SettingError(f"inventory: {_short(what)}: none is given")
     for each in given:
         if each not in known:
             near = ", ".join(sorted(known)[:8])
-            raise SettingError(f"inventory: {what}: {each!r} is none of {near}{' ...' if len(known) > 8 else ''}")
+            more = " ..." if len(known) > 8 else ""
+            raise SettingError(f"inventory: {_short(what)}: {_short(each)!r} is none of {near}{more}")
 
 
 def _distinct(what: str, names: list[str]) -> None:

@@ -99,6 +99,26 @@ DECIDING = (Role.OWNER, Role.PRIVACY_OFFICER)
 the second, not after they took the other's key away either."""
 
 
+def table() -> list[dict[str, str | bool]]:
+    """Return the matrix as rows, each role by each permission: whether it is allowed, and whether it takes two."""
+    return [
+        {
+            "role": str(role),
+            "permission": str(permission),
+            "says": permission.value,
+            "allowed": allowed(role, permission),
+            "by_two": permission in BY_TWO,
+        }
+        for role in Role
+        for permission in Permission
+    ]
+
+
+def casbin() -> str:
+    """Return what is allowed as policies of Casbin, for ``p = sub, act, eft``: what is not there is denied."""
+    return "".join(f"p, {row['role']}, {row['permission']}, allow\n" for row in table() if row["allowed"])
+
+
 def allowed(role: Role, permission: Permission) -> bool:
     """Tell whether a role has a permission."""
     return permission in MATRIX.get(role, frozenset())

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Path, Request
 from pydantic import BaseModel
 
 from discreet.errors import SettingError
@@ -21,6 +21,8 @@ from discreet.governance.access import Visitor
 from discreet.governance.roles import Permission
 from discreet.service.api.house import House
 from discreet.service.http import Refused, sender
+
+ReceiptId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
 
 MOST_PACED = 1 << 16
 """Keys that are counted at once."""

@@ -22,11 +22,12 @@ from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
-from discreet.service.api.door import PROBLEMS, Here, Named, may, stranger, unknown
-from discreet.service.api.people import Me, all_of, mine, standings
+from discreet.service.api.door import PROBLEMS, Here, Named, ReceiptId, may, stranger, unknown
+from discreet.service.api.people import Me, mine
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
 from discreet.service.jobs import ERASURE
+from discreet.service.rights import all_of, standings
 
 router = APIRouter(prefix="/api/v1", tags=["governance"], responses=PROBLEMS)
 public = APIRouter(prefix="/api/v1", tags=["me"], responses=PROBLEMS, dependencies=[Depends(stranger)])
@@ -343,7 +344,7 @@ async def consistency(reader: Reader, house: Here, old: Head) -> Response:
 
 
 @public.get("/erasures/{receipt_id}/proof", response_class=Response)
-async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+async def erasure_proof(house: Here, receipt_id: ReceiptId) -> Response:
     """A proof that an erasure is in the journal. Needs no key: whoever was erased has none."""
 
     def proven(records: Records) -> bytes:
@@ -356,7 +357,7 @@ async def erasure_proof(house: Here, receipt_id: Annotated[str, Path(pattern=r"^
 
 
 @public.get("/me/receipts/{receipt_id}/proof", response_class=Response)
-async def receipt_proof(me: Me, house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> Response:
+async def receipt_proof(me: Me, house: Here, receipt_id: ReceiptId) -> Response:
     """A proof that what you said is in the journal: the row has the hash of the receipt's record."""
 
     def proven(records: Records) -> bytes:

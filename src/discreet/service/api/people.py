@@ -15,31 +15,27 @@ a correction with a mistake     nothing of it is done
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import uuid
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
 from discreet.governance.access import Visitor
 from discreet.governance.checks import now
 from discreet.governance.consent import PERSON, RECORD, SERVICE
-from discreet.governance.grants import OPENED
 from discreet.governance.receipts import kantara, receipt
 from discreet.governance.roles import Permission
-from discreet.privacy.levels import OFFERED, QUARTERS, Level
-from discreet.service import words
-from discreet.service.api.door import PROBLEMS, Here, may, not_known, stranger, unknown
-from discreet.service.api.telling import due, promised, shown
-from discreet.service.http import Refused
+from discreet.privacy.levels import Level
+from discreet.service import rights, words
+from discreet.service.api.door import PROBLEMS, Here, ReceiptId, may, not_known, stranger, unknown
+from discreet.service.api.telling import promised
 from discreet.service.jobs import effective_from
 from discreet.service.jobs import erase as erased
 from discreet.service.jobs import erasure as progress
+from discreet.service.rights import all_of, due, shown, standings
 
 LevelName = Literal["off", "strong", "balanced", "light"]
 Language = Annotated[str, Header(alias="Content-Language", pattern=r"^[A-Za-z0-9]{2,8}(-[A-Za-z0-9]{1,8})*$")]
@@ -146,8 +142,12 @@ async def agree(
             return records.consents.wait_as(who, purpose, asked=False, language=language, gpc=gpc)
         told: dict[str, Any] = {"language": language, "gpc": gpc, "effective": effective}
         if answered.answer == "refuse":
-            return records.consents.refuse_as(who, purpose, **told) | shown(records, house, who, purpose)
-        return records.consents.give_as(who, purpose, level=level, **told) | shown(records, house, who, purpose)
+            return records.consents.refuse_as(who, purpose, **told) | shown(
+                records, house.settings.calendar.purpose, who, purpose
+            )
+        return records.consents.give_as(who, purpose, level=level, **told) | shown(
+            records, house.settings.calendar.purpose, who, purpose
+        )
 
     return await house.writing.do(answer)
 
@@ -169,7 +169,7 @@ async def withdraw(me: Me, house: Here, purpose: str, gpc: Signal, language: Lan
     def take(records: Records) -> dict[str, Any]:
         effective, who = effective_from(records, purpose), mine(records, me)
         told = records.consents.withdraw_as(who, purpose, language=language, gpc=gpc, effective=effective)
-        return told | shown(records, house, who, purpose)
+        return told | shown(records, house.settings.calendar.purpose, who, purpose)
 
     return await house.writing.do(take)
 
@@ -180,15 +180,9 @@ async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Lan
     level = Level.named(chosen.level)
 
     def change(records: Records) -> dict[str, Any]:
-        time, who = now(), mine(records, me)
-        told: dict[str, Any] = {"level": level, "language": language, "gpc": gpc}
-        with records.matters.together():
-            changed = {
-                purpose: records.consents.change_as(who, purpose, effective=effective_from(records, purpose), **told)
-                for purpose, standing in records.consents.all_as(who).items()
-                if standing.permits(time)
-            }
-        return {"level": str(level), "changed": changed} | shown(records, house, who, house.settings.calendar.purpose)
+        who, trained = mine(records, me), house.settings.calendar.purpose
+        changed = rights.choose(records, who, level, language=language, gpc=gpc)
+        return {"level": str(level), "changed": changed} | shown(records, trained, who, trained)
 
     return await house.writing.do(change)
 
@@ -207,30 +201,21 @@ async def export(
     found = await house.reading.do(lambda records: all_of(records, _who(me)))
     if form == "json":
         return Response(json.dumps(found, indent=1), media_type="application/json", headers=_attached("json"))
-    lines = io.StringIO(newline="")
-    writer = csv.DictWriter(lines, ["item_id", "title", "timestamp"])
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in event.items()} for event in found["events"])
-    return Response(lines.getvalue(), media_type="text/csv", headers=_attached("csv"))
+    return Response(rights.chosen(found), media_type="text/csv", headers=_attached("csv"))
 
 
 @router.post("/correct")
 async def correct(me: Me, house: Here, correction: Correction) -> Receipt:
     """Have items taken out of what is held of you, times changed, and what is missing added: all of it, or nothing."""
-    timed = [*correction.change, *(each for each in correction.add if each.timestamp is not None)]
 
     def corrected(records: Records) -> Receipt:
-        declared = records.inventory
-        if timed and declared.step is None and declared.minimisation.undeclared == "refuse":
-            raise Refused(422, "undeclared", "times are not declared in the inventory; leave them out")
-        done = records.vault.correct(
+        done, said = rights.correct(
+            records,
             mine(records, me),
             remove=correction.remove,
             change=[(each.item_id, each.timestamp) for each in correction.change],
             add=[(each.item_id, each.timestamp) for each in correction.add],
         )
-        said = f"{done.removed} of what was held are taken out, the times of {done.changed} are changed, "
-        said += f"{done.added} are added. Released models keep what they learnt."
         return _receipt(said=said, next_release=due(records), **done._asdict())
 
     return await house.writing.do(corrected)
@@ -242,12 +227,9 @@ async def end(me: Me, house: Here, gpc: Signal, language: Language = "en") -> Re
     and the records of it ``records_days`` (see `access`) after the last."""
 
     def take(records: Records) -> Receipt:
-        who = mine(records, me)
-        with records.matters.together():
-            for each in records.inventory.purposes:
-                effective = effective_from(records, each.name)
-                records.consents.withdraw_as(who, each.name, language=language, gpc=gpc, effective=effective)
-        return _receipt(**shown(records, house, who, house.settings.calendar.purpose))
+        who, trained = mine(records, me), house.settings.calendar.purpose
+        rights.end(records, who, language=language, gpc=gpc)
+        return _receipt(**shown(records, trained, who, trained))
 
     return await house.writing.do(take)
 
@@ -258,10 +240,7 @@ async def erase(me: Me, house: Here) -> Receipt:
 
     def gone(records: Records) -> Receipt:
         done = erased(records, mine(records, me), by=PERSON)
-        promise = words.Price.of(house.model.guarantee) if house.ready else None
-        odds = promise.odds(Level.LIGHT) if promise else None
-        backups = records.inventory.minimisation.backups_days
-        said = words.erased(done.events, done.receipt_id, done.due, backups, done.at, odds)
+        said = rights.gone(records, done, house.model.guarantee if house.ready else None)
         return Receipt(said=said, next_release=due(records), **done._asdict())
 
     receipt = await house.writing.do(gone)
@@ -270,7 +249,7 @@ async def erase(me: Me, house: Here) -> Receipt:
 
 
 @public.get("/erasures/{receipt_id}")
-async def erasure(house: Here, receipt_id: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]) -> dict[str, Any]:
+async def erasure(house: Here, receipt_id: ReceiptId) -> dict[str, Any]:
     """How far an erasure is. Needs no key.
 
     It is ``pending``; ``in-progress`` while a model is made that learns nothing from them, and ``pending`` again if
@@ -321,27 +300,6 @@ def _who(visitor: Visitor) -> bytes:
     return visitor.pseudonym or b""
 
 
-def standings(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return where each consent of somebody stands, and what they are asked."""
-    found, time = records.consents.all_as(pseudonym), now()
-    told: dict[str, Any] = {}
-    for purpose in records.inventory.purposes:
-        stands = found[purpose.name]
-        told[purpose.name] = {
-            "says": purpose.says,
-            "notice": {"link": purpose.notice, "version": purpose.notice_version},
-            "recipients": list(purpose.recipients),
-            "state": str(stands.state),
-            "level": str(stands.level),
-            "until": stands.until,
-            "permits": stands.permits(time),
-            "asked_anew": stands.asked_anew,
-        }
-        if stands.asked_anew:
-            told[purpose.name]["changed"] = records.consents.changed(pseudonym, purpose.name)
-    return told
-
-
 def _signalled(records: Records, pseudonym: bytes, gpc: bool) -> dict[str, Any]:
     """Return what the browser's signal means, if it sends one, and what it does not end."""
     if not gpc:
@@ -351,72 +309,8 @@ def _signalled(records: Records, pseudonym: bytes, gpc: bool) -> dict[str, Any]:
     return {"gpc": told | ({"prompt": words.prompt(stand)} if stand else {})}
 
 
-def all_of(records: Records, pseudonym: bytes) -> dict[str, Any]:
-    """Return all that is held of somebody, when staff looked or may, and what else they may know (GDPR 15)."""
-    items, events = records.vault.items, records.vault.own(pseudonym)
-    names = {code: ident for ident, code in items.codes.items()}
-    places = items.places(events["code"]).tolist()
-    title = items.catalogue.title if items.catalogue is not None else str
-    return {
-        "consents": standings(records, pseudonym),
-        "records": records.consents.documents.of(pseudonym, RECORD),
-        "keys": [key._asdict() for key in records.access.of(pseudonym)],
-        "grants_of_staff": records.grants.about(pseudonym),
-        "opened_by_staff": records.consents.documents.of(pseudonym, OPENED),
-        "events": [
-            {
-                "item_id": names[code],
-                "title": title(place) if place >= 0 else "",
-                "timestamp": datetime.fromtimestamp(seconds, UTC).isoformat(),
-            }
-            for code, seconds, place in zip(events["code"].tolist(), events["time"].tolist(), places, strict=True)
-        ],
-        **_declared(records),
-    }
-
-
-def _declared(records: Records) -> dict[str, Any]:
-    """Return what holds for everybody: who answers, what for, who is given it, for how long, and what one may do."""
-    declared = records.inventory
-    stored = declared.to_dict()
-    return {
-        "controller": {name: value for name, value in stored["controller"].items() if value},
-        "purposes": [
-            {name: purpose[name] for name in ("name", "use", "says", "basis", "notice", "notice_version", "recipients")}
-            | {"valid_days": purpose["valid_days"]}
-            | {"reads": [field["name"] for field in stored["fields"] if purpose["name"] in field["purposes"]]}
-            for purpose in stored["purposes"]
-        ],
-        "fields": [
-            {name: field[name] for name in ("name", "category", "necessity", "sensitivity", "coarsened", "purposes")}
-            for field in stored["fields"]
-        ],
-        "processing": {name: value for name, value in stored["processing"].items() if value},
-        "source": words.SOURCE,
-        "retention_days": declared.retention_days,
-        "records_days": declared.minimisation.logs_days,
-        "history": declared.minimisation.history,
-        "rights": words.RIGHTS,
-        "authority": {name: value for name, value in (stored["authority"] or {}).items() if value},
-        "logic": words.LOGIC,
-        "levels": {str(Level.OFF): "no model learns from you"}
-        | {
-            str(
-                level
-            ): f"you shape a model by at most {level.value}/{QUARTERS} of what somebody can at most, and of its "
-            f"budget at most {level.value**2}/{QUARTERS**2} is used of you"
-            for level in OFFERED
-        },
-    }
-
-
 def _receipt(**told: Any) -> Receipt:
     return Receipt(receipt_id=str(uuid.uuid4()), at=now(), **told)
-
-
-def _plain(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _attached(ending: str) -> dict[str, str]:

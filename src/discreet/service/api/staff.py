@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from discreet.data.records import Records
 from discreet.errors import Conflict, NotAllowed, SettingError
-from discreet.governance import policy
+from discreet.governance import policy, roles
 from discreet.governance.access import LONGEST_PASSWORD, SHORTEST_PASSWORD, Visitor, check_password
 from discreet.governance.checks import instant, now
 from discreet.governance.ledger import Account
@@ -187,6 +188,18 @@ async def cancel(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], hous
         return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name, body=ended).to_dict()
 
     return await house.writing.do(cancelled)
+
+
+@router.get("/roles", response_class=Response)
+async def matrix(
+    staff: Annotated[Visitor, Depends(may(Permission.SEE_GOVERNANCE))],
+    form: Annotated[Literal["json", "casbin"], Query(alias="format")] = "json",
+) -> Response:
+    """Who may what: each role by each permission; ``casbin``: what is allowed, as its policies (CSV)."""
+    del staff
+    if form == "casbin":
+        return Response(roles.casbin(), media_type="text/csv")
+    return JSONResponse({"matrix": roles.table()})
 
 
 @router.get("/access")

@@ -14,27 +14,8 @@ from discreet.privacy.accounting import cap
 from discreet.privacy.levels import OFFERED, Level
 from discreet.service import words
 from discreet.service.api.house import House, told_of
-from discreet.service.jobs import KIND, next_release
-
-
-def due(records: Records) -> str | None:
-    """Return when the next model is due, or None if none is."""
-    job = next_release(records)
-    return job and job.due
-
-
-def shown(records: Records, house: House, pseudonym: bytes, purpose: str) -> dict[str, Any]:
-    """Return what is answered to somebody who changed a consent: what it means, and from when on."""
-    stands, time = records.consents.all_as(pseudonym), now()
-    permitted, said = stands[purpose].permits(time), list[str]()
-    if purpose == house.settings.calendar.purpose:
-        said.append(words.moved(stands[purpose].level if permitted else Level.OFF, due(records)))
-    elif permitted:
-        said.append(words.LISTED)
-    if not permitted:
-        wholly = not any(each.permits(time) for each in stands.values())
-        said.append(words.left(records.inventory.minimisation.logs_days, wholly=wholly))
-    return {"next_release": due(records), "said": " ".join(said)}
+from discreet.service.jobs import KIND
+from discreet.service.rights import due
 
 
 def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]:
