@@ -175,9 +175,9 @@ def test_a_consent_that_was_prolonged_is_named(run: Run) -> None:
         shell.execute("UPDATE standing SET until = '2999-01-01T00:00:00Z'")
     verify = ["journal", "verify", "--ledger", "shop/discreet.db"]
     code, _, err = run(*verify)
-    assert (code, "journal row 6: a consent to recommend is not what the journal tells" in err) == (3, True)
+    assert (code, "journal row 7: a consent to recommend is not what the journal tells" in err) == (3, True)
     code, out, _ = run(*verify, "--json")
-    assert (code, json.loads(out)["problems"][0]["row"]) == (3, 6)
+    assert (code, json.loads(out)["problems"][0]["row"]) == (3, 7)
 
 
 def test_another_master_key_and_a_key_service(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def correct(
 
     Raises:
         Refused: times are not declared, and the inventory refuses what is not.
-        DataError, NotAllowed: it cannot be done.
+        DataError, ConsentMissing: it cannot be done.
     """
     declared = records.inventory
     timed = change or any(time is not None for _, time in add)
