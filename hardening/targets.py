@@ -457,7 +457,7 @@ def _sent(content: bytes) -> None:
         raise DataError("this cannot be used") from None
     with _undone(_records()):
         (told,) = _records().vault.collect(
-            [_prepared("a search", hashlib.sha256(content).hexdigest(), sent, _records())]
+            [_prepared("a search", hashlib.sha256(content).hexdigest(), sent, True, _records())]
         )
         assert isinstance(told, Collected)
 

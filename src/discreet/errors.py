@@ -14,6 +14,7 @@ DiscreetError                 exit code 1
 ├── LedgerError               the ledger cannot do what was asked
 │   ├── AccountMissing        no budget was opened for this data set and purpose
 │   ├── ReleaseConflict       the release id is taken by another release
+│   ├── ReleaseWaits          it is charged, and what came of it could not be written; the same can be run again
 │   ├── LedgerFull            the disk that it lies on is full
 │   └── LedgerCorrupted       exit code 3: the journal and the tables disagree; names the first row
 ├── SealBroken                exit code 3: what is stored of a person was changed, or stands in another's place
@@ -101,6 +102,10 @@ class AccountMissing(LedgerError):
 
 class ReleaseConflict(LedgerError):
     """The release id already names a release with other terms, or one that has ended."""
+
+
+class ReleaseWaits(LedgerError):
+    """A release is charged, and what came of it could not be written. To run the same again costs nothing more."""
 
 
 class LedgerFull(LedgerError):

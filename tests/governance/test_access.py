@@ -240,7 +240,7 @@ def test_no_name_and_no_password_is_told_from_another(shop: System, access: Acce
 
 
 def test_a_hash_of_nobody_takes_as_long() -> None:
-    assert module._of_nobody().split("$")[:4] == module._hasher().hash(GOOD).split("$")[:4]
+    assert module.nobody().split("$")[:4] == module._hasher().hash(GOOD).split("$")[:4]
 
 
 def test_a_damaged_verifier_lets_nobody_in(shop: System, access: Access) -> None:

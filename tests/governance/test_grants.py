@@ -64,12 +64,13 @@ def test_the_person_finds_a_grant_before_it_is_used(shop: System, grants: Grants
     assert staff["notify_subject_at"] == staff["opens_at"]
     assert not {"who", "by"} & {*staff}
     (told,) = grants.about(shop.who("ann"))
-    assert told == {key: value for key, value in staff.items() if key not in {"requester", "approver"}}
+    assert told == {key: value for key, value in staff.items() if key not in module.STAFF}
     assert (told["name"], told["state"], told["reason"]) == (name, "open", "safety")
     assert looks(shop, "ann") == []
     assert grants.about(shop.who("bob")) == grants.about(shop.who("zoe")) == []
     grants.close(name, "it was not needed", by="eve")
-    assert [each["outcome"] for each in grants.about(shop.who("ann"))] == ["it was not needed"]
+    (over,) = grants.about(shop.who("ann"))
+    assert (over["state"], "outcome" in over) == ("closed", False)  # what staff write may name staff
     shop.vault.erase(shop.who("ann"))
     shop.agree("ann")  # is another
     assert grants.about(shop.who("ann")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_values_that_could_not_be_obeyed(text: str, old: str, new: str, said: st
     assert old in text
     with pytest.raises(SettingError, match=said):
         Inventory.from_toml(text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(("days", "refused"), [(29, True), (30, False)])
+def test_times_are_not_rounded_down_by_more_than_they_are_kept_for(text: str, days: int, refused: bool) -> None:
+    coarse = text.replace("retention_days = 730", f"retention_days = {days}").replace('"day"', '"month"')
+    with pytest.raises(SettingError, match="rounded down by more") if refused else nullcontext():
+        assert Inventory.from_toml(coarse.encode()).retention_days == days
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ def test_each_word_of_the_lists_is_taken() -> None:
     ("changes", "said"),
     [
         ({"linddun": ()}, "linddun of lists tell.*none is given"),
+        ({"title": "lists tell\nothers"}, "title of lists tell\nothers holds what is empty, or does not print"),
+        ({"controls": ("a\x00",)}, "controls of lists tell.*does not print"),
         ({"linddun": ("linking", "guessing")}, "linddun of lists tell.*'guessing' is none of"),
         ({"likelihood": 6}, "likelihood of lists tell.* is 1 to 5, not 6"),
         ({"severity": 0}, "severity of lists tell.* is 1 to 5, not 0"),
@@ -146,6 +148,10 @@ def test_what_cannot_be_read(old: str, new: str, said: str) -> None:
     ("changes", "late"),
     [
         ({"created": "", "reviewed": ""}, True),
+        ({"created": "2029-05-10", "owner": ""}, True),
+        ({"created": "2029-05-10", "controls": ()}, True),
+        ({"created": "2029-05-10", "title": "", "status": "closed"}, False),
+        ({"created": "2029-05-10", "reviewed": "2099-01-01"}, True),  # it is still to be looked at
         ({"created": "2029-05-09"}, True),
         ({"created": "2029-05-10"}, False),
         ({"created": "2020-01-01", "reviewed": "2029-05-10"}, False),

@@ -767,7 +767,7 @@ def test_what_is_promised_and_used(shop: Running) -> None:
         assert late["label"]["used to train the shared model"] == f"{used}, {after}"
         assert shop.ask("DELETE", "/api/v1/me/consents/train-recommender", key).status_code == 200
     stranger = shop.ask("GET", "/api/v1/me/privacy", shop.person("nobody yet")).json()
-    assert stranger["said"]["level"] == "Off. No model learns from you."
+    assert stranger["said"]["level"].startswith("Off. What you choose shapes no model")
     assert stranger["label"]["used to train the shared model"] == "no"
     assert told["model"]["guarantee"]["private"]
     assert "own history" in told["model"]["main_parameters"]

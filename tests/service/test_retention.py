@@ -12,11 +12,13 @@ from services import running
 from sqlalchemy import delete, insert, select
 
 from discreet.data.records import Records
+from discreet.errors import Conflict
 from discreet.governance import motions, schema
 from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import AUDIT, RETENTION
 from discreet.governance.incidents import WHY_NOT
+from discreet.governance.ledger import Account
 from discreet.governance.matters import Matter
 from discreet.governance.motions import Member
 from discreet.governance.replay import ENDED
@@ -278,3 +280,19 @@ def test_forgotten_otherwise_than_it_is_told(another: Callable[[], Settings]) ->
         (last, f"{FORGED} policy that has not ended"),
         (None, "a matter of kind job is in the tables, no row tells of it"),
     ]
+
+
+def test_a_key_of_a_job_that_is_forgotten_is_used_for_no_other(records: Records) -> None:
+    once, calendar = records.once("ann", "nightly", b"{}"), Calendar()
+    made = jobs.schedule(records, calendar, later(now(), 1), by="ann", once=once)
+    assert jobs.schedule(records, calendar, later(now(), 1), by="ann", once=once) == made
+    account = Account(records.inventory.name, calendar.purpose)
+    with records.book() as book:
+        book.open_budget(account, epsilon=8.0, delta=1e-4)
+        book.reserve(account, cost=1, release=made.name, spec="0" * 64)
+        book.abandon(made.name)
+    jobs.call_off(records, made.name, by="ann")
+    assert forgotten(records, DAYS + 2) == 1
+    with pytest.raises(Conflict, match="is forgotten; give another"):
+        jobs.schedule(records, calendar, later(now(), 1), by="ann", once=once)
+    assert jobs.schedule(records, calendar, later(now(), 1), by="ann", once=records.once("ann", "x", b"{}"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -68,6 +71,11 @@ def test_while_nothing_can_be_put_on_record_nothing_is_changed(shop: Running, mo
         time.sleep(0.3)
         assert shop.send(("off record", ITEMS[0])).status_code == 503
         assert shop.as_(Role.OPERATOR, "GET", "/api/v1/recommend/person-3").status_code == 200
+        with shop.settings.records() as records:  # nor does what is due by itself begin
+            due = jobs.schedule(records, shop.settings.calendar, now(), by="a test").name
+        time.sleep(1)
+        assert shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{due}").json()["state"] == "scheduled"
+    until(lambda: bool(shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{due}").json()["state"] == "done"))
     assert shop.ask("GET", "/api/v1/health/ready").status_code == 200
     assert shop.ask("DELETE", "/api/v1/me/consents/recommend", other).status_code == 200
     assert shop.ask("GET", "/api/v1/me/access", other).json()["events"] == []
@@ -87,7 +95,7 @@ def test_a_job_that_finds_no_room_waits_and_is_charged_once(shop: Running, monke
     before, cost = spent(), shop.as_(Role.ANALYST, "GET", "/api/v1/releases").json()["releases"][-1]["cost"]
     monkeypatch.setattr(jobs, "WAIT", 0.2)
     with monkeypatch.context() as patched:
-        patched.setattr("discreet.training.billing.publish", full)
+        patched.setattr("discreet.governance.publication.candidate", full)
         name = shop.as_(Role.OPERATOR, "POST", "/api/v1/jobs", json={}).json()["name"]
         until(lambda: spent() == before + cost)
         time.sleep(1)
@@ -144,12 +152,42 @@ def test_what_clocks_do_is_no_leap(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched.steady()
 
 
-@pytest.mark.parametrize(("days", "doubted"), [(0.5, False), (6.9, False), (7.1, True), (400, True), (-0.1, True)])
-def test_the_clock_is_held_against_the_journal(monkeypatch: pytest.MonkeyPatch, days: float, doubted: bool) -> None:
+class Written:
+    """A journal with rows of these ages, in seconds before now."""
+
+    def __init__(self, ages: Sequence[float]) -> None:
+        self.at = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_800_000_000 - age)) for age in ages]
+
+    def head(self) -> Any:
+        return SimpleNamespace(seq=len(self.at) - 1)
+
+    def linked(self, row: int) -> Any:
+        return SimpleNamespace(at=self.at[row])
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("ages", "doubted"),
+    [
+        ((0.5 * DAY,), False),
+        ((60, 0), False),  # it was just made
+        ((9 * DAY, 6.9 * DAY), False),
+        ((7.1 * DAY,), True),
+        ((400 * DAY, 399 * DAY), True),
+        ((400 * DAY, 600, 5, 0), True),  # it was started by this clock before, and wrote something then
+        ((400 * DAY, 3_000, *range(2_000, 0, -1)), True),
+        ((400 * DAY, 3_700, 5), False),  # for more than an hour by now: somebody left it so
+        ((DAY, -0.1 * DAY), True),  # it was set back
+    ],
+)
+def test_the_clock_is_held_against_the_journal(
+    monkeypatch: pytest.MonkeyPatch, ages: Sequence[float], doubted: bool
+) -> None:
     Fake(monkeypatch)
     watched = Clock()
-    last = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_800_000_000 - days * 86_400))
-    watched.held_against(last)
+    watched.held_against(Written(ages))  # type: ignore[arg-type]
     assert watched.steady() is not doubted
 
 
@@ -158,7 +196,7 @@ def test_while_the_clock_is_doubted_nothing_is_deleted_and_what_is_asked_for_is_
 ) -> None:
     key = shop.agreed("keeps")
     shop.send(("keeps", ITEMS[0]))
-    watched = shop.house.jobs._clock
+    watched = shop.house.jobs.clock
     watched._doubt("a test")
     try:
         with monkeypatch.context() as patched:
@@ -168,9 +206,28 @@ def test_while_the_clock_is_doubted_nothing_is_deleted_and_what_is_asked_for_is_
             patched.setattr("discreet.service.jobs.now", lambda: far)
             time.sleep(1.5)
         assert shop.ask("GET", "/api/v1/me/access", key).json()["events"]
+        with shop.settings.records() as records:  # one of the calendar is not begun, and keeps no other from it
+            own = jobs.schedule(records, shop.settings.calendar, now(), by="discreet", calendar_own=True).name
         assert shop.trained()["state"] == "done"
+        assert shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{own}").json()["state"] == "scheduled"
+        old = {"events": [{"user_id": "keeps", "item_id": ITEMS[1], "timestamp": 1_000_000_000}]}
+        told = shop.as_(Role.OPERATOR, "POST", "/api/v1/events", json=old).json()
+        assert (told["kept"], told["too_old"]) == (1, 0)  # by which clock? retention sees to it
+        with monkeypatch.context() as patched:
+            patched.setattr("discreet.data.vault.datetime", Later)
+            assert shop.ask("POST", "/api/v1/me/correct", key, json={"remove": [ITEMS[5]]}).status_code == 200
+        assert len(shop.ask("GET", "/api/v1/me/access", key).json()["events"]) == 2
     finally:
         watched._until = 0.0
+    until(lambda: shop.as_(Role.ANALYST, "GET", f"/api/v1/jobs/{own}").json()["state"] in {"done", "retired"})
+
+
+class Later(datetime):
+    """A clock that is ten years ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + timedelta(days=3_650)
 
 
 def test_what_a_wrong_clock_put_off_is_late(shop: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def test_the_second_trains_nothing_until_the_first_has_ended(
             assert len([*first.models.iterdir()]) == 1
             assert "is served by another process, which trains and deletes" in caplog.text
             assert other.as_(Role.ANALYST, "GET", "/api/v1/items").status_code == 200
+            assert other.ask("GET", "/api/v1/health/ready").status_code == 503  # it is in the first's folder
+    with running(first) as one, running(replace(second, models=first.models)) as other:  # one folder of models
+        served = other.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json()["release"]
+        anew = one.trained()["name"]
+        assert anew != served
+        end = time.monotonic() + 30
+        while other.as_(Role.ANALYST, "GET", "/api/v1/privacy/guarantee").json().get("release") != anew:
+            assert time.monotonic() < end  # it goes on with a model that was deleted, and may know who was erased
+            time.sleep(0.1)
     with running(replace(second, models=first.models)) as other:
         assert other.trained()["state"] == "done"
         assert other.ask("GET", "/api/v1/health/ready").status_code == 200

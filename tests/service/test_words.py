@@ -27,13 +27,21 @@ def price(epsilon: float) -> Price:
 
 def every_sentence() -> list[str]:
     """Return one of each kind."""
-    one, means = price(1.0), Means(10, 10, 100, 90, 10)
+    one, means = price(1.0), Means(10, 100, 10**9, None)
     said = [words.card(level, one) for level in Level]
     said += [words.theft(None), words.theft(50), words.unprotected("Example Ltd")]
-    said += [words.moved(level, due) for level in Level for due in (None, "2026-11-27T00:00:00Z")]
+    said += [
+        words.moved(level, due, paid=paid)
+        for paid in (True, False)
+        for level in Level
+        for due in (None, "2026-11-27T00:00:00Z")
+    ]
     said += [words.left(180, wholly=wholly) for wholly in (True, False)]
     said += [words.budget(means, level, one, 7, "2026-11-27T00:00:00Z") for level in Level]
-    said += [words.erased(n, "R", "2026-12-01T00:00:00Z", 30, "2026-11-01T00:00:00Z", 55) for n in (None, 2)]
+    said += [
+        words.erased(n, "R", "2026-12-01T00:00:00Z", 30, "2026-11-01T00:00:00Z", "the odds of 55 in 100")
+        for n in (None, 2)
+    ]
     said += [words.refused("too dear", "A. Rivera"), words.LOGIC, words.SOURCE, words.LISTED]
     said += [*words.SIGNAL.values(), *words.RIGHTS.values(), str(words.joining(Level.LIGHT, one)), words.prompt(["a"])]
     return said
@@ -58,7 +66,7 @@ def test_a_card_tells_the_odds_of_the_gaussian_rounded_up(epsilon: float) -> Non
     for level, of_hundred in zip(OFFERED, odds, strict=True):
         exact = 100 * odds_of(told.units[level])
         assert exact <= of_hundred < exact + 1
-    assert "No model learns" in words.card(Level.OFF, told)
+    assert "shapes no model that is made from now on" in words.card(Level.OFF, told)
 
 
 def test_the_odds_of_the_table_in_the_literature() -> None:
@@ -92,17 +100,22 @@ def test_how_long_a_budget_lasts() -> None:
     one, due = price(1.0), "2026-11-27T00:00:00Z"
     each = one.units[Level.LIGHT]
 
-    def told(held: int, limit: int, left: int, level: Level = Level.LIGHT, days: int | None = 7) -> str:
-        return words.budget(Means(held, held, limit * each, left * each, each), level, one, days, due)
+    def told(
+        held: int, limit: int, left: int, level: Level = Level.LIGHT, days: int | None = 7, until: str | None = None
+    ) -> str:
+        return words.budget(Means(held, limit * each, left * each, until), level, one, days, due)
 
     assert told(3 * each, 10, 100).startswith("30% of your limit is used.")
     assert "lasts until 15 January 2027." in told(3 * each, 10, 100)  # seven more, a week each
     assert "lasts until 11 December 2026." in told(3 * each, 10, 2)  # two more, then nobody is trained on
-    assert "lasts until 20 February 2027." not in told(3 * each, 10, 100, days=None)
+    assert "lasts until 6 December 2026." in told(3 * each, 10, 9, until="2026-12-06T00:00:00Z")
+    assert "At the usual pace" not in told(3 * each, 10, 100, days=None)
     assert "until two people" in told(3 * each, 10, 100, days=None)
-    assert "It is used up" in told(10 * each, 10, 100)
-    assert "It is used up" in told(3 * each, 10, 0)
-    assert "At the usual pace" not in told(3 * each, 10, 100, Level.OFF)
+    for used_up in (told(10 * each, 10, 100), told(3 * each, 10, 0), told(14 * each, 10, 100)):
+        assert "It is used up" in used_up
+        assert "At the usual pace" not in used_up
+    assert told(14 * each, 10, 100).startswith("100% of")  # other purposes may have used more
+    assert told(3 * each, 10, 0, Level.OFF).endswith("At off no more of it is used.")
     assert "32% of" in told(31 * each // 10 + 1, 10, 100)  # never too little
     composed = epsilon_of(4 * each, DELTA)
     assert f"at most {hundred(odds_of(4 * each))} times out of 100 (epsilon {words._up(composed, 2)})" in told(
@@ -118,7 +131,7 @@ def test_what_is_said_of_a_change_and_of_an_end() -> None:
     assert "From the next release on the model is trained without you" in words.moved(Level.OFF, None)
     assert "after 180 days" in words.left(180, wholly=True)
     assert "popular" not in words.left(180, wholly=False)
-    said = words.erased(3, "abc", "2027-02-01T00:00:00Z", 30, "2026-11-01T00:00:00Z", 55)
+    said = words.erased(3, "abc", "2027-02-01T00:00:00Z", 30, "2026-11-01T00:00:00Z", "the odds of 55 in 100")
     for part in ("3 events", "by 1 December 2026", "55 in 100", "on 1 February 2027 at the latest", "Receipt abc."):
         assert part in said
     bare = words.erased(None, "abc", "2027-02-01T00:00:00Z", None, "2026-11-01T00:00:00Z", None)
@@ -127,9 +140,28 @@ def test_what_is_said_of_a_change_and_of_an_end() -> None:
     assert "Model: there is none." in bare
 
 
+def test_what_costs_more_is_what_is_told_before_somebody_agrees() -> None:
+    cheap, dear = price(0.3), price(4.0)
+    for one, other in ((cheap, dear), (dear, cheap), (None, dear), (dear, None)):
+        found = words.dearer(one, other)
+        assert found is not None
+        assert found.units == dear.units
+    assert words.dearer(None, None) is None
+
+
+def test_without_budget_no_date_is_told() -> None:
+    said = words.moved(Level.LIGHT, "2026-12-03T00:00:00Z", paid=False)
+    assert "no budget" in said
+    assert "December" not in said
+    left = words.moved(Level.OFF, "2026-12-03T00:00:00Z", paid=False)
+    assert left.startswith("From the next release on the model is trained without you.")
+
+
 def test_the_label_answers_what_people_ask() -> None:
     def rows(level: Level = Level.STRONG, odds: int | None = 53, pending: bool = False, **more: Any) -> dict[str, str]:
         told: dict[str, Any] = {
+            "together": 50,
+            "paid": True,
             "controller": "Example Ltd",
             "recipients": ["B Ltd"],
             "retention_days": 730,
@@ -144,6 +176,8 @@ def test_the_label_answers_what_people_ask() -> None:
     found = rows()
     assert found["used to train the shared model"] == "yes, at strong"
     assert found["odds"] == "at most 53 in 100"
+    assert rows(together=66)["odds"] == "at most 66 in 100"  # of all releases, of which the unit and period speak
+    assert rows(paid=False)["used to train the shared model"] == "yes, at strong, once there is budget again"
     assert found["shared with other companies"] == "B Ltd"
     assert found["times staff opened your data"] == "2"
     assert found["unit and period"] == "person; all releases until 1 January 2027"

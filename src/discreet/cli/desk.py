@@ -203,18 +203,15 @@ def level(
     from discreet.governance.consent import DESK
     from discreet.privacy.levels import Level
     from discreet.service import rights
+    from discreet.service.words import UNCHANGED
 
     wanted = Level.named(chosen)
     with desk(folder, database, master_key, key_service) as records:
         who = records.holders.pseudonym(person)
         records.grants.check_held(who)
         changed = rights.choose(records, who, wanted, by=DESK)
-        said = _said(records, who)
-    say(
-        f"{len(changed)} consents are at {wanted}: {', '.join(changed)}"
-        if changed
-        else "no consent stands, none was changed"
-    )
+        said = _said(records, who) if changed else UNCHANGED
+    say(f"{len(changed)} consents are at {wanted}: {', '.join(changed) or 'none'}")
     say(said)
 
 

@@ -253,6 +253,8 @@ class Vault:
         digest: str,
         rows: Iterable[tuple[str, str, float | None]],
         unread: tuple[str, ...] = (),
+        *,
+        aged: bool = True,
     ) -> Batch:
         """Check events and make them small: codes for items, coarse times, pseudonyms for people.
 
@@ -261,6 +263,7 @@ class Vault:
             digest: SHA-256 (hex) of what was sent.
             rows: person, item, seconds since 1970 or None.
             unread: columns that were left out.
+            aged: whether to leave out what is too old; False: the clock is doubted, and retention sees to it later.
 
         Raises:
             SettingError: a person's id, or the batch's name, is none.
@@ -273,7 +276,7 @@ class Vault:
             if number >= MOST_EVENTS:
                 raise DataError(f"a batch has at most {MOST_EVENTS:,} events; send several")
             events, event = found.setdefault(person, []), self._minimised(number, codes.get(item), seconds, latest)
-            if event[1] < oldest:
+            if aged and event[1] < oldest:
                 too_old += 1
             else:
                 events.append(event)
@@ -364,11 +367,11 @@ class Vault:
     def own(self, pseudonym: bytes) -> Events:
         """Return all events that are held of somebody, as they have a right to see them: by time.
 
-        Folds them, if they are many: what is too old, or more than is kept, is not held any more then.
+        Folds them, if they are many: what is more than is kept is not held any more then.
         """
         if self._folds(pseudonym):
             with self._db.transaction():
-                self._rewrite(pseudonym, lambda events: events)
+                self._rewrite(pseudonym, self._latest)
         return self._whole(pseudonym)
 
     def _folds(self, pseudonym: bytes) -> bool:
@@ -511,7 +514,7 @@ class Vault:
             if np.isin(anew["code"][len(change) :], before["code"]).any():
                 raise DataError("an item that is to be added is held already; leave it out, or change its time")
             stay = before[~gone & ~np.isin(before["code"], anew["code"][: len(change)])]
-            held = self._kept(_once(np.concatenate([stay, anew])))
+            held = self._latest(_once(np.concatenate([stay, anew])))
             self._rewrite(pseudonym, lambda _: held)
             found = np.isin(anew["code"], held["code"])
             done = Corrected(int(gone.sum()), int(found[: len(change)].sum()), int(found[len(change) :].sum()))
@@ -561,9 +564,7 @@ class Vault:
                 for pseudonym in rows:
                     try:
                         stays = self._consents.keeps(pseudonym, self._reading, now())
-                        gone = self._rewrite(
-                            pseudonym, (lambda events: events) if stays else (lambda events: events[:0])
-                        )
+                        gone = self._rewrite(pseudonym, self._kept if stays else (lambda events: events[:0]))
                         old, purposeless = old + gone * stays, purposeless + gone * (not stays)
                         if not stays and self._consents.has_left(pseudonym, now(), kept_days):
                             self.erase(pseudonym, by=SERVICE)
@@ -593,12 +594,16 @@ class Vault:
         oldest = self._oldest(datetime.now(UTC).timestamp())
         if len(found) and found["time"][0] < oldest:
             found = found[found["time"] >= oldest]
+        return self._latest(found)
+
+    def _latest(self, found: Events) -> Events:
+        """Return the latest events, as many as are kept; by their own times, whatever the clock says."""
         return found[-self._inventory.minimisation.history :]
 
     def _rewrite(self, pseudonym: bytes, change: Callable[[Events], Events]) -> int:
         """Fold somebody's events, changed, into their history, in the open transaction; return how many are gone."""
         whole = self._whole(pseudonym)
-        stay = change(self._kept(whole))
+        stay = change(whole)
         if not np.array_equal(stay, whole) or self._db.one(_ANY_EVENT, pseudonym=pseudonym) is not None:
             self._db.execute(_NO_EVENTS, who=pseudonym)
             self._db.execute(_NO_HISTORY, who=pseudonym)

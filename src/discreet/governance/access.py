@@ -187,7 +187,7 @@ class Access:
     def verifier(self, name: str) -> str:
         """Return what `check_password` takes: of an account or, if there is none of this name, of nobody."""
         row = self._open(name)
-        return row.verifier if row is not None and row.verifier.startswith("$argon2") else _of_nobody()
+        return row.verifier if row is not None and row.verifier.startswith("$argon2") else nobody()
 
     def sign_in(self, name: str, verifier: str) -> str:
         """Return a key of a session of whoever gave the password that a verifier of this account is of.
@@ -326,6 +326,6 @@ def _hasher() -> PasswordHasher:
 
 
 @cache
-def _of_nobody() -> str:
-    """Return a hash that no password fits, so that an unknown name takes as long as a known one."""
+def nobody() -> str:
+    """Return a hash that no password fits, so that an unknown name takes as long as a known one. Made once."""
     return _hasher().hash(secrets.token_hex(32))

@@ -28,8 +28,8 @@ OPENED = "opened"
 REASONS = ("court order", "the person's own request", "abuse investigation", "safety")
 FIELDS = ("consents", "events")
 MOST_HOURS = 24
-STAFF = ("requester", "approver")
-"""Who asked for a grant, and who agreed."""
+STAFF = ("requester", "approver", "outcome")
+"""What staff alone are told: who asked for a grant, who agreed, and what they wrote of it, which may name somebody."""
 
 
 class Grants:

@@ -268,8 +268,13 @@ class Inventory:
             _within("backups_days", self.minimisation.backups_days, LONGEST)
         if "item_id" not in {field.name for field in self.fields}:
             raise SettingError("inventory: item_id is not declared, and without it there is nothing to learn")
+        self._check_kept()
+
+    def _check_kept(self) -> None:
         if len({field.retention_days for field in self.fields}) > 1:
             raise SettingError("inventory: an event is kept whole or not at all: give all fields one retention_days")
+        if self.step is not None and self.step > self.retention_days * STEPS["day"]:
+            raise SettingError("inventory: times are rounded down by more than they are kept for; keep them longer")
 
     def _check_processing(self) -> None:
         _prints(asdict(self.processing))
@@ -287,7 +292,7 @@ class Inventory:
 
     def _check_risk(self, risk: Risk, categories: Mapping[str, str]) -> None:
         what = f"of {risk.title}"
-        texts = ("id", "evidence", "accepted_by", "components", "dpia_ref")
+        texts = ("id", "title", "controls", "owner", "evidence", "accepted_by", "components", "dpia_ref")
         _prints({f"{name} {what}": getattr(risk, name) for name in texts})
         _one_of(f"linddun {what}", risk.linddun, THREATS)
         _within(f"likelihood {what}", risk.likelihood, 5)

@@ -49,6 +49,7 @@ from discreet.errors import (
     LedgerError,
     NotAllowed,
     ReleaseConflict,
+    ReleaseWaits,
     SettingError,
 )
 from discreet.governance import schema
@@ -452,7 +453,7 @@ class Ledger:
         except BudgetExceeded as refused:
             raise self._recorded(asked, refused) from None
         except FileNotWritten as reason:
-            raise LedgerError(
+            raise ReleaseWaits(
                 f"release {release} is charged and waits, repeat it with --release {release}: {reason}"
             ) from reason
         order = None if crowd is None or admitted is None else np.argsort(crowd[admitted])

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from discreet.errors import FileNotWritten, LedgerError, LedgerFull, ReleaseConflict, SettingError
+from discreet.errors import FileNotWritten, LedgerError, LedgerFull, ReleaseConflict, ReleaseWaits, SettingError
 from discreet.files import sync_folder, write_bytes
 from discreet.governance.artefacts import candidate, content, sweep
 from discreet.governance.charges import Units
@@ -53,14 +53,14 @@ def _bind(ledger: Ledger, release: str, payload: bytes, place: Path, used: Units
         raise _waits(release, ledger.place, failure) from failure
 
 
-def _waits(release: str, place: str, cause: BaseException | None) -> LedgerError:
+def _waits(release: str, place: str, cause: BaseException | None) -> ReleaseWaits:
     """What stopped the publication of a release that is paid for."""
     if _is_full(cause):
         what, advice = f"the disk of {place} is full", "free space"
     else:
         reason = f": {cause.strerror}" if isinstance(cause, OSError) else ""
         what, advice = f"{place} cannot be written{reason}", "mend that"
-    return LedgerError(
+    return ReleaseWaits(
         f"{what}; release {release} is charged and waits: {advice}, then run the same command with --release {release}"
     )
 

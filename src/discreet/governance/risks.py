@@ -101,13 +101,18 @@ class Risk:
         return 1 + sum(self.likelihood * self.severity > most for most in MOST)
 
     def is_late(self, time: str) -> bool:
-        """Whether it is accepted no more at a time, or nobody reviewed it within a year before; both ISO 8601, UTC."""
+        """Whether it is accepted no more at a time, or nobody reviewed it within a year before, or it lacks a title, an
+        owner or controls. Both ISO 8601, UTC."""
         if self.status == CLOSED:
             return False
+        if not (self.title and self.owner and self.controls):
+            return True
         if self.status == ACCEPTED and instant(self.accepted_until) <= time:
             return True
         looked = self.reviewed or self.created
-        return not looked or instant(looked) < stamp(datetime.fromisoformat(time) - timedelta(days=REVIEWED_DAYS))
+        if not looked or instant(looked) > time:  # it is still to be looked at
+            return True
+        return instant(looked) < stamp(datetime.fromisoformat(time) - timedelta(days=REVIEWED_DAYS))
 
     def told(self, time: str) -> dict[str, Any]:
         """Return it as JSON values, with what is computed of it, in DPV's words too, and whether it is late."""

@@ -12,6 +12,7 @@ it leaps back again               for an hour from then
 it is corrected by and by         by less than five minutes between two looks: nothing
 the machine slept                 as a leap: it did not count the time
 the service stood still for long  longer than a week, by the journal: as a leap, since it may be one
+it is started anew meanwhile      it is doubted anew: rows of the last hour may be of the same clock
 ================================  ============================================================================
 """
 
@@ -19,7 +20,10 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_right
 from datetime import datetime
+
+from discreet.governance.journal import Journal
 
 LEAP = 300.0
 """Seconds by which it goes otherwise than a clock that nobody can set."""
@@ -35,10 +39,16 @@ class Clock:
     def __init__(self) -> None:
         self._seen, self._until = (time.time(), time.monotonic()), 0.0
 
-    def held_against(self, last: str) -> None:
-        """Doubt it if the journal's last row, ISO 8601, was written long ago, or later than now."""
-        if not -LEAP <= self._seen[0] - datetime.fromisoformat(last).timestamp() <= LONGEST_STILL:
-            self._doubt(f"the last row of the journal is of {last}")
+    def held_against(self, journal: Journal) -> None:
+        """Doubt it if the journal's last row is of later than now, or the last that is not of this hour of long ago.
+
+        What was written within the hour tells nothing: it may have been by the clock that is doubted.
+        """
+        last, wall = journal.head().seq, self._seen[0]
+        older = bisect_right(range(last + 1), wall - DOUBTED, key=lambda row: _written(journal, row))
+        for row in (max(0, older - 1), last):
+            if not -LEAP <= wall - _written(journal, row) <= LONGEST_STILL:
+                self._doubt(f"row {row} of the journal is of {journal.linked(row).at}")
 
     def steady(self) -> bool:
         """Look at it; return whether it can be believed."""
@@ -54,3 +64,8 @@ class Clock:
             "the clock is doubted: %s; nothing is deleted or ended by it for %.0f minutes: set it right, if it is wrong"
         )
         logging.getLogger("discreet").warning(said, why, DOUBTED / 60)
+
+
+def _written(journal: Journal, row: int) -> float:
+    """Return when a row was written, in seconds since 1970."""
+    return datetime.fromisoformat(journal.linked(row).at).timestamp()

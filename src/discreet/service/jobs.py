@@ -23,6 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -31,11 +32,13 @@ from discreet.data.records import Records
 from discreet.errors import (
     ArtefactError,
     BudgetExceeded,
+    Conflict,
     DiscreetError,
     FileNotWritten,
     LedgerError,
     LedgerFull,
     ReleaseConflict,
+    ReleaseWaits,
     SettingError,
 )
 from discreet.governance.artefacts import sweep
@@ -43,7 +46,7 @@ from discreet.governance.checks import now, sha256
 from discreet.governance.consent import later
 from discreet.governance.duties import RETENTION
 from discreet.governance.inventory import LONGEST
-from discreet.governance.ledger import Ledger
+from discreet.governance.ledger import Account, Ledger
 from discreet.governance.matters import Matter, Once
 from discreet.governance.publication import resume
 from discreet.models.recipe import Kind
@@ -105,6 +108,9 @@ class Jobs:
         calendar: of releases.
         published: takes another model, which is served from then on; or None: none is.
         reports: folder for what audits find.
+
+    Attributes:
+        clock: of the machine, watched.
     """
 
     def __init__(
@@ -118,7 +124,8 @@ class Jobs:
         self._open, self._models, self._calendar, self._published = open_records, models, calendar, published
         self._reports = reports
         self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
-        self._clock, self._again = Clock(), 0.0
+        self.clock, self._again = Clock(), 0.0
+        self._serving: str | None = None  # the release that a service serves which does not train
         by_the_clock = (self._bind, self._retain, self._plan)
         self._settled: str | None = None  # the release that erasures were last held against
         self._auditor = Auditor(reports, calendar.epsilon)
@@ -137,7 +144,7 @@ class Jobs:
     def start(self) -> None:
         """Begin to look for what is due, and to show the witness what was written."""
         with self._open() as records:
-            self._clock.held_against(records.journal.linked(records.journal.head().seq).at)
+            self.clock.held_against(records.journal)
         for thread in self._threads:
             thread.start()
 
@@ -155,21 +162,40 @@ class Jobs:
 
     def _steadily(self, task: Callable[[Records], None]) -> Callable[[Records], None]:
         """Return what does a task while the clock can be believed."""
-        return lambda records: task(records) if self._clock.steady() else None
+        return lambda records: task(records) if self.clock.steady() else None
 
     def _work(self, tasks: Sequence[Callable[[Records], None]], alone: bool = False) -> None:
         while not self._stop.is_set():
             try:
                 with self._open() as records:
-                    if alone:  # or two services would train each other's jobs, each in its own folder
-                        records.database.claim()
+                    if alone:
+                        self._claim(records)
                     sound = True
                     while sound and not self._stop.is_set():
+                        records.keep()  # or nothing is begun: it could not be put on record
                         sound = all([self._done(task, records) for task in tasks])  # noqa: C419 - all are done
                         self._stop.wait(LOOK)
-            except DiscreetError as error:  # the database is away; it is opened again, later
+            except DiscreetError as error:  # the database or the witness is away; it is opened again, later
                 logging.getLogger("discreet").warning("jobs: %s", error)
             self._stop.wait(AFTER_TROUBLE)
+
+    def _claim(self, records: Records) -> None:
+        """Be the one that trains, or two services would train each other's jobs, each in its own folder.
+
+        Raises:
+            LedgerError: another does. What it released is served here, if its file is here; and nothing else.
+        """
+        try:
+            records.database.claim()
+        except LedgerError:
+            done = _served(records)
+            last = done[-1].name if done else None
+            if last != self._serving:
+                self._serving = last
+                self._published(None)
+                with suppress(ArtefactError):  # it is in the folder of the other
+                    self._published(released(records, self._models))
+            raise
 
     def _done(self, task: Callable[[Records], None], records: Records) -> bool:
         try:
@@ -213,7 +239,7 @@ class Jobs:
             due = later(now(), self._calendar.every_days)
             far = [job for job in own if job.state == SCHEDULED and str(job.due) > due]
             for job in far:  # by a clock that was wrong, or by another calendar
-                records.matters.move(KIND, job.name, [SCHEDULED], CANCELLED, by="discreet")
+                call_off(records, job.name, by="discreet")
             if len(far) == len(own):
                 schedule(records, self._calendar, due, by="discreet", calendar_own=True)
 
@@ -221,9 +247,10 @@ class Jobs:
         if time.monotonic() < self._again:
             return
         interrupted = [job for job in records.matters.all(KIND) if job.state == RUNNING]
-        for job in interrupted or records.matters.due(KIND, SCHEDULED)[:1]:
-            if self._clock.steady() or not job.body.get("calendar"):
-                self._train(records, job)
+        waiting = [*interrupted, *records.matters.due(KIND, SCHEDULED)]
+        own = [job for job in waiting if self.clock.steady() or not job.body.get("calendar")]
+        for job in own[: max(1, len(interrupted))]:
+            self._train(records, job)
 
     def _train(self, records: Records, job: Matter) -> None:
         if job.state == SCHEDULED:
@@ -240,7 +267,7 @@ class Jobs:
             self._published(self._file(job))
         except ReleaseConflict:
             self._begin_anew(records, job)
-        except (FileNotWritten, LedgerFull, OSError) as error:  # a full disk, say: charged once, it waits for room
+        except (ReleaseWaits, FileNotWritten, LedgerFull, OSError) as error:  # charged once, it waits for room
             self._again = time.monotonic() + WAIT
             why = f"{job.name} waits, and is begun again within {WAIT:.0f} s: {error}"
             raise LedgerError(why) from error
@@ -392,7 +419,16 @@ def schedule(
     body: dict[str, Any] = {"epsilon": calendar.epsilon, "model": calendar.kind, "purpose": calendar.purpose}
     body |= {"calendar": True} if calendar_own else {}
     name = f"{records.inventory.name[:100]}-{once.name if once else uuid.uuid4().hex[:12]}"
+    if once and records.matters.find(KIND, name) is None:
+        account = Account(records.inventory.name, calendar.purpose)
+        if any(each.release == name for each in Ledger(records.database).releases(account)):
+            raise Conflict("a job was asked for by this Idempotency-Key, and is forgotten; give another")
     return records.matters.open(KIND, SCHEDULED, body, by=by, due=due, name=name, once=once)
+
+
+def call_off(records: Records, name: str, *, by: str) -> Matter:
+    """Call off a job that has not begun. Raises Conflict if it has."""
+    return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=by, body={"ended": now()})
 
 
 def next_release(records: Records) -> Matter | None:

@@ -13,20 +13,33 @@ from typing import Any
 
 from discreet.data.records import Records
 from discreet.data.vault import Corrected
+from discreet.errors import AccountMissing
 from discreet.governance.checks import now
 from discreet.governance.consent import PERSON, RECORD
 from discreet.governance.grants import OPENED
+from discreet.governance.ledger import Account, Ledger
+from discreet.privacy.accounting import cap
 from discreet.privacy.guarantee import Guarantee
 from discreet.privacy.levels import OFFERED, QUARTERS, Level
 from discreet.service import words
 from discreet.service.http import Refused
-from discreet.service.jobs import Gone, effective_from, next_release
+from discreet.service.jobs import DONE, KIND, RUNNING, Gone, effective_from, next_release
 
 
 def due(records: Records) -> str | None:
     """Return when the next model is due, or None if none is."""
     job = next_release(records)
     return job and job.due
+
+
+def is_paid(records: Records, trained: str) -> bool:
+    """Whether the budget allows for the next model that is planned; or for any more, if none is."""
+    job = next_release(records)
+    try:
+        state = Ledger(records.database).account(Account(records.inventory.name, trained))
+    except AccountMissing:
+        return False
+    return state.left >= (1 if job is None else cap(float(job.body["epsilon"]), state.delta))
 
 
 def shown(records: Records, trained: str, pseudonym: bytes, purpose: str) -> dict[str, Any]:
@@ -41,11 +54,12 @@ def shown(records: Records, trained: str, pseudonym: bytes, purpose: str) -> dic
     stands, time = records.consents.all_as(pseudonym), now()
     permitted, said = stands[purpose].permits(time), list[str]()
     if purpose == trained:
-        said.append(words.moved(stands[purpose].level if permitted else Level.OFF, due(records)))
+        level = stands[purpose].level if permitted else Level.OFF
+        said.append(words.moved(level, due(records), paid=is_paid(records, trained)))
     elif permitted:
         said.append(words.LISTED)
     if not permitted:
-        wholly = not any(each.permits(time) for each in stands.values())
+        wholly = not any(each.keeps(time) for each in stands.values())
         said.append(words.left(records.inventory.minimisation.logs_days, wholly=wholly))
     return {"next_release": due(records), "said": " ".join(said)}
 
@@ -112,9 +126,11 @@ def gone(records: Records, done: Gone, promise: Guarantee | None) -> str:
         promise: of the model that is served, if one is.
     """
     price = None if promise is None else words.Price.of(promise)
-    odds = None if price is None else price.odds(Level.LIGHT)
+    within = None if price is None else f"the odds of {price.odds(Level.LIGHT)} in 100"
+    if within is None and any(job.state in {DONE, RUNNING} for job in records.matters.all(KIND)):
+        within = "what is promised of it"  # one that does not open here, or is being made of whom was read before
     backups = records.inventory.minimisation.backups_days
-    return words.erased(done.events, done.receipt_id, done.due, backups, done.at, odds)
+    return words.erased(done.events, done.receipt_id, done.due, backups, done.at, within)
 
 
 def standings(records: Records, pseudonym: bytes) -> dict[str, Any]:

@@ -10,8 +10,8 @@ edge case                                what is said
 =======================================  ======================================================================
 no model yet, or one that is not private  what the model of the calendar would promise; nothing, if there is none
 a level beyond epsilon 2                 nothing of an outsider's estimate: it could be raised to almost anything
-no cap of a person, nor of a purpose     no share of a limit: there is none
-nothing left                             that training goes on without them
+no cap of a person                       the budgets of the data set are the limit
+nothing left, or no budget               that no model is made, or none with them; no date
 no calendar                              no date
 =======================================  ======================================================================
 """
@@ -55,6 +55,7 @@ SIGNAL = {
     "strong": "Nothing of yours is given to others, and what you did shapes models at level strong at most.",
     "off": "Nothing of yours is given to others, and what you did shapes no model.",
 }
+UNCHANGED = "You agree to nothing that this could change; agree to a purpose first."
 LISTED = "Your list is made from what you chose, from now on; without this you get the list that everybody gets."
 
 
@@ -82,28 +83,33 @@ class Price(NamedTuple):
         return hundred(odds_of(self.units[level])) if level in self.units else 50
 
 
+def dearer(one: Price | None, other: Price | None) -> Price | None:
+    """Return what costs more at each level: whoever agrees may be in either model."""
+    if one is None or other is None:
+        return one or other
+    return Price({level: max(one.units[level], other.units[level]) for level in OFFERED}, min(one.delta, other.delta))
+
+
 class Means(NamedTuple):
     """What there is to spend on one person, in units: of their cap, or of the budgets if they have none.
 
     Attributes:
-        spent: on them.
-        held: what counts against the cap.
+        held: what counts against the cap: never less than what was spent on them.
         cap: at most.
         left: of the budget that the next model is paid from.
-        price: of a model, for that budget.
+        until: when that ends; None: when it is spent.
     """
 
-    spent: int
     held: int
     cap: int
     left: int
-    price: int
+    until: str | None
 
 
 def card(level: Level, price: Price) -> str:
     """Say what a level means."""
     if level is Level.OFF:
-        return "Off. No model learns from you."
+        return "Off. What you choose shapes no model that is made from now on."
     return (
         f"{str(level).capitalize()}. What you chose is blurred before it shapes the shared model. Someone studying the "
         f"model could tell that you were in it at most {price.odds(level)} times out of 100. A coin flip gets 50."
@@ -131,13 +137,14 @@ def unprotected(controller: str) -> str:
     """Say from whom nothing is hidden."""
     return (
         f"This does not hide what you chose from {controller}, whose service makes your list. Staff can open it only "
-        "for a reason on record, which two of them agree to; you find each time beside what is held of you."
+        "on record: for a reason that two of them agree to, or for somebody who comes to the desk. You find each time "
+        "beside what is held of you."
     )
 
 
 def theft(odds: int | None) -> str:
     """Say what a theft would reveal, with the odds of the model if there is one."""
-    said = "" if odds is None else f" of {odds} in 100"
+    said = " that are told of it" if odds is None else f" of {odds} in 100"
     return (
         "We receive what you chose, keep it sealed, and blur it when we train. A theft of our servers, keys and all, "
         f"could reveal it; a theft of the model would not, beyond the odds{said}."
@@ -147,20 +154,21 @@ def theft(odds: int | None) -> str:
 def budget(means: Means, level: Level, price: Price, every_days: int | None, due: str | None) -> str:
     """Say how much of a limit is used, what that amounts to in all, and how long it lasts.
 
-    Epsilons are never added up: what was spent is composed in units, and the odds are of all releases together.
+    Epsilons are never added up: what counts is composed in units, and the odds are of all releases together.
     """
-    used = math.ceil(100 * means.held / means.cap)
+    used = min(100, math.ceil(100 * means.held / means.cap))
     said = (
         f"{used}% of your limit is used. Someone studying all models so far could tell that you were in them at most "
-        f"{hundred(odds_of(means.spent))} times out of 100 (epsilon {_up(epsilon_of(means.spent, price.delta), 2)})."
+        f"{hundred(odds_of(means.held))} times out of 100 (epsilon {_up(epsilon_of(means.held, price.delta), 2)})."
     )
-    each = price.units.get(level, 0)
-    own = (means.cap - means.held) // each if each else None
-    more = means.left // means.price if own is None else min(own, means.left // means.price)
-    if not more:
+    if level is Level.OFF:
+        return f"{said} At off no more of it is used."
+    more = min((means.cap - means.held) // price.units[level], means.left // price.units[Level.LIGHT])
+    if more <= 0:
         return f"{said} It is used up: {_OUT}."
-    if every_days is not None and due is not None and own is not None:
-        said += f" At the usual pace it lasts until {day(later(due, more * every_days))}."
+    if every_days is not None and due is not None:
+        ends = later(due, more * every_days)
+        said += f" At the usual pace it lasts until {day(ends if means.until is None else min(ends, means.until))}."
     return f"{said} When it runs out {_OUT}."
 
 
@@ -175,8 +183,14 @@ def prompt(purposes: list[str]) -> str:
     )
 
 
-def moved(level: Level, due: str | None) -> str:
-    """Say from when on another level shows."""
+def moved(level: Level, due: str | None, *, paid: bool = True) -> str:
+    """Say from when on another level shows; ``paid``: whether there is budget for another model."""
+    if not paid and level is not Level.OFF:
+        return (
+            "There is no budget for another model, until two people decide on one, on record. Models already trained "
+            "keep what they learned until they are deleted."
+        )
+    due = due if paid else None
     when = "the next release" if due is None else day(due)
     how = "without you" if level is Level.OFF else f"with you at {level}"
     until = "until they are replaced" + ("" if due is None else " on that date")
@@ -184,7 +198,7 @@ def moved(level: Level, due: str | None) -> str:
 
 
 def left(logs_days: int, *, wholly: bool) -> str:
-    """Say what becomes of somebody who agrees to a purpose no more: to none (``wholly``), or still to another."""
+    """Say what becomes of somebody who agrees to a purpose no more: to none (``wholly``), or to another, or may yet."""
     if not wholly:
         return "Nothing of yours is read for this any more. You can come back at any time."
     return (
@@ -193,7 +207,7 @@ def left(logs_days: int, *, wholly: bool) -> str:
     )
 
 
-def erased(events: int | None, receipt: str, due: str, backups_days: int | None, at: str, odds: int | None) -> str:
+def erased(events: int | None, receipt: str, due: str, backups_days: int | None, at: str, within: str | None) -> str:
     """Say what is gone, and until when what is left is left.
 
     Args:
@@ -202,14 +216,14 @@ def erased(events: int | None, receipt: str, due: str, backups_days: int | None,
         due: by when the model of before is gone, at the latest.
         backups_days: after which copies of the database end, if it is declared.
         at: when they were erased.
-        odds: of the model; None: there is none.
+        within: what bounds how much a model tells of them; None: there is none, nor is one being made.
     """
     copies = "when they end" if backups_days is None else f"by {day(later(at, backups_days))}"
     model = (
         "there is none"
-        if odds is None
-        else f"still shaped by what you chose, within the odds of {odds} in 100, until another is made without you, "
-        f"with fresh noise at a new charge, or it is deleted: on {day(due)} at the latest"
+        if within is None
+        else f"if it learnt from you it still does, within {within}, until another is made without you, with fresh "
+        f"noise at a new charge, or it is deleted: on {day(due)} at the latest"
     )
     told = "all" if events is None else f"{events:,}"
     return (
@@ -227,8 +241,10 @@ def label(
     *,
     level: Level,
     odds: int | None,
+    together: int,
     due: str | None,
     pending: bool,
+    paid: bool,
     controller: str,
     recipients: list[str],
     retention_days: int,
@@ -242,8 +258,10 @@ def label(
     Args:
         level: of the person; ``off`` if they do not agree to training.
         odds: of the model that is served, whatever of theirs it learnt from; None: there is none.
+        together: odds of all models there were.
         due: when the next model is.
         pending: whether they said what holds since the model was made.
+        paid: whether there is budget for another.
         controller: whose service it is.
         recipients: other organisations.
         retention_days: of events.
@@ -254,17 +272,20 @@ def label(
     """
     used = "no" if level is Level.OFF else f"yes, at {level}"
     if pending:
-        used += f", from {'the next release' if due is None else day(due)} on; the model that is served may know more"
+        used += f", from {'the next release' if due is None or not paid else day(due)} on"
+        used += "; the model that is served may know more"
+    elif level is not Level.OFF and not paid:
+        used += ", once there is budget again"
     reveals = "there is none yet" if odds is None else f"no more than the odds: {odds} in 100; a coin flip gets 50"
     return {
         "used to train the shared model": used,
-        "who can see exactly what you chose": f"{controller}; staff for a reason on record that two agree to",
+        "who can see exactly what you chose": f"{controller}; staff on record: if two agree, or at the desk",
         "a leak of the published model reveals you": reveals,
         "a leak of our database reveals you": "not without the master key, which is kept beside it; with it, yes",
         "shared with other companies": ", ".join(recipients) or "no",
         "kept for": f"{retention_days} days",
         "times staff opened your data": str(looks),
-        "odds": f"at most {50 if odds is None else odds} in 100",
+        "odds": f"at most {max(odds or 50, together)} in 100",
         "unit and period": f"{unit}; {'all releases' if until is None else f'all releases until {day(until)}'}",
         "last measured attack": measured or "none yet",
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from discreet.data.records import Records
 from discreet.errors import DiscreetError
-from discreet.governance.access import Visitor
+from discreet.governance.access import Visitor, nobody
 from discreet.governance.inventory import Inventory
 from discreet.governance.keys import Wrapping
 from discreet.governance.policy import note_two
@@ -69,6 +69,7 @@ class House:
         self.settings, self.inventory = settings, settings.inventory
         self.reading, self.writing = Desk(settings.records), Desk(settings.records, writes=True)
         self.intake, self.passwords = Intake(self.writing), Line(MOST_PASSWORDS)
+        self.passwords.now(nobody)  # or who signs in first waits longer, if nobody knows them
         self.known = Known(self.reading)
         self._model: Trained | None = None
         with settings.records() as records:

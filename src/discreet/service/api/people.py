@@ -182,7 +182,8 @@ async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Lan
     def change(records: Records) -> dict[str, Any]:
         who, trained = mine(records, me), house.settings.calendar.purpose
         changed = rights.choose(records, who, level, language=language, gpc=gpc)
-        return {"level": str(level), "changed": changed} | shown(records, trained, who, trained)
+        told = shown(records, trained, who, trained) if changed else {"said": words.UNCHANGED}
+        return {"level": str(level), "changed": changed} | told
 
     return await house.writing.do(change)
 

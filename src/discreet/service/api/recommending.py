@@ -130,7 +130,8 @@ async def send(
     """Send events. They are durable when this answers; with an ``Idempotency-Key`` they count once."""
     name = f"{sender.name}/{key or uuid.uuid4()}"
     digest = hashlib.sha256(await request.body()).hexdigest()
-    batch = await house.reading.do(partial(_prepared, name, digest, sent))
+    aged = house.jobs.clock.steady()
+    batch = await house.reading.do(partial(_prepared, name, digest, sent, aged))
     told = await house.intake.collect(batch)
     return Kept(
         batch=key or told.batch.partition("/")[2],
@@ -238,7 +239,7 @@ async def item(anybody: Anybody, house: Here, item_id: Id) -> Item:
     return _item(catalogue, found[0])
 
 
-def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
+def _prepared(name: str, digest: str, sent: Sent, aged: bool, records: Records) -> Any:
     declared = records.inventory
     unread = {column for event in sent.events for column in event.model_extra or {}}
     if declared.step is None:
@@ -248,7 +249,7 @@ def _prepared(name: str, digest: str, sent: Sent, records: Records) -> Any:
     if not all(column.isprintable() for column in unread):
         raise Refused(422, "undeclared", "the events hold fields whose names do not print; leave them out")
     rows = ((event.user_id, event.item_id, event.timestamp) for event in sent.events)
-    return records.vault.prepared(name, digest, rows, tuple(sorted(column[:100] for column in unread)[:20]))
+    return records.vault.prepared(name, digest, rows, tuple(sorted(column[:100] for column in unread)[:20]), aged=aged)
 
 
 def _listed(records: Records, house: House, pseudonym: bytes, n: int) -> Listed:

@@ -21,7 +21,7 @@ from discreet.service.api.door import PROBLEMS, Here, Named, may, not_known, str
 from discreet.service.api.house import told_of
 from discreet.service.api.recommending import Id
 from discreet.service.http import sender
-from discreet.service.jobs import CANCELLED, KIND, SCHEDULED, schedule
+from discreet.service.jobs import KIND, call_off, schedule
 
 Epsilon = Annotated[float, Field(gt=0, le=30)]
 PermissionName = Annotated[str, Field(pattern=f"^({'|'.join(map(str, Permission))})$")]
@@ -184,8 +184,7 @@ async def cancel(staff: Annotated[Visitor, Depends(may(Permission.TRAIN))], hous
     def cancelled(records: Records) -> dict[str, Any]:
         if records.matters.find(KIND, name) is None:
             raise unknown()
-        ended = {"ended": now()}
-        return records.matters.move(KIND, name, [SCHEDULED], CANCELLED, by=staff.name, body=ended).to_dict()
+        return call_off(records, name, by=staff.name).to_dict()
 
     return await house.writing.do(cancelled)
 

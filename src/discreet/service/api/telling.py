@@ -9,13 +9,14 @@ from discreet.governance.checks import now
 from discreet.governance.duties import AUDIT
 from discreet.governance.duties import KIND as DUTY
 from discreet.governance.grants import OPENED
-from discreet.governance.ledger import Account
-from discreet.privacy.accounting import cap
+from discreet.governance.ledger import Account, Ledger
+from discreet.privacy.accounting import cap, odds_of
+from discreet.privacy.guarantee import hundred
 from discreet.privacy.levels import OFFERED, Level
 from discreet.service import words
 from discreet.service.api.house import House, told_of
 from discreet.service.jobs import KIND
-from discreet.service.rights import due
+from discreet.service.rights import due, is_paid
 
 
 def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]:
@@ -27,19 +28,19 @@ def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]
     served, planned, spending = words.Price.of(model.guarantee) if model else None, None, None
     odds = served and served.odds(Level.LIGHT if pending else level)  # it may have learnt at another level
     account, who, next_due = Account(declared.name, calendar.purpose), declared.controller.name, due(records)
-    with records.book() as book:
-        person = book.person(declared.name, records.holders.id_of_account(pseudonym))
-        budgets = {each.account: each for each in book.accounts() if each.account.dataset == declared.name}
+    paid, book = is_paid(records, calendar.purpose), Ledger(records.database)
+    person = book.person(declared.name, records.holders.id_of_account(pseudonym))
+    budgets = {each.account: each for each in book.accounts() if each.account.dataset == declared.name}
     budget = budgets.get(account)
     if budget is not None:
         planned = words.Price.planned(cap(calendar.epsilon, budget.delta), budget.delta)
         limit = sum(each.cap for each in budgets.values()) if person.cap is None else person.cap
-        means = words.Means(person.spent, person.held, limit, budget.left, planned.units[Level.LIGHT])
+        means = words.Means(person.held, limit, budget.left, budget.until)
         spending = words.budget(means, level, planned, calendar.every_days, next_due)
-    price = served or planned
+    price = words.dearer(served, planned)
     said = {
         "level": price and words.card(level, price),
-        "change": words.moved(level, next_due) if pending else None,
+        "change": words.moved(level, next_due, paid=paid) if pending or not paid else None,
         "joining": price and words.joining(level, price),
         "not_covered": words.unprotected(who),
         "theft": words.theft(odds),
@@ -50,8 +51,10 @@ def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]
         "label": words.label(
             level=level,
             odds=odds,
+            together=hundred(odds_of(person.held)),
             due=next_due,
             pending=pending,
+            paid=paid,
             controller=who,
             recipients=sorted({each for purpose in declared.purposes for each in purpose.recipients}),
             retention_days=declared.retention_days,
