@@ -361,7 +361,7 @@ def test_a_level_is_set_and_everything_objected_to_at_the_desk(tmp_path: Path) -
     seeded(tmp_path / "service")
     assert "no level is called" in discreet("people", "level", folder, "ann", "weak", code=1)
     said = discreet("people", "level", folder, "ann", "strong")
-    assert "2 consents are at strong: recommend, train-recommender" in said
+    assert "recommend is at strong" in said
     assert "the model is trained with you at strong" in said
     told = json.loads(discreet("people", "consents", folder, "ann", "--json"))
     assert {each["level"] for each in told.values()} == {"strong"}

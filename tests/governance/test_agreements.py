@@ -21,7 +21,7 @@ from systems import RECOMMEND, TRAIN, System, inventory, system
 
 from discreet.data import vault
 from discreet.data.catalogue import Catalogue
-from discreet.errors import Conflict, DataError, KeyMissing, NotAllowed, SettingError
+from discreet.errors import Conflict, ConsentMissing, DataError, KeyMissing, NotAllowed, SettingError
 from discreet.governance import access, consent, duties, grants, motions, policy, schema
 from discreet.governance.access import Access
 from discreet.governance.checks import stamp
@@ -510,17 +510,17 @@ class Service(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, purpose=PURPOSES, level=st.sampled_from(Level), gpc=st.booleans())
     def change(self, person: str, purpose: str, level: Level, gpc: bool) -> None:
-        with suppress(Conflict):
+        with suppress(Conflict, ConsentMissing):
             self.shop.consents.change_as(self.shop.who(person), purpose, level=level, gpc=gpc)
 
     @rule(person=PEOPLE, purpose=PURPOSES, asked=st.booleans())
     def wait(self, person: str, purpose: str, asked: bool) -> None:
-        with suppress(Conflict):
+        with suppress(Conflict, ConsentMissing):
             self.shop.consents.wait_as(self.shop.who(person), purpose, asked=asked)
 
     @rule(person=PEOPLE, removed=st.sampled_from("abc"), added=st.sampled_from("def"))
     def correct(self, person: str, removed: str, added: str) -> None:
-        with suppress(NotAllowed, DataError):
+        with suppress(ConsentMissing, DataError):
             self.shop.vault.correct(self.shop.who(person), remove=[removed], add=[(added, None)])
 
     @rule(person=PEOPLE, damaged=st.booleans())

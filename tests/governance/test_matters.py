@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from systems import System, system
 
 from discreet.errors import Conflict, SettingError
-from discreet.governance.checks import sha256
+from discreet.governance import schema
+from discreet.governance.checks import now, sha256
+from discreet.governance.consent import later
 from discreet.governance.ledger import Ledger
 from discreet.governance.matters import MOST_BODY
+from discreet.governance.motions import DAYS, Member
+from discreet.governance.roles import Permission, Role
 
 
 @pytest.fixture
@@ -128,3 +133,54 @@ def test_steps_together_are_taken_or_none_is(shop: System) -> None:
     with pytest.raises(Conflict):
         twice()
     assert shop.matters.all("job") == []
+
+
+def test_what_is_asked_for_again_is_begun_once(shop: System) -> None:
+    once, other = shop.once("ann", "it", b"{}"), shop.once("ann", "it", b"{1}")
+    assert once is not None
+    assert shop.once("ann", None, b"{}") is None
+    assert shop.once("bob", "it", b"{}") not in {once, None}
+    made = shop.matters.open("job", "scheduled", {}, by="ann", once=once)
+    shop.matters.move("job", made.name, ["scheduled"], "running", by="ann")
+    again = shop.matters.open("job", "scheduled", {}, by="ann", once=once)
+    assert (again.name, again.state) == (made.name, "running")
+    with pytest.raises(Conflict, match="give another Idempotency-Key"):
+        shop.matters.open("job", "scheduled", {}, by="ann", once=other)
+    assert "asked" not in made.to_dict()  # two who compare what they asked would learn of each other
+    assert len(shop.matters.all("job")) == 1
+
+
+def test_what_has_ended_is_forgotten_on_record(shop: System) -> None:
+    made = shop.matters.open("job", "scheduled", {}, by="ann")
+    failed = shop.matters.move("job", made.name, ["scheduled"], "failed", by="ann")
+    assert not shop.matters.forget(made, by="discreet")  # it went on meanwhile
+    assert shop.matters.forget(failed, by="discreet")
+    assert shop.matters.all("job") == []
+    assert not shop.matters.forget(failed, by="discreet")
+
+
+@pytest.mark.parametrize("how", ["it had not ended", "it was another", "it was never there"])
+def test_what_is_forgotten_wrongly_is_named(place: str | Path, how: str) -> None:
+    with system(place) as shop:
+        made = shop.matters.open("job", "scheduled", {}, by="ann")
+        if how == "it had not ended":
+            shop.matters.forget(made, by="eve")
+        elif how == "it was another":
+            failed = shop.matters.move("job", made.name, ["scheduled"], "failed", by="ann")
+            with shop.matters.together():
+                shop.journal.append("forget", of="job", name=made.name, by="eve", was="0" * 64)
+            shop.database.execute(delete(schema.matter).where(schema.matter.c.name == failed.name))
+        else:
+            with shop.matters.together():
+                shop.journal.append("forget", of="job", name="none", by="eve", was="0" * 64)
+        (problem, *_) = Ledger(shop.database).verify().problems
+        assert "forgets a matter of kind job that" in problem.what
+
+
+def test_a_motion_that_nobody_agreed_to_has_lapsed(shop: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = shop.motions.ask(Permission.RAISE_CAP, {}, Member("ann", Role.OWNER))
+    shop.motions.lapse()
+    assert shop.matters.one("motion", asked.name).state == "asked"
+    monkeypatch.setattr("discreet.governance.motions.now", lambda: later(now(), DAYS + 1))
+    shop.motions.lapse()
+    assert shop.matters.one("motion", asked.name).state == "lapsed"

@@ -440,6 +440,11 @@ def test_consent_is_given_withdrawn_and_on_record(shop: Running) -> None:
     refused = shop.ask("PUT", "/api/v1/me/consents/sell", key)
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:discreet:purpose-not-allowed")
     assert shop.ask("PUT", "/api/v1/me/level", key, json={"level": "none"}).status_code == 422
+    listed = shop.person("lists only")
+    assert "You agree to nothing" in shop.ask("PUT", "/api/v1/me/level", listed, json={"level": "light"}).json()["said"]
+    shop.ask("PUT", "/api/v1/me/consents/recommend", listed)
+    said = shop.ask("PUT", "/api/v1/me/level", listed, json={"level": "strong"}).json()["said"]
+    assert said.startswith("Models are not trained with you, as before")
     assert shop.ask("GET", "/.well-known/gpc.json").json()["gpc"] is True
 
 

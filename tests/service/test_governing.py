@@ -229,6 +229,7 @@ def test_what_is_asked_for_again_is_done_once(
 
     first = ask("once", body)
     assert first.status_code < 300
+    assert "asked" not in first.json()
     with ThreadPoolExecutor(4) as pool:
         again = [each.result() for each in [pool.submit(ask, "once", body) for _ in range(4)]]
     assert {each.json()["name"] for each in again} == {first.json()["name"]}

@@ -22,9 +22,10 @@ from discreet.errors import FileNotWritten, LedgerError
 from discreet.governance.checks import now
 from discreet.governance.consent import Consents, later
 from discreet.governance.duties import JOURNAL, RETENTION
+from discreet.governance.ledger import Account
 from discreet.governance.roles import Role
 from discreet.governance.witness import Witness
-from discreet.service import clock, desk, jobs
+from discreet.service import clock, desk, jobs, rights
 from discreet.service.api.house import House, Settings
 from discreet.service.clock import Clock
 from discreet.service.jobs import Calendar, Jobs
@@ -397,5 +398,55 @@ def test_a_model_that_is_not_the_one_that_was_released_is_not_served(another: Ca
     house = House(settings)
     try:
         assert house.ready
+    finally:
+        house.close()
+
+
+def test_a_leap_in_the_middle_of_retention_ends_it(shop: Running, tmp_path: Path) -> None:
+    with shop.settings.records() as records:
+        worker = Jobs(lambda: records, tmp_path, Calendar(), lambda _: None, tmp_path)
+        records.matters.move("duty", RETENTION, ["open"], "open", by="discreet", due=now())
+        before = records.matters.one("duty", RETENTION)
+
+        def leaps() -> Iterator[int]:
+            yield 0
+            worker.clock._doubt("a test")
+            yield 1_000
+            raise AssertionError("it went on")
+
+        records.vault.retain = leaps  # type: ignore[method-assign]
+        worker._retain(records)
+        assert records.matters.one("duty", RETENTION).due == before.due
+
+
+@pytest.mark.parametrize(("ends", "paid"), [(1, False), (5, True), (None, True)])
+def test_a_budget_that_ends_before_the_next_model_pays_for_none(
+    another: Callable[[], Settings], ends: float | None, paid: bool
+) -> None:
+    settings, trained = another(), PURPOSES[1]
+    with settings.records() as records:
+        assert not rights.is_paid(records, trained)  # none is open
+        with records.book() as book:
+            until = None if ends is None else later(now(), int(ends))
+            book.open_budget(Account(records.inventory.name, trained), epsilon=2.0, delta=1e-4, until=until)
+        assert rights.is_paid(records, trained)
+        jobs.schedule(records, Calendar(epsilon=1.0), later(now(), 3), by="ann")
+        assert rights.is_paid(records, trained) is paid
+        dear = jobs.schedule(records, Calendar(epsilon=4.0), later(now(), 2), by="ann")
+        assert not rights.is_paid(records, trained)
+        jobs.call_off(records, dear.name, by="ann")
+
+
+def test_a_model_that_cannot_be_read_keeps_nobody_from_starting(another: Callable[[], Settings]) -> None:
+    settings = another()
+    with running(settings) as found:
+        seed(found)
+        (path,) = settings.models.glob("*.npz")
+    path.unlink()
+    path.mkdir()  # what is opened and cannot be read
+    house = House(settings)
+    try:
+        assert not house.ready
+        assert house.promise is None
     finally:
         house.close()

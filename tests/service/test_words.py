@@ -111,6 +111,10 @@ def test_how_long_a_budget_lasts() -> None:
     assert "lasts until 6 December 2026." in told(3 * each, 10, 9, until="2026-12-06T00:00:00Z")
     assert "At the usual pace" not in told(3 * each, 10, 100, days=None)
     assert "until two people" in told(3 * each, 10, 100, days=None)
+    for one_own, decided in ((True, False), (False, True)):
+        means = Means(9 * each, 10 * each, 100 * each, None, own=one_own)
+        assert ("until two people decide" in words.budget(means, Level.LIGHT, one, 7, due)) is decided
+    assert "lasts until" in told(0, 10**6, 10**6, days=365)  # and that is no further than a calendar goes
     for used_up in (told(10 * each, 10, 100), told(3 * each, 10, 0), told(14 * each, 10, 100)):
         assert "It is used up" in used_up
         assert "At the usual pace" not in used_up

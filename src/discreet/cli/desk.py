@@ -203,15 +203,16 @@ def level(
     from discreet.governance.consent import DESK
     from discreet.privacy.levels import Level
     from discreet.service import rights
-    from discreet.service.words import UNCHANGED
+    from discreet.service.jobs import Calendar
 
     wanted = Level.named(chosen)
     with desk(folder, database, master_key, key_service) as records:
         who = records.holders.pseudonym(person)
         records.grants.check_held(who)
         changed = rights.choose(records, who, wanted, by=DESK)
-        said = _said(records, who) if changed else UNCHANGED
-    say(f"{len(changed)} consents are at {wanted}: {', '.join(changed) or 'none'}")
+        said = rights.levelled(records, Calendar().purpose, who, changed)["said"]
+    for purpose, receipt in changed.items():
+        say(f"{purpose} is at {receipt['record']['discreet']['privacy_level']}")
     say(said)
 
 

@@ -93,8 +93,8 @@ class Records:
         """
         if key is None:
             return None
-        name, content = f"once\0{visitor}\0{key}", f"asked\0{asked.hex()}"
-        return Once(self.holders.id_of_batch(name)[:16], self.holders.id_of_batch(content))
+        name = f"once\0{visitor}\0{key}"
+        return Once(self.holders.id_of_batch(name)[:16], self.holders.id_of_batch(f"{name}\0{asked.hex()}"))
 
     def verified(self, artefacts: Path | None = None) -> Verification:
         """Replay the journal, and compare it with everything else; each consent is opened. As `Ledger.verify`."""
@@ -104,7 +104,7 @@ class Records:
         """Have the witness see what was written since it last did, if there is one.
 
         Raises:
-            FileNotWritten, LedgerError: it cannot be written, or is not the one that it was.
+            FileNotWritten, LedgerError, DataError: it cannot be written, its key cannot be read, or it is another.
         """
         if self.witness is not None and (head := self.journal.head()) != self._seen:
             self.witness.keep(self.journal)

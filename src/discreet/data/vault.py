@@ -557,7 +557,10 @@ class Vault:
         anew waits for their answer. Whoever has left (`Consents.has_left`, ``logs_days``) is erased. What was deleted
         is journalled, in counts; who was erased besides, each as by an erasure.
         """
-        ended, kept_days = sum(self._consents.ended()), self._inventory.minimisation.logs_days
+        ended, kept_days = 0, self._inventory.minimisation.logs_days
+        for few in self._consents.ended():
+            ended += few
+            yield 0
         after, people, old, purposeless, left, unreadable = b"", 0, 0, 0, 0, 0
         while rows := [bytes(row[0]) for row in self._db.each(_HELD_AFTER, after=after)]:
             with self._db.transaction():
@@ -639,7 +642,7 @@ def _facts(catalogue: Catalogue, at: int) -> str:
 
 
 def _told(batch: Batch, stored: str) -> Collected:
-    return Collected(**{"too_old": 0} | json.loads(stored) | {"batch": batch.name, "unread": batch.unread})
+    return Collected(**json.loads(stored) | {"batch": batch.name, "unread": batch.unread})
 
 
 def _of_event(pseudonym: bytes) -> bytes:

@@ -424,7 +424,7 @@ class Consents:
             pseudonym: of the person.
             purpose: that the inventory declares.
             because: in a line of up to ``LONGEST_REASON`` characters.
-            effective: when the next release of the model is, if it is known.
+            effective: id of the next release of the model, if it is known.
 
         Raises:
             Conflict: the person does not agree, nor is asked anew: there is nothing to end.

@@ -26,6 +26,8 @@ from discreet.governance.tables import digest_of
 
 MOST_BODY = 1 << 16
 """Bytes."""
+ASKED_AS = "asked"
+"""Where a body has what was asked for, as `Once` has it."""
 
 _m = schema.matter.c
 _ROW = (_m.name, _m.state, _m.due, _m.body)
@@ -64,8 +66,9 @@ class Matter(NamedTuple):
     body: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"name": self.name, "state": self.state, "due": self.due, **self.body}
+        """Return it as JSON values, but for what a request is known by again."""
+        told = {name: value for name, value in self.body.items() if name != ASKED_AS}
+        return {"name": self.name, "state": self.state, "due": self.due, **told}
 
 
 class Once(NamedTuple):
@@ -118,12 +121,12 @@ class Matters:
         """
         if name is not None:
             check_name(kind, name)
-        told = body if once is None else {**body, "asked": once.asked}
+        told = body if once is None else {**body, ASKED_AS: once.asked}
         made = Matter(kind, name or (secrets.token_hex(8) if once is None else once.name), state, due, told)
         with self._db.transaction():
             found = self.find(kind, made.name)
             if found is not None:
-                if once is not None and found.body.get("asked") == once.asked:
+                if once is not None and found.body.get(ASKED_AS) == once.asked:
                     return found
                 raise Conflict(f"there is {_a(kind)} of this name already; give another Idempotency-Key, or none")
             self._put(made, by, None)

@@ -22,6 +22,7 @@ import logging
 import time
 from bisect import bisect_right
 from datetime import datetime
+from threading import Lock
 
 from discreet.governance.journal import Journal
 
@@ -34,10 +35,10 @@ DOUBTED = 3_600.0
 
 
 class Clock:
-    """The machine's clock, watched."""
+    """The machine's clock, watched, by any thread."""
 
     def __init__(self) -> None:
-        self._seen, self._until = (time.time(), time.monotonic()), 0.0
+        self._seen, self._until, self._lock = (time.time(), time.monotonic()), 0.0, Lock()
 
     def held_against(self, journal: Journal) -> None:
         """Doubt it if the journal's last row is of later than now, or the last that is not of this hour of long ago.
@@ -52,11 +53,12 @@ class Clock:
 
     def steady(self) -> bool:
         """Look at it; return whether it can be believed."""
-        before, self._seen = self._seen, (time.time(), time.monotonic())
-        leap = (self._seen[0] - before[0]) - (self._seen[1] - before[1])
-        if abs(leap) > LEAP:
-            self._doubt(f"it leapt by {leap:,.0f} s")
-        return self._seen[1] >= self._until
+        with self._lock:
+            before, self._seen = self._seen, (time.time(), time.monotonic())
+            leap = (self._seen[0] - before[0]) - (self._seen[1] - before[1])
+            if abs(leap) > LEAP:
+                self._doubt(f"it leapt by {leap:,.0f} s")
+            return self._seen[1] >= self._until
 
     def _doubt(self, why: str) -> None:
         self._until = self._seen[1] + DOUBTED

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from discreet.data.records import Records
 from discreet.data.vault import Batch, Collected
-from discreet.errors import Conflict, DiscreetError, EngineLost, FileNotWritten, LedgerError
+from discreet.errors import Conflict, DiscreetError, EngineLost, LedgerError
 
 TOGETHER = 64
 """Batches of one transaction, at most."""
@@ -117,7 +117,7 @@ class Desk:
         """Have the witness see what was written; return whether it has."""
         try:
             self._records.keep()
-        except (FileNotWritten, LedgerError) as error:
+        except DiscreetError as error:  # whatever it is, what was done is answered
             logging.getLogger("discreet").warning("%s", error)
             self._revive()
             return False
@@ -142,8 +142,7 @@ class Desk:
 
     def _end(self) -> None:
         if self._writes:
-            with suppress(DiscreetError):
-                self._keep()
+            self._keep()
         self._records.close()  # those that are open now: they may have been opened anew
 
 

@@ -23,7 +23,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -125,7 +124,7 @@ class Jobs:
         self._reports = reports
         self._stop, self._scrubbed, self._bound = threading.Event(), time.monotonic(), False
         self.clock, self._again = Clock(), 0.0
-        self._serving: str | None = None  # the release that a service serves which does not train
+        self._serving: Path | None = Path()  # what is served here while another trains; none, before that was looked at
         by_the_clock = (self._bind, self._retain, self._plan)
         self._settled: str | None = None  # the release that erasures were last held against
         self._auditor = Auditor(reports, calendar.epsilon)
@@ -188,14 +187,18 @@ class Jobs:
         try:
             records.database.claim()
         except LedgerError:
-            done = _served(records)
-            last = done[-1].name if done else None
-            if last != self._serving:
-                self._serving = last
-                self._published(None)
-                with suppress(ArtefactError):  # it is in the folder of the other
-                    self._published(released(records, self._models))
+            self._follow(records)
             raise
+
+    def _follow(self, records: Records) -> None:
+        """Serve what another released, if the file is here, and nothing else: another may know who was erased since."""
+        try:
+            path = released(records, self._models)
+        except ArtefactError:  # it is in the folder of the other, or not yet in this one
+            path = None
+        if path != self._serving:
+            self._published(path)
+            self._serving = path
 
     def _done(self, task: Callable[[Records], None], records: Records) -> bool:
         try:
@@ -212,7 +215,7 @@ class Jobs:
     def _bind(self, records: Records) -> None:
         """End consents to other words than those in force, once: words change before a start alone."""
         for _ in () if self._bound else records.consents.ended():
-            if self._stop.wait(LOOK):  # others write meanwhile; the rest is ended at the next start
+            if self._stop.wait(LOOK) or not self.clock.steady():  # others write meanwhile; the rest is ended later
                 return
         self._bound = True
 
@@ -221,7 +224,11 @@ class Jobs:
             records.database.scrub()
             self._scrubbed = time.monotonic()
         if any(duty.name == RETENTION for duty in records.duties.late()):
-            people = max(records.vault.retain(), default=0)
+            people = 0
+            for done in records.vault.retain():
+                people = done
+                if not self.clock.steady():
+                    return
             records.access.tidy()
             forgotten = 0
             for few in forget(records, self._reports):
@@ -248,7 +255,7 @@ class Jobs:
             return
         interrupted = [job for job in records.matters.all(KIND) if job.state == RUNNING]
         waiting = [*interrupted, *records.matters.due(KIND, SCHEDULED)]
-        own = [job for job in waiting if self.clock.steady() or not job.body.get("calendar")]
+        own = [job for job in waiting if self.clock.steady() or job.body.get("now")]
         for job in own[: max(1, len(interrupted))]:
             self._train(records, job)
 
@@ -418,6 +425,7 @@ def schedule(
     records.inventory.read_for(calendar.purpose)
     body: dict[str, Any] = {"epsilon": calendar.epsilon, "model": calendar.kind, "purpose": calendar.purpose}
     body |= {"calendar": True} if calendar_own else {}
+    body |= {"now": True} if due <= now() and not calendar_own else {}  # it does not wait for a clock
     name = f"{records.inventory.name[:100]}-{once.name if once else uuid.uuid4().hex[:12]}"
     if once and records.matters.find(KIND, name) is None:
         account = Account(records.inventory.name, calendar.purpose)
@@ -452,7 +460,11 @@ def released(records: Records, models: Path) -> Path | None:
     if not done:
         return None
     path = models / f"{done[-1].name}.npz"
-    if not path.is_file() or sha256(path.read_bytes()) != done[-1].body["sha256"]:
+    try:
+        is_it = sha256(path.read_bytes()) == done[-1].body["sha256"]
+    except OSError:
+        is_it = False
+    if not is_it:
         raise ArtefactError(f"{path} is gone, or is not what was released; put it back, or wait for the next release")
     return path
 

@@ -22,11 +22,13 @@ another matter names it            it stays until that is forgotten: a grant of 
 somebody takes a step meanwhile    it stays
 it is cut off                      what was forgotten is, and is told of; the rest is with the next retention
 cut off before a file is deleted   the file is told of a second time
+a file cannot be deleted           likewise, with the next retention; a line in the log says so
 =================================  ===============================================================================
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,10 +86,15 @@ def _forget_reports(records: Records, reports: Path, before: str) -> Iterator[in
     named += [str(each.body.get("description")) for each in records.matters.all(incidents.KIND)]
     for path in sorted(reports.glob("audit-*.json")):
         if path.name < report_of(before) and not any(path.name in said for said in named):
-            with records.matters.together():
-                records.journal.append("forget-report", name=path.name, sha256=sha256(path.read_bytes()))
-            path.unlink()
-            yield 1
+            try:
+                digest = sha256(path.read_bytes())
+                with records.matters.together():
+                    records.journal.append("forget-report", name=path.name, sha256=digest)
+                path.unlink()
+            except OSError as error:  # it is tried again with the next retention
+                logging.getLogger("discreet").warning("%s cannot be deleted: %s", path, error.strerror)
+            else:
+                yield 1
 
 
 def report_of(time: str) -> str:

@@ -39,7 +39,10 @@ def is_paid(records: Records, trained: str) -> bool:
         state = Ledger(records.database).account(Account(records.inventory.name, trained))
     except AccountMissing:
         return False
-    return state.left >= (1 if job is None else cap(float(job.body["epsilon"]), state.delta))
+    if job is None:
+        return state.left > 0
+    ends = state.until is not None and str(job.due) >= state.until
+    return not ends and state.left >= cap(float(job.body["epsilon"]), state.delta)
 
 
 def shown(records: Records, trained: str, pseudonym: bytes, purpose: str) -> dict[str, Any]:
@@ -62,6 +65,13 @@ def shown(records: Records, trained: str, pseudonym: bytes, purpose: str) -> dic
         wholly = not any(each.keeps(time) for each in stands.values())
         said.append(words.left(records.inventory.minimisation.logs_days, wholly=wholly))
     return {"next_release": due(records), "said": " ".join(said)}
+
+
+def levelled(records: Records, trained: str, pseudonym: bytes, changed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what is answered to somebody who set a level, by the receipts of what it changed."""
+    if trained in changed:
+        return shown(records, trained, pseudonym, trained)
+    return {"next_release": due(records), "said": words.UNTRAINED if changed else words.UNCHANGED}
 
 
 def chosen(found: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ from discreet.privacy.levels import OFFERED, QUARTERS, Level
 MOST_EPSILON = 2.0
 """Up to which it is said how far an outsider's estimate can be raised."""
 ONE_IN = 100
+FURTHEST = 36_525
+"""Days that anything is told ahead."""
 
 LOGIC = (
     "A model is trained on what all who agreed chose, with noise that bounds how well anybody can tell by it whether "
@@ -55,6 +57,7 @@ SIGNAL = {
     "strong": "Nothing of yours is given to others, and what you did shapes models at level strong at most.",
     "off": "Nothing of yours is given to others, and what you did shapes no model.",
 }
+UNTRAINED = "Models are not trained with you, as before: you do not agree to that. What you agreed to goes on."
 UNCHANGED = "You agree to nothing that this could change; agree to a purpose first."
 LISTED = "Your list is made from what you chose, from now on; without this you get the list that everybody gets."
 
@@ -98,12 +101,14 @@ class Means(NamedTuple):
         cap: at most.
         left: of the budget that the next model is paid from.
         until: when that ends; None: when it is spent.
+        own: whether the cap is one of persons, and not what the budgets have.
     """
 
     held: int
     cap: int
     left: int
     until: str | None
+    own: bool = False
 
 
 def card(level: Level, price: Price) -> str:
@@ -163,16 +168,19 @@ def budget(means: Means, level: Level, price: Price, every_days: int | None, due
     )
     if level is Level.OFF:
         return f"{said} At off no more of it is used."
-    more = min((means.cap - means.held) // price.units[level], means.left // price.units[Level.LIGHT])
+    own, others = (means.cap - means.held) // price.units[level], means.left // price.units[Level.LIGHT]
+    out = _OUT + ("" if means.own and own <= others else _DECIDED)  # one's own limit is never raised
+    more = min(own, others)
     if more <= 0:
-        return f"{said} It is used up: {_OUT}."
+        return f"{said} It is used up: {out}."
     if every_days is not None and due is not None:
-        ends = later(due, more * every_days)
+        ends = later(due, min(more * every_days, FURTHEST))
         said += f" At the usual pace it lasts until {day(ends if means.until is None else min(ends, means.until))}."
-    return f"{said} When it runs out {_OUT}."
+    return f"{said} When it runs out {out}."
 
 
-_OUT = "we stop training on what you chose, until two people decide on a new limit, on record"
+_OUT = "we stop training on what you chose"
+_DECIDED = ", until two people decide on a new limit, on record"
 
 
 def prompt(purposes: list[str]) -> str:

@@ -17,6 +17,7 @@ from discreet.governance.keys import Wrapping
 from discreet.governance.policy import note_two
 from discreet.models.card import MAIN_PARAMETERS
 from discreet.models.trained import Trained
+from discreet.privacy.guarantee import Guarantee
 from discreet.service.desk import Desk, Intake, Line
 from discreet.service.jobs import Calendar, Jobs, released
 
@@ -89,6 +90,12 @@ class House:
     def ready(self) -> bool:
         """Whether there is a model to make lists with."""
         return self._model is not None
+
+    @property
+    def promise(self) -> Guarantee | None:
+        """What the model promises that is served, if there is one."""
+        model = self._model
+        return None if model is None else model.guarantee
 
     @property
     def model(self) -> Trained:

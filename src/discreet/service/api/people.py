@@ -182,8 +182,7 @@ async def choose(me: Me, house: Here, gpc: Signal, chosen: Chosen, language: Lan
     def change(records: Records) -> dict[str, Any]:
         who, trained = mine(records, me), house.settings.calendar.purpose
         changed = rights.choose(records, who, level, language=language, gpc=gpc)
-        told = shown(records, trained, who, trained) if changed else {"said": words.UNCHANGED}
-        return {"level": str(level), "changed": changed} | told
+        return {"level": str(level), "changed": changed} | rights.levelled(records, trained, who, changed)
 
     return await house.writing.do(change)
 
@@ -240,9 +239,9 @@ async def erase(me: Me, house: Here) -> Receipt:
     """Have all that is held of you deleted, and the key that opens it. Your key of access ends with it."""
 
     def gone(records: Records) -> Receipt:
+        promise, planned = house.promise, due(records)  # before: nothing that fails afterwards may cost the receipt
         done = erased(records, mine(records, me), by=PERSON)
-        said = rights.gone(records, done, house.model.guarantee if house.ready else None)
-        return Receipt(said=said, next_release=due(records), **done._asdict())
+        return Receipt(said=rights.gone(records, done, promise), next_release=planned, **done._asdict())
 
     receipt = await house.writing.do(gone)
     house.known.forget()

@@ -26,7 +26,7 @@ def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]
     level = stands.level if stands is not None and stands.permits(now()) else Level.OFF
     pending = model is not None and _is_pending(records, pseudonym, str(model.release), calendar.purpose)
     served, planned, spending = words.Price.of(model.guarantee) if model else None, None, None
-    odds = served and served.odds(Level.LIGHT if pending else level)  # it may have learnt at another level
+    odds = served and served.odds(Level.LIGHT if pending or level is Level.OFF else level)  # it may have learnt at that
     account, who, next_due = Account(declared.name, calendar.purpose), declared.controller.name, due(records)
     paid, book = is_paid(records, calendar.purpose), Ledger(records.database)
     person = book.person(declared.name, records.holders.id_of_account(pseudonym))
@@ -35,12 +35,13 @@ def promised(records: Records, house: House, pseudonym: bytes) -> dict[str, Any]
     if budget is not None:
         planned = words.Price.planned(cap(calendar.epsilon, budget.delta), budget.delta)
         limit = sum(each.cap for each in budgets.values()) if person.cap is None else person.cap
-        means = words.Means(person.held, limit, budget.left, budget.until)
+        means = words.Means(person.held, limit, budget.left, budget.until, person.cap is not None)
         spending = words.budget(means, level, planned, calendar.every_days, next_due)
+        paid = paid and (level is Level.OFF or limit - person.held >= planned.units[level])
     price = words.dearer(served, planned)
     said = {
         "level": price and words.card(level, price),
-        "change": words.moved(level, next_due, paid=paid) if pending or not paid else None,
+        "change": words.moved(level, next_due, paid=paid) if pending or not (paid or level is Level.OFF) else None,
         "joining": price and words.joining(level, price),
         "not_covered": words.unprotected(who),
         "theft": words.theft(odds),
