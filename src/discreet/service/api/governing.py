@@ -23,7 +23,7 @@ from discreet.governance.motions import Member
 from discreet.governance.receipts import receipt
 from discreet.governance.roles import Permission, Role
 from discreet.service.api.door import PROBLEMS, Here, Named, ReceiptId, may, stranger, unknown
-from discreet.service.api.people import Me, mine
+from discreet.service.api.people import Me, mine, noted
 from discreet.service.api.recommending import Id
 from discreet.service.api.staff import Epsilon, Name
 from discreet.service.jobs import ERASURE
@@ -356,7 +356,7 @@ async def erasure_proof(house: Here, receipt_id: ReceiptId) -> Response:
     return _file(await house.writing.do(proven))
 
 
-@public.get("/me/receipts/{receipt_id}/proof", response_class=Response)
+@router.get("/me/receipts/{receipt_id}/proof", response_class=Response, dependencies=[Depends(noted)])
 async def receipt_proof(me: Me, house: Here, receipt_id: ReceiptId) -> Response:
     """A proof that what you said is in the journal: the row has the hash of the receipt's record."""
 

@@ -18,7 +18,7 @@ from discreet.governance.ledger import Account
 from discreet.governance.roles import DECIDING, Permission, Role
 from discreet.privacy.accounting import check_delta
 from discreet.service.api.door import PROBLEMS, Here, Named, may, not_known, stranger, unknown, visitor_of
-from discreet.service.api.house import told_of
+from discreet.service.api.house import House, told_of
 from discreet.service.api.recommending import Id
 from discreet.service.http import sender
 from discreet.service.jobs import KIND, call_off, schedule
@@ -266,26 +266,14 @@ async def sign_out(house: Here, request: Request) -> None:
     if visitor is None:
         raise not_known()
     request.app.state.bucket.take(visitor.name)
-
-    def take(records: Records) -> None:
-        _note_two(records)
-        records.access.take(visitor.name)
-
-    await house.writing.do(take)
-    house.known.forget()
+    await _taken(house, visitor.name)
 
 
 @router.delete("/access/{name}", status_code=204)
 async def take_key(owner: Annotated[Visitor, Depends(may(Permission.SET_ACCESS))], house: Here, name: Name) -> None:
     """Take a key away, and the keys for people that it made. What took two people goes on to take two."""
     del owner
-
-    def take(records: Records) -> None:
-        _note_two(records)
-        records.access.take(name)
-
-    await house.writing.do(take)
-    house.known.forget()
+    await _taken(house, name)
 
 
 @router.post("/people/{user_id:path}/key", status_code=201)
@@ -302,6 +290,15 @@ async def key_of_person(
         return records.access.make(Role.PERSON, application.name, pseudonym=pseudonym, days=hours / 24)
 
     return {"key": await house.writing.do(make)}
+
+
+async def _taken(house: House, name: str) -> None:
+    def take(records: Records) -> None:
+        _note_two(records)
+        records.access.take(name)
+
+    await house.writing.do(take)
+    house.known.forget()
 
 
 def _check_second(records: Records, role: str) -> None:
